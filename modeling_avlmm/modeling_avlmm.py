@@ -1,0 +1,328 @@
+"""AV-LMMDetect: an omni-modal language model whose next token, Real or Fake, is the verdict on a clip.
+
+Method: "Leveraging large multimodal models for audio-video deepfake detection: a pilot study" (arXiv 2602.23393).
+Asking several questions about a clip in one pass is our own addition.
+"""
+
+import importlib
+
+import torch
+import torch.nn.functional as F
+import transformers
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedModel
+
+from .configuration_avlmm import BACKBONES, LABEL_WORDS, QUESTIONS, AVLMMConfig
+from .hub_mixin import AVDetectionHubMixin
+from .modeling_outputs import AVDetectionOutput
+
+IGNORE_INDEX = -100
+
+
+class AVLMMPreTrainedModel(AVDetectionHubMixin, PreTrainedModel):
+    config_class = AVLMMConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    input_modalities = ("video", "audio", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["Qwen2_5OmniDecoderLayer", "Qwen2_5OmniVisionBlock", "Qwen2_5OmniAudioEncoderLayer"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+
+    def _init_weights(self, module):
+        # The thinker initialises its own modules when it is built; there are none beside it.
+        pass
+
+
+class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
+    """
+    Deepfake detector around the thinker of an omni-modal language model.
+
+    The verdict is the pair of logits of the two label tokens (`Real`, `Fake`) at the answer position, from one forward
+    pass and without generation. The language head is computed for those two rows and that position only.
+
+    Args:
+        config ([`AVLMMConfig`]): Configuration; `thinker_config` and `label_token_ids` must be set.
+
+    Example:
+
+    ```python
+    >>> from modeling_avlmm import AVLMMForDeepfakeDetection, AVLMMProcessor
+
+    >>> model = AVLMMForDeepfakeDetection.from_backbone("Qwen/Qwen2.5-Omni-7B", dtype="bfloat16")
+    >>> processor = AVLMMProcessor.from_backbone("Qwen/Qwen2.5-Omni-7B")
+    >>> score = model(**processor(["clip.mp4"]).to(model.device)).scores
+    ```
+    """
+
+    def __init__(self, config: AVLMMConfig):
+        super().__init__(config)
+        thinker_class = getattr(transformers, config.backbone.thinker_class)
+        self.thinker = thinker_class._from_config(config.thinker_config)
+        self.post_init()
+
+    @classmethod
+    def from_backbone(cls, backbone: str, prompts: dict | None = None, **kwargs) -> "AVLMMForDeepfakeDetection":
+        """
+        Builds an untrained detector from an omni checkpoint; its talker and vocoder are never loaded.
+
+        Args:
+            backbone (`str`):
+                Hub id or folder of an omni checkpoint, e.g. `"Qwen/Qwen2.5-Omni-7B"`, or of its thinker alone.
+            prompts (`dict[str, str]`, *optional*):
+                Replaces entries of the published prompts, see [`AVLMMConfig`].
+            kwargs:
+                Passed to the thinker's `from_pretrained`: `dtype`, `device_map`, `attn_implementation`, `revision`, ...
+
+        Raises:
+            ValueError: when the backbone is not a known omni model, or an answer is not a single token of its
+                vocabulary.
+        """
+        hub_kwargs = {k: kwargs[k] for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
+        config = transformers.AutoConfig.from_pretrained(backbone, **hub_kwargs)
+        thinker_config = getattr(config, "thinker_config", config)
+        if thinker_config.model_type not in BACKBONES:
+            raise ValueError(
+                f"{backbone!r} has model_type {config.model_type!r}, which is not a known omni model "
+                f"({', '.join(BACKBONES)}). Its thinker can be added to BACKBONES in configuration_avlmm.py."
+            )
+        tokenizer = AutoTokenizer.from_pretrained(backbone, **hub_kwargs)
+        thinker_class = getattr(transformers, BACKBONES[thinker_config.model_type].thinker_class)
+        thinker = thinker_class.from_pretrained(backbone, **kwargs)
+        detector_config = AVLMMConfig(
+            thinker_config=thinker.config, label_token_ids=label_token_ids(tokenizer), prompts=prompts
+        )
+        detector_config.dtype = thinker.dtype
+        detector_config._attn_implementation = thinker.config._attn_implementation
+        with torch.device("meta"):
+            model = cls(detector_config)
+        model.thinker = thinker
+        model.config.thinker_config = thinker.config
+        return model.eval()
+
+    # -- the parts, by role ------------------------------------------------------------------------------------------
+
+    @property
+    def language_model(self) -> nn.Module:
+        return self.thinker.get_submodule(self.config.backbone.language_model)
+
+    @property
+    def vision_encoder(self) -> nn.Module:
+        """The vision encoder with its projector."""
+        return self.thinker.get_submodule(self.config.backbone.vision_encoder)
+
+    @property
+    def audio_encoder(self) -> nn.Module:
+        """The audio encoder with its projector."""
+        return self.thinker.get_submodule(self.config.backbone.audio_encoder)
+
+    @property
+    def projectors(self) -> list[nn.Module]:
+        """The vision and the audio projector."""
+        backbone = self.config.backbone
+        return [self.thinker.get_submodule(p) for p in (backbone.vision_projector, backbone.audio_projector)]
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.thinker.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.thinker.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.thinker.get_output_embeddings()
+
+    # -- forward -----------------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor,
+        position_ids: torch.LongTensor | None = None,
+        question_ids: torch.LongTensor | None = None,
+        answer_positions: torch.LongTensor | None = None,
+        input_features: torch.FloatTensor | None = None,
+        feature_attention_mask: torch.LongTensor | None = None,
+        pixel_values_videos: torch.FloatTensor | None = None,
+        video_grid_thw: torch.LongTensor | None = None,
+        video_second_per_grid: torch.FloatTensor | None = None,
+        use_audio_in_video: bool | None = None,
+        labels: torch.LongTensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs,
+    ) -> AVDetectionOutput:
+        """
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
+                Prompt with the clip's placeholder tokens, as made by [`AVLMMProcessor`] or the backbone's own
+                processor. Padding may be on either side.
+            attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`):
+                1 for tokens, 0 for padding.
+            position_ids (`torch.LongTensor` of shape `(3, batch_size, sequence_length)`, *optional*):
+                Time, height and width positions. Left out, the thinker computes them, which needs all clips of a batch
+                to have the same modalities.
+            question_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+                0 for the clip and what comes before it, `k` for the tokens of the k-th question. Questions see the clip
+                but not one another. Needed where a row holds more than one question; needs an attention implementation
+                that takes a mask (`sdpa` or `eager`).
+            answer_positions (`torch.LongTensor` of shape `(batch_size, 3)`, *optional*):
+                Position whose next token is the answer, for the questions overall, video, audio; -1 where not asked.
+                Defaults to the last token that is not padding, as the overall question.
+            input_features, feature_attention_mask, pixel_values_videos, video_grid_thw:
+                The clips' log-mel spectra and pixel patches, as for the thinker.
+            video_second_per_grid, use_audio_in_video:
+                Only used where `position_ids` is left out.
+            labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+                The answer's token ids at their positions, -100 elsewhere. The loss is the language-modelling loss on
+                those tokens.
+            num_items_in_batch (`int`, *optional*):
+                Divisor of the summed loss (answer tokens of the whole optimiser step). Defaults to those given here.
+
+        Returns:
+            [`AVDetectionOutput`]
+        """
+        hidden_states = self._hidden_states(
+            input_ids,
+            attention_mask,
+            position_ids,
+            question_ids,
+            input_features=input_features,
+            feature_attention_mask=feature_attention_mask,
+            pixel_values_videos=pixel_values_videos,
+            video_grid_thw=video_grid_thw,
+            video_second_per_grid=video_second_per_grid,
+            use_audio_in_video=use_audio_in_video,
+        )
+
+        if answer_positions is None:
+            steps = torch.arange(input_ids.shape[1], device=input_ids.device)
+            answer_positions = (attention_mask.long() * steps).amax(dim=1, keepdim=True)
+        verdicts = self._label_logits(hidden_states, answer_positions)
+
+        loss = None
+        if labels is not None:
+            loss = self._answer_loss(hidden_states, labels, num_items_in_batch)
+        return AVDetectionOutput(loss=loss, **dict(zip(("logits", "video_logits", "audio_logits"), verdicts, strict=False)))
+
+    def _hidden_states(self, input_ids, attention_mask, position_ids, question_ids, **media) -> torch.Tensor:
+        if position_ids is None and question_ids is not None:
+            raise ValueError("`question_ids` needs `position_ids`: both come from AVLMMProcessor.")
+        embeds = self.get_input_embeddings()(input_ids)
+        if torch.distributed.is_available() and torch.distributed.is_initialized() and self.training:
+            embeds = embeds + self._absent_modalities(embeds, **media)
+        mask = attention_mask
+        if question_ids is not None:
+            attention = self.config.get_text_config()._attn_implementation or "eager"
+            if attention not in ("eager", "sdpa"):
+                raise ValueError(
+                    f"Several questions in one pass need attn_implementation 'sdpa' or 'eager', not {attention!r}: "
+                    "load the model with one of those, or ask one question at a time."
+                )
+            mask = question_mask(attention_mask, question_ids, embeds.dtype)
+        return self.thinker.model(
+            input_ids=input_ids,
+            inputs_embeds=embeds,
+            attention_mask=mask,
+            position_ids=position_ids,
+            use_cache=False,
+            **media,
+        ).last_hidden_state
+
+    def _absent_modalities(self, embeds: torch.Tensor, **media) -> torch.Tensor:
+        """Zero, computed through every encoder this batch does not use.
+
+        In distributed training all ranks must run the same modules or the collectives of sharded weights and gradients
+        wait for each other for ever; a rank whose batch has no sound still runs the audio encoder.
+        """
+        zero = embeds.new_zeros(())
+        if media["input_features"] is None:
+            bins = self.config.thinker_config.audio_config.num_mel_bins
+            silence = embeds.new_zeros(bins, 8)
+            lengths = torch.tensor([8], device=embeds.device)
+            zero = zero + 0.0 * self.audio_encoder(silence, feature_lens=lengths).last_hidden_state.sum()
+        if media["pixel_values_videos"] is None:
+            vision = self.config.thinker_config.vision_config
+            side = vision.spatial_merge_size
+            size = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+            patches = embeds.new_zeros(side * side, size)
+            grid = torch.tensor([[1, side, side]], device=embeds.device)
+            zero = zero + 0.0 * self.vision_encoder(patches, grid_thw=grid).pooler_output.sum()
+        return zero
+
+    def _label_logits(self, hidden_states: torch.Tensor, answer_positions: torch.Tensor) -> list[torch.Tensor | None]:
+        """Logits `(batch_size, 2)` for each column of `answer_positions`; None where no clip was asked."""
+        asked = answer_positions >= 0
+        rows = torch.arange(len(hidden_states), device=hidden_states.device)[:, None].expand_as(answer_positions)
+        states = hidden_states[rows[asked], answer_positions[asked]]
+        ids = torch.tensor(self.config.label_token_ids, device=hidden_states.device)
+        head = self.get_output_embeddings()
+        if is_sharded(head.weight):
+            # Sharded weights are gathered by the module's own forward, not by indexing.
+            values = head(states)[:, ids]
+        else:
+            values = F.linear(states, head.weight[ids], None if head.bias is None else head.bias[ids])
+        logits = values.new_full((*answer_positions.shape, 2), float("nan"), dtype=torch.float32)
+        logits[asked] = values.float()
+        return [logits[:, column] if asked[:, column].any() else None for column in range(asked.shape[1])]
+
+    def _answer_loss(self, hidden_states, labels, num_items_in_batch) -> torch.Tensor:
+        targets = labels[:, 1:]
+        rows = targets != IGNORE_INDEX
+        logits = self.get_output_embeddings()(hidden_states[:, :-1][rows]).float()
+        total = F.cross_entropy(logits, targets[rows], reduction="sum")
+        count = rows.sum() if num_items_in_batch is None else num_items_in_batch
+        return total / torch.as_tensor(count, device=total.device).clamp(min=1)
+
+
+def label_token_ids(tokenizer) -> list[int]:
+    """
+    Vocabulary ids of the answers, ordered `real, fake`.
+
+    Raises:
+        ValueError: when an answer is not exactly one token.
+    """
+    ids = []
+    for word in LABEL_WORDS:
+        tokens = tokenizer.encode(word, add_special_tokens=False)
+        if len(tokens) != 1:
+            raise ValueError(
+                f"The answer {word!r} is {len(tokens)} tokens ({tokenizer.convert_ids_to_tokens(tokens)}) in this "
+                "tokenizer's vocabulary, and the verdict needs it to be exactly one. Use a tokenizer that has it."
+            )
+        ids.append(tokens[0])
+    return ids
+
+
+def question_mask(attention_mask: torch.Tensor, question_ids: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """
+    Additive attention mask under which each question sees the clip and itself, but no other question.
+
+    Args:
+        attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`): 1 for tokens, 0 for padding.
+        question_ids (`torch.Tensor` of shape `(batch_size, sequence_length)`): 0 for the clip, k for question k.
+        dtype (`torch.dtype`): Type of the attention scores.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, 1, sequence_length, sequence_length)`: 0 where a token is seen, the
+        type's lowest value elsewhere.
+    """
+    length = question_ids.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=question_ids.device).tril()
+    shared = question_ids[:, None, :] == 0
+    same = question_ids[:, None, :] == question_ids[:, :, None]
+    seen = causal & (shared | same) & attention_mask[:, None, :].bool()
+    # A padding row that sees nothing would be 0 / 0.
+    seen |= torch.eye(length, dtype=torch.bool, device=seen.device)
+    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
+
+
+def is_sharded(weight: torch.Tensor) -> bool:
+    """Whether a weight is a shard of DeepSpeed ZeRO-3 or FSDP2, which cannot be indexed by rows."""
+    if hasattr(weight, "ds_id"):
+        return True
+    distributed_tensor = importlib.import_module("torch.distributed.tensor") if torch.distributed.is_available() else None
+    return distributed_tensor is not None and isinstance(weight, distributed_tensor.DTensor)
+
+
+__all__ = ["QUESTIONS", "AVLMMForDeepfakeDetection", "AVLMMPreTrainedModel"]
