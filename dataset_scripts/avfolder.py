@@ -1,0 +1,343 @@
+"""A user's own clips: a folder for each class, or any folder with a table that names and labels the files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from .schema import (
+    FAKE,
+    FULL_SPLIT,
+    LABELS,
+    REAL,
+    VIDEO_SUFFIXES,
+    Corpus,
+    CorpusBuilder,
+    CorpusConfig,
+    CorpusNotFoundError,
+    MetadataError,
+    MissingFiles,
+    ProtocolError,
+    Row,
+    find_root,
+    make_row,
+    nearest,
+    parse_label,
+    scan_files,
+    split_twice,
+)
+
+_METADATA = ("metadata.csv", "metadata.parquet", "metadata.jsonl")
+_TEXTS = ("generator", "audio_generator", "language", "identity", "source")
+_COLUMNS = (
+    "file_name",
+    "audio_file_name",
+    "label",
+    "video_label",
+    "audio_label",
+    *_TEXTS,
+    "fake_segments",
+    "split",
+)
+_SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+_CLASS_NAMES = {"real": REAL, "0": REAL, "fake": FAKE, "1": FAKE}
+_SHARES = {"train": 70, "validation": 10, "test": 20}
+
+
+@dataclass
+class AVFolderConfig(CorpusConfig):
+    """Settings of `avfolder`.
+
+    Attributes:
+        seed (`int`, defaults to 0):
+            Seed of the config `split`.
+    """
+
+    seed: int = 0
+
+    def locate(self) -> Corpus:
+        """Find the folder, its metadata file if it has one, and all video files."""
+        root = find_root(
+            self.data_dir,
+            "avfolder",
+            f"one of {', '.join(_METADATA)}, or the folders real/ and fake/ (also below train/, validation/, test/)",
+            lambda d: bool(_metadata_in(d)) or _has_classes(d),
+        )
+        metadata = _metadata_in(root)
+        if len(metadata) > 1:
+            raise MetadataError(f"{root} has {' and '.join(metadata)}: keep one of them.")
+        # A table may name sound files and videos of any suffix: whether they are there decides what is loaded.
+        media, others = scan_files(root, ("",)) if metadata else scan_files(root)
+        return Corpus(root, metadata, media, others)
+
+
+def _metadata_in(folder: str) -> list[str]:
+    return [name for name in _METADATA if os.path.isfile(os.path.join(folder, name))]
+
+
+def _has_classes(folder: str) -> bool:
+    folders = {entry.name.lower(): entry.path for entry in os.scandir(folder) if entry.is_dir()}
+    if _CLASS_NAMES.keys() & folders.keys():
+        return True
+    inside = [path for name, path in folders.items() if name in _SPLIT_NAMES]
+    return any(_CLASS_NAMES.keys() & {entry.name.lower() for entry in os.scandir(path)} for path in inside)
+
+
+class AVFolder(CorpusBuilder):
+    """A user's own clips.
+
+    ```py
+    >>> load_dataset("avfolder", data_dir="my_clips")  # what the folder says
+    >>> load_dataset("avfolder", "split", data_dir="my_clips")  # train, validation and test made from it
+    ```
+
+    `data_dir` is one of:
+
+    - a folder for each class, `real/` and `fake/` (or `0/` and `1/`: fake is 1), optionally below `train/`,
+      `validation/` and `test/`. Folders below a class are allowed; the first one below `fake/` is the generator.
+    - a folder with `metadata.csv`, `metadata.parquet` or `metadata.jsonl`, with a row for each clip. Columns:
+      `file_name` (relative to the folder) and `label` (`real` or 0, `fake` or 1); optionally `video_label`,
+      `audio_label`, `generator`, `audio_generator`, `language`, `identity`, `source` (the `file_name` of the genuine
+      clip), `split`, `audio_file_name` (a separate sound file) and `fake_segments` (`[[start, end], ...]` in
+      seconds). An empty cell is unknown. Clips that the table does not name are not used.
+
+    Configs:
+
+    - `all` (default): the splits of the folder or of the column `split`; where there are none, one split, `full`.
+    - `split`: 70 / 10 / 20 into train, validation and test, for data without splits. Clips of one `identity` stay
+      together; where it is unknown, a clip stays with the fakes that name it as their `source`. Adding clips may move
+      others to another split.
+    """
+
+    BUILDER_CONFIG_CLASS = AVFolderConfig
+    BUILDER_CONFIGS: ClassVar[list[AVFolderConfig]] = [
+        AVFolderConfig(name="all", version="1.0.0", description="the user's splits, or one split."),
+        AVFolderConfig(
+            name="split", version="1.0.0", description="70 / 10 / 20, by identity where it is known."
+        ),
+    ]
+    DEFAULT_CONFIG_NAME = "all"
+    DESCRIPTION = "Clips of a local folder."
+    CORPUS_COLUMNS: ClassVar[dict[str, Any]] = {}
+
+    def read(self, corpus: Corpus) -> tuple[list[Row], MissingFiles]:
+        """See [`CorpusBuilder.read`]. Each row has its `split`, or None, until `deal`."""
+        if corpus.metadata:
+            return self._read_table(corpus)
+        return self._read_folders(corpus)
+
+    def deal(self, rows: list[Row]) -> dict[str, list[Row]]:
+        """See [`CorpusBuilder.deal`]."""
+        rows = [dict(row) for row in rows]
+        given = {row["path"]: row.pop("split") for row in rows}
+        unassigned = [path for path, split in given.items() if split is None]
+        if 0 < len(unassigned) < len(rows):
+            raise MetadataError(
+                f"{len(unassigned):,} of {len(rows):,} clips have no split, such as {unassigned[0]}: give all or none."
+            )
+        has_splits = not unassigned
+        if self.config.name == "split":
+            if has_splits:
+                raise ProtocolError(
+                    f"avfolder: this data has splits of its own ({', '.join(sorted(set(given.values())))}); "
+                    "load the config 'all', or remove them first."
+                )
+            group_of = _groups(rows)
+            labels: dict[str, set[str]] = {}
+            for row in rows:
+                labels.setdefault(group_of(row), set()).add(LABELS[row["label"]])
+            strata = {group: " ".join(sorted(found)) for group, found in labels.items()}
+            splits = split_twice(strata, _SHARES, self.config.seed)
+            given = {row["path"]: splits[group_of(row)] for row in rows}
+        elif not has_splits:
+            return {FULL_SPLIT: rows}
+        names = ("train", "validation", "test")
+        dealt = {name: [row for row in rows if given[row["path"]] == name] for name in names}
+        return (
+            dealt if self.config.name == "split" else {name: found for name, found in dealt.items() if found}
+        )
+
+    def _read_folders(self, corpus: Corpus) -> tuple[list[Row], MissingFiles]:
+        rows = []
+        strays = []
+        for path in corpus.media:
+            parts = path.split("/")
+            split = _SPLIT_NAMES.get(parts[0].lower())
+            below = parts[1:] if split else parts
+            label = _CLASS_NAMES.get(below[0].lower()) if len(below) > 1 else None
+            if label is None:
+                strays.append(path)
+                continue
+            generator = below[1] if label == FAKE and len(below) > 2 else None
+            rows.append(make_row(corpus.absolute(path), path, label, generator=generator, split=split))
+        if not rows:
+            raise CorpusNotFoundError(
+                f"avfolder: no video file in the real/ and fake/ folders of {corpus.root}; {corpus.others:,} files are "
+                "of another kind."
+            )
+        if strays:
+            self.note(
+                f"{len(strays):,} video files are in neither a real nor a fake folder and are not used, such as "
+                f"{', '.join(strays[:3])}."
+            )
+        return rows, MissingFiles()
+
+    def _read_table(self, corpus: Corpus) -> tuple[list[Row], MissingFiles]:
+        on_disk = set(corpus.media)
+        lines: dict[str, str] = {}
+        rows: list[Row] = []
+        missing = MissingFiles()
+        unused: set[str] = set()
+        for where, entry in _entries(corpus.absolute(corpus.metadata[0])):
+            for name in entry.keys() - set(_COLUMNS):
+                suggestion = nearest(name, _COLUMNS)
+                if suggestion:
+                    raise MetadataError(f"{where}: no column {name!r} is known.{suggestion}")
+                unused.add(name)
+            if entry.get("file_name") is None:
+                raise MetadataError(f"{where}: no file_name; the columns are {', '.join(entry)}.")
+            path = _relative(entry["file_name"], f"{where}, column file_name")
+            if path in lines:
+                raise MetadataError(f"{where}: {path} is already in {lines[path]}; a clip has one row.")
+            lines[path] = where
+            sound = entry.get("audio_file_name")
+            sound = None if sound is None else _relative(sound, f"{where}, column audio_file_name")
+            row = _row(corpus, where, path, sound, entry)
+            files = [path] if sound is None else [path, sound]
+            for file in files:
+                missing.count(file, file.split("/")[0] if "/" in file else ".", file in on_disk)
+            if not on_disk.issuperset(files):
+                row["video"] = None
+            rows.append(row)
+        if not lines:
+            raise MetadataError(f"{corpus.absolute(corpus.metadata[0])} has no rows.")
+        if unused:
+            self.note(
+                f"columns that are not used: {', '.join(sorted(unused))}. Known are {', '.join(_COLUMNS)}."
+            )
+        unlisted = [p for p in corpus.media if p not in lines and p.lower().endswith(VIDEO_SUFFIXES)]
+        if unlisted:
+            self.note(
+                f"{len(unlisted):,} video files are not in {corpus.metadata[0]} and are not used, such as "
+                f"{', '.join(unlisted[:3])}."
+            )
+        return rows, missing
+
+
+def _row(corpus: Corpus, where: str, path: str, sound: str | None, entry: dict[str, Any]) -> Row:
+    found = {
+        name: parse_label(entry[name], f"{where}, column {name}")
+        for name in ("label", "video_label", "audio_label")
+        if entry.get(name) is not None
+    }
+    if "label" not in found:
+        raise MetadataError(f"{where}: no label; use real (or 0) and fake (or 1).")
+    split = entry.get("split")
+    if split is not None and str(split).strip().lower() not in _SPLIT_NAMES:
+        raise MetadataError(f"{where}, column split: {split!r} is none of {', '.join(_SPLIT_NAMES)}.")
+    texts = {name: None if entry.get(name) is None else str(entry[name]) for name in _TEXTS}
+    if texts["source"] is not None:
+        texts["source"] = _relative(texts["source"], f"{where}, column source")
+    try:
+        return make_row(
+            corpus.absolute(path),
+            path,
+            audio=None if sound is None else corpus.absolute(sound),
+            fake_segments=_segments(entry.get("fake_segments"), where),
+            split=None if split is None else _SPLIT_NAMES[str(split).strip().lower()],
+            **found,
+            **texts,
+        )
+    except MetadataError as error:
+        raise MetadataError(f"{where}: {error}") from error
+
+
+def _groups(rows: list[Row]) -> Callable[[Row], str]:
+    """What must stay in one split: an identity, else a genuine clip and its fakes.
+
+    A fake without identity goes with its source clip's identity, if that is known.
+    """
+    identities = {row["path"]: row["identity"] for row in rows}
+
+    def group_of(row: Row) -> str:
+        origin = row["source"] or row["path"]
+        identity = row["identity"] or identities.get(origin)
+        return f"identity {identity}" if identity else f"clip {origin}"
+
+    return group_of
+
+
+def _relative(name: Any, where: str) -> str:
+    path = os.path.normpath(str(name).strip().replace("\\", "/")).replace(os.sep, "/")
+    if os.path.isabs(path) or path == ".." or path.startswith("../"):
+        raise MetadataError(f"{where}: {name!r} must be relative to the folder of the table, and inside it.")
+    return path
+
+
+def _segments(value: Any, where: str) -> list[list[float]] | None:
+    if value is None:
+        return None
+    try:
+        value = json.loads(value) if isinstance(value, str) else value
+        return [[float(bound) for bound in segment] for segment in value]
+    except (TypeError, ValueError) as error:
+        raise MetadataError(
+            f"{where}, column fake_segments: expected [[start, end], ...] in seconds, got {value!r}."
+        ) from error
+
+
+def _entries(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each row of a metadata file as (where it is, its cells); an empty cell is None."""
+    suffix = os.path.splitext(path)[1]
+    if suffix == ".parquet":
+        import pyarrow.parquet
+
+        source = enumerate(pyarrow.parquet.read_table(path).to_pylist())
+        unit = "row"
+    elif suffix == ".jsonl":
+        source, unit = _json_lines(path), "line"
+    else:
+        source, unit = _csv_lines(path), "line"
+    for number, cells in source:
+        where = f"{path}, {unit} {number}"
+        named = {str(name).strip(): value for name, value in cells.items() if name}
+        yield (
+            where,
+            {
+                name: None if value is None or (isinstance(value, str) and not value.strip()) else value
+                for name, value in named.items()
+            },
+        )
+
+
+def _csv_lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        for cells in reader:
+            if None in cells:
+                raise MetadataError(
+                    f"{path}, line {reader.line_num}: more cells than the header has columns."
+                )
+            yield reader.line_num, cells
+
+
+def _json_lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    with open(path, encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                cells = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise MetadataError(f"{path}, line {number}: not JSON ({error}).") from error
+            if not isinstance(cells, dict):
+                raise MetadataError(f"{path}, line {number}: expected an object, got {line.strip()[:80]}.")
+            yield number, cells
