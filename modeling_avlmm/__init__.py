@@ -1,0 +1,54 @@
+"""Audio-visual deepfake detection for the Hugging Face ecosystem.
+
+Importing this package registers its models with the Auto classes of `transformers`, the pipeline
+`av-deepfake-detection`, and its datasets with `load_dataset`.
+"""
+
+from transformers import AutoConfig, AutoModel, AutoProcessor
+from transformers.pipelines import PIPELINE_REGISTRY
+
+import dataset_scripts
+
+from .auto import AutoModelForAVDeepfakeDetection
+from .configuration_avlmm import AVLMMConfig
+from .hub_mixin import PIPELINE_TASK
+from .media import Clip, MediaError, MediaReader
+from .modeling_avlmm import AVLMMForDeepfakeDetection
+from .modeling_outputs import AVDetectionOutput
+from .pipeline_avd import AVDeepfakeDetectionPipeline
+from .processing_avlmm import AVLMMProcessor, Question
+
+__version__ = "0.1.0"
+
+for _config, _model, _processor in ((AVLMMConfig, AVLMMForDeepfakeDetection, AVLMMProcessor),):
+    AutoConfig.register(_config.model_type, _config, exist_ok=True)
+    AutoModel.register(_config, _model, exist_ok=True)
+    AutoModelForAVDeepfakeDetection.register(_config, _model, exist_ok=True)
+    AutoProcessor.register(_config, _processor, exist_ok=True)
+    # What is saved names its own code, so that it loads where this package is not installed.
+    _config.register_for_auto_class()
+    _model.register_for_auto_class("AutoModel")
+    _processor.register_for_auto_class("AutoProcessor")
+
+if PIPELINE_TASK not in PIPELINE_REGISTRY.supported_tasks:
+    PIPELINE_REGISTRY.register_pipeline(
+        PIPELINE_TASK,
+        pipeline_class=AVDeepfakeDetectionPipeline,
+        pt_model=AutoModelForAVDeepfakeDetection,
+        type="multimodal",
+    )
+
+dataset_scripts.register()
+
+__all__ = [
+    "AVDeepfakeDetectionPipeline",
+    "AVDetectionOutput",
+    "AVLMMConfig",
+    "AVLMMForDeepfakeDetection",
+    "AVLMMProcessor",
+    "AutoModelForAVDeepfakeDetection",
+    "Clip",
+    "MediaError",
+    "MediaReader",
+    "Question",
+]

@@ -75,6 +75,8 @@ class AVLMMConfig(PreTrainedConfig):
         prompts (`dict[str, str]`, *optional*):
             The texts the weights were trained with: `system`, `prefix` (before the clip) and one question for each of
             `overall`, `video` and `audio` (after the clip). Defaults to the published prompt.
+        threshold (`float`, *optional*, defaults to 0.5):
+            P(fake) from which the label is fake; chosen on validation data when a detector is trained.
         training_summary (`dict`, *optional*):
             What produced the weights (backbone, stages, data), for people; not read by code.
     """
@@ -86,6 +88,7 @@ class AVLMMConfig(PreTrainedConfig):
     thinker_config: dict | PreTrainedConfig | None = None
     label_token_ids: list[int] | None = None
     prompts: dict | None = None
+    threshold: float = 0.5
     training_summary: dict | None = None
 
     def __post_init__(self, **kwargs):

@@ -37,7 +37,7 @@ def copy_published_code(save_directory: str | Path) -> list[Path]:
     """Copies every module of the published room (the flat files beside this one) into `save_directory`."""
     copied = []
     for source in sorted(Path(__file__).parent.glob("*.py")):
-        if source.name.startswith("_") or source.name == "hub.py":
+        if source.name.startswith("_") or source.name in ("hub.py", "auto.py"):
             continue
         copied.append(Path(shutil.copyfile(source, Path(save_directory) / source.name)))
     return copied

@@ -1,0 +1,251 @@
+"""Runs a recipe: every stage in turn, each resumable, each ending in a detector that loads."""
+
+import dataclasses
+import hashlib
+import json
+import platform
+import shutil
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+import yaml
+from accelerate import PartialState
+from datasets import Dataset, Video, load_dataset
+from peft import PeftModel
+from transformers import AutoConfig, set_seed
+
+from ..modeling_avlmm import AVLMMForDeepfakeDetection
+from ..processing_avlmm import AVLMMProcessor
+from .collator import AVCollator, DropList, verdict_questions
+from .dense import DenseCollator, corpus_of_dense_prompts, genuine_rows, load_annotations
+from .recipes import Recipe, RecipeError, StageRecipe
+from .schedule import build_schedule
+from .stages import count_trainable, freeze_for_stage, lora_config
+from .tiny_backbone import make_tiny_backbone
+from .trainer import AVSFTTrainer, latest_checkpoint, sft_config
+
+PACKAGES = ("torch", "torchcodec", "transformers", "trl", "peft", "datasets", "accelerate", "modeling-avlmm")
+
+
+def train(recipe: Recipe) -> Path:
+    """
+    Runs every stage of a recipe that has not been run yet.
+
+    `output_dir/<stage>/` holds `model` (the detector after the stage, LoRA merged), `adapter` (of `alignment`),
+    `drops.jsonl`, `log.jsonl` and, while the stage runs, `checkpoints`. `output_dir` itself holds `recipe.yaml`,
+    `environment.json` and `dataset.json`. Started again after it was killed, a run goes on from its last checkpoint.
+
+    Args:
+        recipe ([`Recipe`]): What to run.
+
+    Returns:
+        `Path`: the folder of the last stage's detector.
+
+    Raises:
+        RecipeError: when `output_dir` holds a run of another recipe, or the recipe does not fit the data.
+        TooManyDropsError: when more clips than `data.max_drop_share` could not be read.
+    """
+    output_dir = Path(recipe.output_dir)
+    dataset = load_split(recipe, recipe.data.train_split)
+    start_folder(output_dir, recipe, dataset)
+    model_dir = starting_point(recipe, output_dir)
+    for number, stage in enumerate(recipe.stages, start=1):
+        folder = output_dir / stage.name
+        finished = folder / "model" / "stage.json"
+        if finished.is_file():
+            say(f"Stage {number}/{len(recipe.stages)} {stage.name}: done before, in {folder / 'model'}")
+        else:
+            say(f"Stage {number}/{len(recipe.stages)} {stage.name} ({stage.kind})")
+            run_stage(recipe, stage, dataset, model_dir, folder)
+        model_dir = folder / "model"
+    return model_dir
+
+
+def run_stage(recipe: Recipe, stage: StageRecipe, dataset: Dataset, model_dir: Path | str, folder: Path) -> None:
+    """Trains one stage from the detector in `model_dir` and writes `folder/model`."""
+    set_seed(recipe.seed)
+    model, processor = load_detector(model_dir, recipe)
+    freeze_for_stage(model, stage)
+    folder.mkdir(parents=True, exist_ok=True)
+    drops = DropList(folder / "drops.jsonl")
+    options = {
+        "processor": processor,
+        "drops": drops,
+        "clip_seconds": recipe.data.clip_seconds,
+        "crop": recipe.data.crop,
+        "seed": recipe.seed,
+    }
+    if stage.kind == "pretraining":
+        annotations = load_annotations(recipe.data.annotations)
+        sounds = genuine_rows(dataset, annotations)
+        if not sounds:
+            raise RecipeError(f"None of the training split's genuine clips is in {recipe.data.annotations}.")
+        dataset = dataset.filter(lambda path: path in sounds, input_columns="path")
+        collator = DenseCollator(annotations=annotations, sounds=sounds, **options)
+        data = dataclasses.replace(recipe.data, balance="none")
+    else:
+        collator = AVCollator(questions_of=verdict_questions(processor), **options)
+        data = recipe.data
+
+    clips_per_step = stage.batch_size * stage.gradient_accumulation * PartialState().num_processes
+    draws = stage.max_steps * clips_per_step if stage.max_steps else round(stage.epochs * len(dataset))
+    schedule = build_schedule(dataset, data, draws, recipe.seed)
+    checkpoints = folder / "checkpoints"
+    trainer = AVSFTTrainer(
+        model=model,
+        args=sft_config(recipe, stage, checkpoints, recipe.model.dtype == "bfloat16"),
+        train_dataset=schedule,
+        data_collator=collator,
+        processing_class=processor,
+        peft_config=lora_config(model, stage) if stage.kind == "alignment" else None,
+        stage=stage,
+        drops=drops,
+        max_drops=int(data.max_drop_share * len(set(schedule["path"]))),
+    )
+    say(
+        f"  {count_trainable(trainer.model):,} of {sum(p.numel() for p in trainer.model.parameters()):,} weights train; "
+        f"{draws} clips drawn from {len(dataset)}, {clips_per_step} a step"
+    )
+    checkpoint = latest_checkpoint(checkpoints)
+    if checkpoint is not None:
+        say(f"  going on from {checkpoint}")
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    finish_stage(trainer, recipe, stage, model_dir, drops, folder)
+
+
+def finish_stage(
+    trainer: AVSFTTrainer, recipe: Recipe, stage: StageRecipe, model_dir: Path | str, drops: DropList, folder: Path
+) -> None:
+    """Writes what the stage leaves behind; the folder `model` appears last and whole, as the sign that it is done."""
+    trained = folder / ("adapter" if stage.kind == "alignment" else "trained")
+    trainer.save_model(str(trained))
+    trainer.accelerator.wait_for_everyone()
+    if trainer.is_world_process_zero():
+        # From the files rather than from memory, where the weights may be sharded over processes.
+        if stage.kind == "alignment":
+            model, processor = load_detector(model_dir, recipe)
+            model = PeftModel.from_pretrained(model, trained).merge_and_unload()
+        else:
+            model, processor = load_detector(trained, recipe)
+        unfinished = folder / "model.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        model.save_pretrained(unfinished)
+        processor.save_pretrained(unfinished)
+        dropped = {entry["path"] for entry in drops.entries()}
+        summary = {
+            "stage": dataclasses.asdict(stage),
+            "steps": trainer.state.global_step,
+            "clips": len(trainer.train_dataset),
+            "dropped": len(dropped),
+            "processes": trainer.accelerator.num_processes,
+        }
+        (unfinished / "stage.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
+        with open(folder / "log.jsonl", "w", encoding="utf-8") as log:
+            log.writelines(json.dumps(entry) + "\n" for entry in trainer.state.log_history)
+        shutil.rmtree(folder / "model", ignore_errors=True)
+        unfinished.rename(folder / "model")
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        if stage.kind != "alignment":
+            shutil.rmtree(trained)
+        say(f"  wrote {folder / 'model'}; {len(dropped)} clips dropped" + (f", listed in {drops.path}" if dropped else ""))
+    trainer.accelerator.wait_for_everyone()
+
+
+def load_split(recipe: Recipe, split: str) -> Dataset:
+    """A split of the recipe's dataset, with media as paths."""
+    dataset = load_dataset(recipe.data.dataset, recipe.data.protocol, data_dir=recipe.data.data_dir, split=split)
+    return dataset.cast_column("video", Video(decode=False))
+
+
+def starting_point(recipe: Recipe, output_dir: Path) -> Path | str:
+    """Where the first stage's weights are; the demonstration's are made on the spot."""
+    if recipe.model.backbone != "demo":
+        return recipe.model.backbone
+    folder = output_dir / "backbone"
+    if PartialState().is_main_process and not (folder / "model.safetensors").is_file():
+        make_tiny_backbone(folder, "demo", recipe.seed, corpus=corpus_of_dense_prompts(recipe.model.prompts))
+    PartialState().wait_for_everyone()
+    return folder
+
+
+def load_detector(source: Path | str, recipe: Recipe) -> tuple[AVLMMForDeepfakeDetection, AVLMMProcessor]:
+    """Model and processor from a detector, or a new one around an omni checkpoint, set up as the recipe says."""
+    options = {"dtype": recipe.model.dtype, "attn_implementation": recipe.model.attn_implementation}
+    seen = {
+        "fps": recipe.model.fps,
+        "max_frames": recipe.model.max_frames,
+        "min_pixels": recipe.model.min_pixels,
+        "max_pixels": recipe.model.max_pixels,
+        "max_seconds": recipe.data.clip_seconds,
+    }
+    if AutoConfig.from_pretrained(source).model_type == "avlmm":
+        model = AVLMMForDeepfakeDetection.from_pretrained(source, **options)
+        processor = AVLMMProcessor.from_pretrained(source)
+        for name, value in seen.items():
+            setattr(processor, name, value)
+    else:
+        model = AVLMMForDeepfakeDetection.from_backbone(str(source), prompts=recipe.model.prompts, **options)
+        processor = AVLMMProcessor.from_backbone(str(source), prompts=recipe.model.prompts, **seen)
+    return model, processor
+
+
+def start_folder(output_dir: Path, recipe: Recipe, dataset: Dataset) -> None:
+    """Writes recipe, environment and dataset fingerprint, or checks that they are those of the run that is there."""
+    plain = dataclasses.asdict(recipe)
+    known = output_dir / "recipe.yaml"
+    fingerprint = dataset_fingerprint(dataset)
+    if known.is_file():
+        before = yaml.safe_load(known.read_text(encoding="utf-8"))
+        changed = [key for key in plain if key != "output_dir" and plain[key] != before.get(key)]
+        if changed:
+            raise RecipeError(
+                f"{output_dir} holds a run of another recipe ({', '.join(changed)} differ). Give another --output_dir, "
+                "or delete that folder to start again."
+            )
+        trained_on = json.loads((output_dir / "dataset.json").read_text(encoding="utf-8"))
+        if trained_on["sha256"] != fingerprint["sha256"]:
+            raise RecipeError(
+                f"{output_dir} holds a run on other data ({trained_on['clips']} clips then, {fingerprint['clips']} now). "
+                "Give another --output_dir, or restore the corpus."
+            )
+        return
+    if not PartialState().is_main_process:
+        return
+    output_dir.mkdir(parents=True, exist_ok=True)
+    (output_dir / "dataset.json").write_text(json.dumps(fingerprint, indent=2), encoding="utf-8")
+    (output_dir / "environment.json").write_text(json.dumps(environment(), indent=2), encoding="utf-8")
+    known.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+
+
+def dataset_fingerprint(dataset: Dataset) -> dict:
+    """Number of clips, of each label, and a hash over every clip's path and labels."""
+    digest = hashlib.sha256()
+    table = dataset.select_columns(["path", "label", "video_label", "audio_label"])
+    counts = {0: 0, 1: 0}
+    for row in table:
+        counts[row["label"]] += 1
+        digest.update(json.dumps(row, sort_keys=True).encode())
+    return {"clips": len(dataset), "real": counts[0], "fake": counts[1], "sha256": digest.hexdigest()}
+
+
+def environment() -> dict:
+    """Versions and hardware."""
+    found = {name: version(name) for name in PACKAGES if _installed(name)}
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {"python": sys.version.split()[0], "platform": platform.platform(), "device": device, **found}
+
+
+def _installed(name: str) -> bool:
+    try:
+        version(name)
+    except ModuleNotFoundError:
+        return False
+    return True
+
+
+def say(text: str) -> None:
+    """A line of progress, from one process only."""
+    if PartialState().is_main_process:
+        print(text, flush=True)

@@ -1,0 +1,33 @@
+"""Trains AV-LMMDetect as a recipe says.
+
+    python train_sft.py --recipe recipes/demo.yaml
+    python train_sft.py --recipe recipes/fakeavceleb_7b.yaml --data.data_dir /data/FakeAVCeleb_v1.2
+    accelerate launch --config_file recipes/accelerate/ddp.yaml train_sft.py --recipe recipes/mavos_dd_7b.yaml
+
+Any field of the recipe can be given as `--any.field value`. A run that was stopped goes on when it is started again.
+"""
+
+import argparse
+import sys
+
+from modeling_avlmm.training.recipes import RecipeError, load_recipe
+from modeling_avlmm.training.trainer import TooManyDropsError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", required=True, help="YAML file of the run, e.g. recipes/demo.yaml")
+    arguments, overrides = parser.parse_known_args()
+    try:
+        recipe = load_recipe(arguments.recipe, overrides)
+        from modeling_avlmm.training.run import train
+
+        model_dir = train(recipe)
+    except (RecipeError, TooManyDropsError) as error:
+        sys.exit(f"train_sft: {error}")
+    print(f"The detector is in {model_dir}.\nNext: python evaluate_avd.py --model {model_dir} "
+          f"--dataset {recipe.data.dataset} --data-dir {recipe.data.data_dir}")
+
+
+if __name__ == "__main__":
+    main()
