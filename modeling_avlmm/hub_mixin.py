@@ -1,43 +1,41 @@
 """What every detector needs to travel to the Hub: its code, its pipeline entry, its Auto class."""
 
-import shutil
-from pathlib import Path
-
 PIPELINE_TASK = "av-deepfake-detection"
 
-CUSTOM_PIPELINES = {
-    PIPELINE_TASK: {
-        "impl": "pipeline_avd.AVDeepfakeDetectionPipeline",
-        # Looked up by name in `transformers` itself, so this is AutoModel and not our own Auto class.
-        "pt": ["AutoModel"],
-        "type": "multimodal",
+
+def custom_pipelines() -> dict:
+    """The `custom_pipelines` entry of a published configuration, which `pipeline()` reads.
+
+    `transformers` copies a model's file together with every file that it imports relatively, also inside a function:
+    this import is what makes the pipeline, and all that it needs, part of every saved detector.
+    """
+    from .pipeline_avd import AVDeepfakeDetectionPipeline
+
+    module = AVDeepfakeDetectionPipeline.__module__.rpartition(".")[2]
+    return {
+        PIPELINE_TASK: {
+            "impl": f"{module}.{AVDeepfakeDetectionPipeline.__name__}",
+            # Looked up by name in `transformers` itself, so this is AutoModel and not our own Auto class.
+            "pt": ["AutoModel"],
+            "type": "multimodal",
+        }
     }
-}
 
 
 class AVDetectionHubMixin:
     """
-    Saves a detector so that a folder or Hub repository loads without this package.
+    Saves a detector so that a folder or Hub repository loads, pipeline included, without this package.
 
-    `transformers` copies the model's own file and what it imports; the pipeline is a separate entry point, so this
-    adds the rest of the published room and the `custom_pipelines` entry of the configuration.
+    The processor is saved beside it by its own `save_pretrained`, or with the model by the pipeline's.
     """
 
     def save_pretrained(self, save_directory, **kwargs):
-        self.config.custom_pipelines = CUSTOM_PIPELINES
+        before = getattr(self.config, "custom_pipelines", None)
+        self.config.custom_pipelines = custom_pipelines()
         try:
             super().save_pretrained(save_directory, **kwargs)
         finally:
-            del self.config.custom_pipelines
-        if self._auto_class is not None:
-            copy_published_code(save_directory)
-
-
-def copy_published_code(save_directory: str | Path) -> list[Path]:
-    """Copies every module of the published room (the flat files beside this one) into `save_directory`."""
-    copied = []
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        if source.name.startswith("_") or source.name in ("hub.py", "auto.py"):
-            continue
-        copied.append(Path(shutil.copyfile(source, Path(save_directory) / source.name)))
-    return copied
+            if before is None:
+                del self.config.custom_pipelines
+            else:
+                self.config.custom_pipelines = before

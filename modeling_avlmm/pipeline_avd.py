@@ -153,10 +153,10 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
                 ]
                 yield {
                     "encoded": self.processor.encode(clip, asked),
-                    "start": start,
-                    "end": end,
+                    "start": float(start),
+                    "end": float(end),
                     "name": clip.name,
-                    "duration": reader.info.duration,
+                    "duration": float(reader.info.duration),
                     "has_video": reader.info.has_video,
                     "has_audio": reader.info.has_audio,
                     "num_frames": 0 if clip.frames is None else len(clip.frames),

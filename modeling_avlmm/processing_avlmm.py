@@ -10,7 +10,7 @@ from transformers import AutoProcessor, BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
 from .configuration_avlmm import BACKBONES, DEFAULT_PROMPTS, LABEL_WORDS, QUESTIONS
-from .media import SAMPLING_RATE, Clip, MediaReader
+from .media import SAMPLING_RATE, Clip, MediaReader, UnreadableMediaError
 
 IGNORE_INDEX = -100
 
@@ -192,7 +192,7 @@ class AVLMMProcessor(ProcessorMixin):
         features, audio_tokens = self._encode_audio(clip)
         pixels, grid, grid_times = self._encode_video(clip)
         if features is None and pixels is None:
-            raise ValueError(f"{clip.name}: neither sound nor picture to look at.")
+            raise UnreadableMediaError(clip.name, "neither sound nor picture to look at")
 
         kind = "both" if features is not None and pixels is not None else "video" if features is None else "audio"
         layout = [self._layout(question.text, kind) for question in questions]

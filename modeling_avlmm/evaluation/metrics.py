@@ -58,7 +58,7 @@ def detection_metrics(labels, scores, threshold: float = 0.5) -> dict:
     metrics.update(
         auc=float(roc_auc_score(labels, scores)),
         ap_fake=float(ap_fake),
-        map_macro=float((ap_fake + average_precision_score(1 - labels, 1 - scores)) / 2),
+        map_macro=float((ap_fake + average_precision_score(1 - labels, -scores)) / 2),
         eer=equal_error_rate(labels, scores),
         balanced_accuracy=float(balanced_accuracy_score(labels, called)),
     )
@@ -88,8 +88,13 @@ def choose_threshold(labels, scores) -> float:
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
     if len(set(labels.tolist())) < 2:
         raise ValueError("A threshold needs real and fake clips to be chosen on.")
-    values = np.unique(scores)
-    candidates = np.concatenate([[values[0]], (values[1:] + values[:-1]) / 2])
-    gains = [balanced_accuracy_score(labels, scores >= c) for c in candidates]
-    best = candidates[np.isclose(gains, max(gains))]
+    values, place = np.unique(scores, return_inverse=True)
+    fakes, reals = (np.bincount(place, weights=labels == label) for label in (1, 0))
+    # What a threshold just below each value calls real: everything before it.
+    missed, kept = np.cumsum(fakes) - fakes, np.cumsum(reals) - reals
+    gains = kept / reals.sum() - missed / fakes.sum()
+    middles = (values[1:] + values[:-1]) / 2
+    # Between neighbours of floating point the middle may be the lower one, which it must not call fake.
+    candidates = np.concatenate([values[:1], np.where(middles > values[:-1], middles, values[1:])])
+    best = candidates[np.isclose(gains, gains.max(), rtol=0, atol=1e-12)]
     return float(best[np.argmin(np.abs(best - 0.5))])

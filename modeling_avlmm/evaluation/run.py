@@ -60,7 +60,9 @@ def predict(
                 last = time.monotonic()
                 rate = count / (last - begin)
                 print(f"  {count}/{len(missing)} clips, {rate:.1f} clips/s, {(len(missing) - count) / rate:.0f} s left", flush=True)
-    return [done[path] for path in paths]
+    # Labels are the dataset's of today, also for clips that were scored before one was corrected.
+    known = dataset.select_columns([name for name in KEPT if name in dataset.column_names])
+    return [{**done[row["path"]], **row} for row in known]
 
 
 def load_predictions(path: str | Path) -> dict[str, dict]:
@@ -90,10 +92,14 @@ def evaluate_detector(predictions: list[dict], threshold: float = 0.5) -> dict:
 
     Returns:
         `dict`: `overall`, `video`, `audio` ([`detection_metrics`] or None), `by_generator` (each kind of fake against
-        all genuine clips), `unreadable` (paths).
+        all genuine clips), `unreadable` (paths), `cut_short` (paths of files that broke off and were scored on what
+        came before).
     """
     read = [p for p in predictions if p["score"] is not None]
-    report = {"unreadable": [p["path"] for p in predictions if p["score"] is None]}
+    report = {
+        "unreadable": [p["path"] for p in predictions if p["score"] is None],
+        "cut_short": [p["path"] for p in read if p["error"] is not None],
+    }
     for part, score_name in SCORE_NAMES.items():
         label_name = LABEL_OF[score_name]
         known = [p for p in read if p[score_name] is not None and p[label_name] is not None]

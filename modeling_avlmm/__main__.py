@@ -1,0 +1,174 @@
+"""Audio-visual deepfake detection from a terminal: look at files, publish a detector.
+
+    python -m modeling_avlmm detect clip.mp4 --model my-org/my-detector
+    python -m modeling_avlmm publish --model runs/demo/training/encoders/model --to published/demo
+
+Training and evaluation have scripts of their own: train_sft.py and evaluate_avd.py.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+DEFAULT_MODEL = "AVLMM_DEFAULT_MODEL"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="avlmm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    detect = commands.add_parser(
+        "detect",
+        help="tell whether files are deepfakes",
+        description="Tells whether files are deepfakes. Ends with 1 when a file could not be read, 2 on wrong usage.",
+    )
+    detect.add_argument("files", nargs="+", metavar="FILE", help="video or sound: a path or an http(s) URL")
+    detect.add_argument(
+        "--model",
+        default=os.environ.get(DEFAULT_MODEL),
+        help=f"folder or Hub id of a detector [${DEFAULT_MODEL}]",
+    )
+    detect.add_argument("--json", action="store_true", help="one JSON object a line, with the timeline")
+    detect.add_argument("--threshold", type=float, help="score from which a file is called fake [the model's own]")
+    detect.add_argument("--window-seconds", type=float, help="length of a window [as long as one pass takes]")
+    detect.add_argument("--hop-seconds", type=float, help="from one window's start to the next's [--window-seconds]")
+    detect.add_argument("--aggregate", choices=("mean", "max"), help="the file's score from its windows' [mean]")
+    detect.add_argument("--batch-size", type=int, default=1, help="windows of one pass [%(default)s]")
+    add_loading_options(detect)
+
+    publish = commands.add_parser(
+        "publish",
+        help="write, and upload, a detector that others load in one line",
+        description="Writes a folder with weights, processor, code, pipeline entry and model card; with --push it goes "
+        "to the Hub, as a private repository unless --public is given.",
+    )
+    publish.add_argument("--model", required=True, help="folder of a trained detector")
+    publish.add_argument("--to", required=True, metavar="DIR_OR_REPO", help="folder, or with --push owner/name")
+    publish.add_argument("--push", action="store_true", help="upload to the Hub")
+    publish.add_argument("--public", action="store_true", help="make a new repository public")
+    publish.add_argument(
+        "--metrics", nargs="+", default=[], metavar="PATH", help="metrics.json files or folders of evaluate_avd.py"
+    )
+    publish.add_argument("--base-model", help="Hub id of the backbone [from the recipe]")
+    publish.add_argument("--datasets", nargs="+", help="what it was trained on [from the recipe]")
+    publish.add_argument("--license", help="licence of the weights, e.g. apache-2.0")
+    publish.add_argument("--language", nargs="+", help="languages of the speech it was trained on, e.g. en")
+    publish.add_argument("--token", help="Hub token [the one of `hf auth login`]")
+    return parser
+
+
+def add_loading_options(parser: argparse.ArgumentParser) -> None:
+    """How a detector is loaded."""
+    parser.add_argument("--device", help="e.g. cuda:0 or cpu [an accelerator where there is one]")
+    parser.add_argument("--dtype", default="auto", help="type of the weights, e.g. bfloat16 [%(default)s]")
+    parser.add_argument("--trust-remote-code", action="store_true", help="run the code in the model's repository")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns its exit status."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.command == "detect":
+        if not options.model:
+            parser.error(f"detect needs --model, or {DEFAULT_MODEL} in the environment")
+        return run_detect(options)
+    return run_publish(options)
+
+
+def run_detect(options: argparse.Namespace) -> int:
+    # Loading takes seconds; `--help` and wrong usage do not wait for it.
+    import modeling_avlmm  # noqa: F401
+
+    from .evaluation.command import EvaluationError, load_detector
+
+    quiet_transformers()
+    try:
+        detector, zero_shot = load_detector(options.model, options.device, options.dtype, options.trust_remote_code)
+        if zero_shot:
+            print("avlmm: this backbone was not trained to detect anything.", file=sys.stderr)
+        settings = ("threshold", "window_seconds", "hop_seconds", "aggregate")
+        given = {name: getattr(options, name) for name in settings if getattr(options, name) is not None}
+        results = detector(
+            (file for file in options.files), batch_size=options.batch_size, on_error="return", **given
+        )
+        show = show_json if options.json else show_table
+        failed = sum(show(options.files, results))
+    except (EvaluationError, ValueError) as error:
+        print(f"avlmm: {error}", file=sys.stderr)
+        return 2
+    return 1 if failed else 0
+
+
+def show_json(files: list[str], results: Iterator[dict]) -> Iterator[bool]:
+    """Prints a line for each result as it comes; yields whether the file could not be read to its end."""
+    for file, result in zip(files, results, strict=True):
+        print(json.dumps({"file": file, **result}), flush=True)
+        yield result["error"] is not None
+
+
+def show_table(files: list[str], results: Iterator[dict]) -> Iterator[bool]:
+    """The same as a table for people."""
+    width = max(len("file"), *(len(file) for file in files))
+    print(f"{'file':<{width}}  {'verdict':<10}  {'score':>6}  {'picture':>7}  {'sound':>6}  {'seconds':>8}")
+    for file, result in zip(files, results, strict=True):
+        scores = [
+            "-" if result[name] is None else f"{result[name]:.3f}" for name in ("score", "video_score", "audio_score")
+        ]
+        seconds = "-" if result["duration"] is None else f"{result['duration']:.1f}"
+        verdict = result["label"] or "unreadable"
+        print(f"{file:<{width}}  {verdict:<10}  {scores[0]:>6}  {scores[1]:>7}  {scores[2]:>6}  {seconds:>8}", flush=True)
+        if len(result["windows"]) > 1:
+            for window in result["windows"]:
+                span = f"  {window['start']:.1f} - {window['end']:.1f} s"
+                score = "-" if window["score"] is None else f"{window['score']:.3f}"
+                print(f"{span:<{width}}  {'':<10}  {score:>6}")
+        notes = list(result["warnings"])
+        if result["error"] is not None:
+            notes.append(result["error"]["message"])
+        for note in notes:
+            print(f"  {note}")
+        yield result["error"] is not None
+
+
+def run_publish(options: argparse.Namespace) -> int:
+    from .hub import PublishError, publish
+
+    quiet_transformers()
+    try:
+        where = publish(
+            options.model,
+            options.to,
+            push=options.push,
+            private=not options.public,
+            metrics=options.metrics,
+            base_model=options.base_model,
+            datasets=options.datasets,
+            license=options.license,
+            language=options.language,
+            token=options.token,
+        )
+    except PublishError as error:
+        print(f"avlmm: {error}", file=sys.stderr)
+        return 2
+    print(f"Published to {where}.")
+    if not options.push:
+        model = str(Path(options.to))
+        print(f"Look at {Path(options.to) / 'README.md'}, then try: python -m modeling_avlmm detect FILE --model {model}")
+    return 0
+
+
+def quiet_transformers() -> None:
+    """Progress bars of loading a model are of no use in a terminal that waits for a verdict."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,324 @@
+"""Files, links, bytes and arrays to tracks: what a source is, whether it may be opened, and what it holds."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import os
+import stat
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .media_errors import (
+    DAMAGED,
+    MediaError,
+    MediaNotFoundError,
+    MediaTooLargeError,
+    UnreadableMediaError,
+    UnsupportedSourceError,
+)
+from .media_tracks import (
+    SAMPLING_RATE,
+    ArrayAudio,
+    ArrayVideo,
+    FileAudio,
+    FileVideo,
+    SoundFileAudio,
+    explain,
+    resample,
+    to_uint8_nchw,
+    torchcodec_decoders,
+)
+
+MIN_BYTES_PER_SECOND = 16 * 1024  # a link slower than this after `timeout` is given up; our own choice
+_HTTP_ONLY = "Only http and https links are followed"
+_TEXT_CODECS = {"ansi", "bintext", "xbin", "idf"}  # FFmpeg "plays" text files with these
+_SOUND_FILES = (b"RIFF", b"RF64", b"fLaC", b"OggS")  # only these: libsndfile can crash on arbitrary bytes
+_PICTURE_CODECS = {"mjpeg", "png", "bmp", "webp", "gif"}
+_PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<MPD", b"<?xml", b"[playlist]", b"v=0\r\n", b"v=0\n")
+
+
+def is_link(source: Any) -> bool:
+    return isinstance(source, str) and "://" in source
+
+
+def name_of(source: Any) -> str:
+    """What messages call a source."""
+    if is_link(source):
+        parts = urllib.parse.urlsplit(source)  # without password and query, which may be secrets
+        return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+    if isinstance(source, (str, Path)):
+        return str(source)
+    if isinstance(source, dict) and source.get("path"):
+        return str(source["path"])
+    return str(getattr(source, "name", f"<{type(source).__name__}>"))
+
+
+def checked(source: Any, name: str) -> Any:
+    """The source as an absolute path, a link, bytes, a dict of arrays or an object that can be read.
+
+    Raises what can be known to be wrong before anything is decoded.
+    """
+    encoded = getattr(source, "_hf_encoded", None) or {}  # `datasets` keeps what its decoders read from here
+    if encoded.get("bytes") is not None or os.path.isfile(encoded.get("path") or ""):
+        source = encoded
+    if isinstance(source, dict) and not {"frames", "audio", "array"} & set(source):
+        if source.get("bytes") is None and source.get("path") is None:
+            advice = "Give 'path' or 'bytes', or 'frames' and 'audio'"
+            raise UnsupportedSourceError(name, f"is a dict with {sorted(source)}", advice)
+        source = source["bytes"] if source.get("bytes") is not None else source["path"]
+    if is_link(source):
+        if urllib.parse.urlsplit(source).scheme.lower() not in ("http", "https"):
+            raise UnsupportedSourceError(name, "is not an http or https link", "Download it and give a path")
+        return source
+    if isinstance(source, (str, Path)):
+        _check_file(str(source), name)
+        return os.path.abspath(source)  # absolute, so that FFmpeg cannot take "concat:x" for a protocol
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        source = bytes(source)
+        _check_head(source[:512], name)
+        return source
+    readable = ("read", "get_frames_played_at", "get_samples_played_in_range")
+    if isinstance(source, dict) or any(hasattr(source, method) for method in readable):
+        return source
+    advice = "Give a path, an http link, bytes, a file object or arrays"
+    raise UnsupportedSourceError(name, f"a {type(source).__name__} is not media", advice)
+
+
+def _check_file(path: str, name: str) -> None:
+    try:
+        mode = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MediaNotFoundError(name, "no such file", "Check the path") from error
+    except (OSError, ValueError) as error:
+        advice = "Check the path and its permissions"
+        raise UnreadableMediaError(name, f"cannot be opened ({error})", advice) from error
+    if stat.S_ISDIR(mode.st_mode):
+        raise UnsupportedSourceError(name, "is a directory", "Give the path of one media file")
+    if not stat.S_ISREG(mode.st_mode):
+        raise UnsupportedSourceError(name, "is not a regular file", "Copy its content to a file first")
+    try:
+        with open(path, "rb") as file:
+            _check_head(file.read(512), name)
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror})"
+        raise UnreadableMediaError(name, reason, "Check its permissions") from error
+
+
+def _check_head(head: bytes, name: str) -> None:
+    if not head:
+        raise UnreadableMediaError(name, "is empty (0 bytes)", "Copy or download it again")
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_PLAYLISTS):
+        # FFmpeg would open whatever files and addresses the playlist names
+        raise UnsupportedSourceError(name, "is a playlist, not media", "Give the media file it points to")
+
+
+class _HttpOnly(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        if urllib.parse.urlsplit(newurl).scheme not in ("http", "https"):
+            reason = f"redirects to {name_of(newurl)}"
+            raise UnsupportedSourceError(name_of(req.full_url), reason, _HTTP_ONLY)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _too_large(name: str, size: str, limit: int) -> MediaTooLargeError:
+    reason = f"has {size} bytes, above the limit of {limit}"
+    return MediaTooLargeError(name, reason, "Raise max_bytes if this is what you want")
+
+
+def _download(url: str, name: str, target: Any, max_bytes: int, timeout: float) -> None:
+    opener = urllib.request.OpenerDirector()  # build_opener would add ftp:, file: and data:
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPErrorProcessor,
+        urllib.request.UnknownHandler,
+        _HttpOnly,
+    ):
+        opener.add_handler(handler())
+    began, received = time.monotonic(), 0
+    try:
+        with opener.open(urllib.request.Request(url), timeout=timeout) as response:
+            length = response.headers.get("Content-Length", "")
+            if length.isdigit() and int(length) > max_bytes:
+                raise _too_large(name, length, max_bytes)
+            while chunk := response.read1(1 << 16):
+                received += len(chunk)
+                if received > max_bytes:
+                    raise _too_large(name, f"more than {max_bytes}", max_bytes)
+                if time.monotonic() - began > timeout + received / MIN_BYTES_PER_SECOND:
+                    raise TimeoutError(f"only {received} bytes in {time.monotonic() - began:.0f} s")
+                target.write(chunk)
+            if length.isdigit() and received < int(length):
+                reason = f"stopped after {received} of {length} bytes"
+                raise UnreadableMediaError(name, reason, "Download it again")
+    except MediaError:
+        raise
+    except urllib.error.HTTPError as error:
+        if error.code in (301, 302, 303, 307, 308):
+            raise UnsupportedSourceError(name, f"redirects badly ({error.reason})", _HTTP_ONLY) from error
+        reason = f"the server answers {error.code} {error.reason}"
+        if error.code in (404, 410):
+            raise MediaNotFoundError(name, reason, "Check the link") from error
+        raise UnreadableMediaError(name, reason, "Check the link and your rights to it") from error
+    except (OSError, ValueError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
+        reason = f"cannot be downloaded ({error})"
+        raise UnreadableMediaError(name, reason, "Check the link and the network") from error
+
+
+def store(source: Any, name: str, target: Any, max_bytes: int, timeout: float) -> torch.Tensor:
+    """Copy what a link or a binary file object gives into the file `target`; returns its mapped bytes."""
+    if is_link(source):
+        _download(source, name, target, max_bytes, timeout)
+    else:
+        if hasattr(source, "seekable") and source.seekable():
+            source.seek(0)
+        while chunk := source.read(1 << 20):
+            if not isinstance(chunk, (bytes, bytearray)):
+                raise UnsupportedSourceError(name, "is a text file object", "Open it with mode 'rb'")
+            if target.tell() + len(chunk) > max_bytes:
+                raise _too_large(name, f"more than {max_bytes}", max_bytes)
+            target.write(chunk)
+    target.flush()
+    size = target.tell()
+    target.seek(0)
+    _check_head(target.read(512), name)
+    # as memory, not as a path: torchcodec then forbids the content to make FFmpeg open anything else
+    return torch.from_file(target.name, shared=False, size=size, dtype=torch.uint8)
+
+
+def _as_tensor(values: Any) -> torch.Tensor:
+    # through NumPy, because a list may hold tensors or arrays
+    return values if torch.is_tensor(values) else torch.as_tensor(np.asarray(values))
+
+
+def array_video(source: dict, name: str) -> ArrayVideo:
+    frames = _as_tensor(source["frames"])
+    advice = "Give uint8 RGB frames of shape (T, 3, H, W) or (T, H, W, 3)"
+    if frames.ndim != 4 or 3 not in (frames.shape[1], frames.shape[3]) or len(frames) == 0:
+        raise UnsupportedSourceError(name, f"frames have shape {tuple(frames.shape)}", advice)
+    if frames.dtype != torch.uint8:
+        raise UnsupportedSourceError(name, f"frames are {frames.dtype}", advice)
+    frames = to_uint8_nchw(frames)
+    fps, timestamps = source.get("fps"), source.get("timestamps")
+    if timestamps is None:
+        if not fps or fps <= 0:
+            raise UnsupportedSourceError(name, "frames have no times", "Add 'fps' or 'timestamps' (seconds)")
+        timestamps = torch.arange(len(frames), dtype=torch.float64) / fps
+    timestamps = torch.as_tensor(np.asarray(timestamps), dtype=torch.float64)
+    gaps = timestamps.diff()
+    if timestamps.shape != (len(frames),) or not bool(timestamps.isfinite().all()) or bool((gaps <= 0).any()):
+        shape = tuple(timestamps.shape)
+        reason = f"timestamps (shape {shape}) do not rise one by one for {len(frames)} frames"
+        raise UnsupportedSourceError(name, reason, "Give one time in seconds per frame, in rising order")
+    last = 1 / fps if fps else float(gaps.median()) if len(gaps) else source.get("duration") or 0.04
+    return ArrayVideo(frames, timestamps, last)
+
+
+def array_audio(
+    samples: Any, sampling_rate: Any, name: str, warnings: list[str], begin: float = 0.0
+) -> ArrayAudio:
+    if not sampling_rate or sampling_rate <= 0:
+        raise UnsupportedSourceError(name, "audio samples have no rate", "Add 'sampling_rate' (Hz)")
+    wave = _as_tensor(samples).cpu()
+    kind = wave.dtype
+    if wave.ndim == 2:  # (channels, samples) or (samples, channels): the shorter side is the channels
+        wave = wave.double().mean(0 if wave.shape[0] <= wave.shape[1] else 1)
+    elif wave.ndim != 1:
+        raise UnsupportedSourceError(name, f"audio has shape {tuple(wave.shape)}", "Give 1-D or 2-D samples")
+    if kind == torch.uint8:
+        wave = (wave.double() - 128) / 128
+    elif kind in (torch.int8, torch.int16, torch.int32):
+        wave = wave.double() / (torch.iinfo(kind).max + 1)
+    elif not kind.is_floating_point:
+        advice = "Give floats in [-1, 1] or 8 to 32-bit PCM"
+        raise UnsupportedSourceError(name, f"audio samples are {kind}", advice)
+    wave = finite(wave.float(), warnings)
+    peak = float(wave.abs().max()) if wave.numel() else 0.0
+    if peak > 8:
+        reason = f"audio floats reach {peak:.0f}"
+        raise UnsupportedSourceError(name, reason, "Scale them to [-1, 1], or pass integers as integers")
+    if peak > 1:
+        warnings.append(f"audio reaches {peak:.2f} and is clipped at 1")
+    return ArrayAudio(resample(wave, int(sampling_rate), SAMPLING_RATE), begin, int(sampling_rate))
+
+
+def finite(samples: torch.Tensor, warnings: list[str]) -> torch.Tensor:
+    bad = int((~samples.isfinite()).sum())
+    if bad:
+        warnings.append(f"{bad} audio samples are NaN or infinite; set to 0")
+        samples = torch.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
+    return samples
+
+
+def _open_soundfile(handle: Any) -> SoundFileAudio | None:
+    import soundfile
+
+    if isinstance(handle, str):
+        with open(handle, "rb") as opened:
+            head = opened.read(4)
+    else:
+        handle = handle.numpy().data if torch.is_tensor(handle) else handle
+        head = bytes(handle[:4])
+    if head not in _SOUND_FILES:
+        return None
+    try:
+        file = soundfile.SoundFile(handle if isinstance(handle, str) else io.BytesIO(handle))
+    except (soundfile.LibsndfileError, RuntimeError):
+        return None
+    return SoundFileAudio(file) if file.frames > 0 else None
+
+
+def open_tracks(handle: Any, name: str, threads: int, audio_only: bool, notes: list[str]) -> tuple[Any, Any]:
+    """The video and the audio track of an encoded file (path, bytes or byte tensor), `None` where absent."""
+    video, audio, reason = None, None, "no video and no audio track"
+    try:
+        header = torchcodec_decoders().get_container_metadata(handle)
+        if header.best_video_stream_index is not None and not audio_only:
+            video = FileVideo(name, handle, threads)
+        if header.best_audio_stream_index is not None:
+            audio = FileAudio(name, handle)
+    except (RuntimeError, ValueError, ArithmeticError) as error:
+        # ArithmeticError: torchcodec divides by a damaged aspect ratio
+        video, reason = None, explain(error)
+    except ImportError:
+        audio = _open_soundfile(handle)  # sound files need no FFmpeg
+        if audio is None:
+            raise
+        return None, audio
+    if video is None and audio is None:
+        audio = _open_soundfile(handle)
+        if audio is None:
+            raise UnreadableMediaError(name, f"is not readable as media ({reason})", DAMAGED)
+        return None, audio
+    if video and video.codec in _TEXT_CODECS:
+        raise UnreadableMediaError(name, "is text, not media", "Give a video or audio file")
+    if video and audio and video.num_frames == 1 and video.codec in _PICTURE_CODECS:
+        notes.append("the only picture is a cover; read as audio")
+        video = None
+    if video and video.num_frames == 0:
+        notes.append("the video track has no frames")
+        video = None
+    if audio and audio.end <= audio.begin:
+        notes.append("the audio track has no sample that can be decoded")
+        audio = None
+    if video is None and audio is None:
+        raise UnreadableMediaError(name, "has neither a frame nor a sample that can be decoded", DAMAGED)
+    tracks = [track for track in (video, audio) if track]
+    streams = [track.decoder.metadata for track in tracks]
+    claims = [(m.begin_stream_seconds or 0) + (m.duration_seconds_from_header or 0) for m in streams]
+    if not all(m.duration_seconds_from_header for m in streams):
+        claims.append(header.duration_seconds_from_header or 0)
+    missing = max(claims) - max(track.end for track in tracks)
+    if missing > 0.5:
+        notes.append(f"the file ends {missing:.2f} s before the end its header gives: it may be truncated")
+    return video, audio

@@ -1,0 +1,246 @@
+"""The detector against the stock thinker, alone against in company, and at the real size."""
+
+import json
+
+import pytest
+import torch
+from test_processing_avlmm import random_clip
+from transformers import (
+    Qwen2_5OmniConfig,
+    Qwen2_5OmniForConditionalGeneration,
+    Qwen2_5OmniThinkerConfig,
+    Qwen2Tokenizer,
+)
+
+from modeling_avlmm import AutoModelForAVDeepfakeDetection, AVLMMConfig, AVLMMForDeepfakeDetection, AVLMMProcessor
+from modeling_avlmm.configuration_avlmm import DEFAULT_PROMPTS, QUESTIONS
+from modeling_avlmm.modeling_avlmm import label_token_ids, question_mask
+from modeling_avlmm.modeling_outputs import fake_probability
+from modeling_avlmm.training.recipes import StageRecipe
+from modeling_avlmm.training.stages import count_trainable, freeze_for_stage, lora_config
+
+NAMES = ("logits", "video_logits", "audio_logits")
+
+
+@pytest.fixture(scope="module")
+def processor(tiny_backbone):
+    return AVLMMProcessor.from_backbone(str(tiny_backbone))
+
+
+@pytest.fixture
+def clips():
+    return [
+        random_clip(frames=8, seconds=4.1, seed=1),
+        random_clip(frames=5, seconds=3.0, audio=False, seed=2),
+        random_clip(seconds=3.0, video=False, seed=3),
+        random_clip(frames=3, seconds=1.4, size=(101, 57), seed=4),
+    ]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_verdict_equals_the_stock_thinkers_language_head(tiny_model, processor, side):
+    clips = [random_clip(frames=4, seconds=2.0, seed=1), random_clip(frames=8, seconds=4.3, seed=2)]
+    batch = processor(clips, padding_side=side)
+    stock = tiny_model.thinker(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        input_features=batch["input_features"],
+        feature_attention_mask=batch["feature_attention_mask"],
+        pixel_values_videos=batch["pixel_values_videos"],
+        video_grid_thw=batch["video_grid_thw"],
+        video_second_per_grid=torch.tensor([1.0, 1.0]),
+        use_audio_in_video=True,
+    ).logits
+    last = batch["attention_mask"].sum(1) - 1 if side == "right" else torch.tensor([-1, -1])
+    expected = stock[torch.arange(2), last][:, tiny_model.config.label_token_ids]
+    torch.testing.assert_close(tiny_model(**batch).logits, expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_one_clip_and_one_question_equal_many(tiny_model, processor, clips, side):
+    together = tiny_model(**processor(clips, QUESTIONS, padding_side=side))
+    for row, clip in enumerate(clips):
+        for question, name in zip(QUESTIONS, NAMES, strict=True):
+            alone = tiny_model(**processor([clip], [question]))
+            torch.testing.assert_close(together[name][row], alone[name][0], atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_verdicts_that_were_not_asked_for_are_nan(tiny_model, processor, clips):
+    encoded = [processor.encode(clips[0], ["overall", "audio"]), processor.encode(clips[1], ["overall"])]
+    output = tiny_model(**processor.collate(encoded))
+    assert output.video_logits is None
+    assert output.audio_logits[0].isfinite().all() and output.audio_logits[1].isnan().all()
+    assert output.logits.isfinite().all()
+    torch.testing.assert_close(output.scores, output.logits.softmax(-1)[:, 1])
+
+
+@torch.no_grad()
+def test_language_head_runs_on_two_rows_only(tiny_model, processor, clips):
+    """The full head is a module of its own: were it called, the hook would see it."""
+    called = []
+    hook = tiny_model.get_output_embeddings().register_forward_hook(lambda *_: called.append(1))
+    try:
+        tiny_model(**processor(clips, QUESTIONS))
+    finally:
+        hook.remove()
+    assert not called
+
+
+def test_loss_is_the_thinkers_loss_on_the_answers(tiny_model, processor):
+    clip = random_clip()
+    batch = processor.collate([processor.encode(clip, [processor.question("overall", 1)])], padding_side="right")
+    arguments = {k: v for k, v in batch.items() if k not in ("answer_positions", "labels")}
+    with torch.no_grad():
+        logits = tiny_model.thinker(**arguments).logits[0, :-1]
+        targets = batch["labels"][0, 1:]
+        expected = torch.nn.functional.cross_entropy(logits, targets, ignore_index=-100)
+        loss = tiny_model(**batch).loss
+        divided = tiny_model(**batch, num_items_in_batch=8).loss
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(divided, expected * 2 / 8)
+
+
+def test_questions_of_one_pass_train_like_questions_apart(tiny_model, processor):
+    clip = random_clip(frames=4, seconds=2.0)
+    asked = [processor.question("overall", 1), processor.question("video", 0), processor.question("audio", 1)]
+    together = processor.collate([processor.encode(clip, asked)], padding_side="right")
+    apart = processor.collate([processor.encode(clip, [one]) for one in asked], padding_side="right")
+    gradients = []
+    for batch in (together, apart):
+        tiny_model.zero_grad()
+        tiny_model(**batch).loss.backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in tiny_model.parameters() if p.grad is not None]))
+    tiny_model.zero_grad()
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-3)
+
+
+def test_question_mask():
+    attention = torch.tensor([[0, 1, 1, 1, 1, 1, 1]])
+    questions = torch.tensor([[0, 0, 0, 1, 1, 2, 2]])
+    seen = question_mask(attention, questions, torch.float32)[0, 0] == 0
+    assert seen.int().tolist() == [
+        [1, 0, 0, 0, 0, 0, 0],
+        [0, 1, 0, 0, 0, 0, 0],
+        [0, 1, 1, 0, 0, 0, 0],
+        [0, 1, 1, 1, 0, 0, 0],
+        [0, 1, 1, 1, 1, 0, 0],
+        [0, 1, 1, 0, 0, 1, 0],
+        [0, 1, 1, 0, 0, 1, 1],
+    ]
+
+
+def test_several_questions_refuse_flash_attention(tiny_model, processor, clips):
+    text = tiny_model.config.get_text_config()
+    text._attn_implementation, before = "flash_attention_2", text._attn_implementation
+    try:
+        with pytest.raises(ValueError, match="one question at a time"):
+            tiny_model(**processor(clips[:1], QUESTIONS))
+    finally:
+        text._attn_implementation = before
+
+
+def test_label_ids_come_from_the_tokenizer(tiny_backbone, tiny_model):
+    tokenizer = Qwen2Tokenizer.from_pretrained(tiny_backbone)
+    assert tokenizer.convert_ids_to_tokens(label_token_ids(tokenizer)) == ["Real", "Fake"]
+    assert tiny_model.config.label_token_ids == label_token_ids(tokenizer)
+    with pytest.raises(ValueError, match="'Real' is 4 tokens"):
+        label_token_ids(Qwen2Tokenizer(vocab={c: i for i, c in enumerate("RealFk")}, merges=[]))
+
+
+def test_fake_probability():
+    assert fake_probability(torch.tensor([0.0, 0.0])) == 0.5
+    assert fake_probability(torch.tensor([3.0, -3.0])) < 0.01
+    assert fake_probability(torch.tensor([-3.0, 3.0])) > 0.99
+
+
+def test_prompt_is_the_published_one():
+    question = DEFAULT_PROMPTS["prefix"] + DEFAULT_PROMPTS["overall"]
+    assert question == "Given the video, please assess if it's Real or Fake? Only answer 'Real' or 'Fake'."
+
+
+def test_saves_and_loads(tiny_model, processor, clips, tmp_path):
+    tiny_model.save_pretrained(tmp_path)
+    assert {p.suffix for p in tmp_path.glob("model*")} == {".safetensors"}
+    loaded = AutoModelForAVDeepfakeDetection.from_pretrained(tmp_path)
+    assert isinstance(loaded, AVLMMForDeepfakeDetection)
+    batch = processor(clips, QUESTIONS)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(**batch).logits, tiny_model(**batch).logits)
+
+
+def test_talker_and_vocoder_of_a_whole_omni_checkpoint_are_not_loaded(tiny_backbone, processor, clips, tmp_path):
+    thinker = json.loads((tiny_backbone / "config.json").read_text())
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    talker = {
+        **small,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "vocab_size": 32,
+        "embedding_size": thinker["text_config"]["hidden_size"],
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]},
+        "tts_codec_start_token_id": 1,
+        "tts_codec_end_token_id": 2,
+        "tts_codec_pad_token_id": 0,
+        "tts_codec_mask_token_id": 3,
+    }
+    config = Qwen2_5OmniConfig(thinker_config=thinker, talker_config=talker, enable_audio_output=False)
+    whole = Qwen2_5OmniForConditionalGeneration(config)
+    whole.save_pretrained(tmp_path)
+    processor.tokenizer.save_pretrained(tmp_path)
+    model = AVLMMForDeepfakeDetection.from_backbone(str(tmp_path))
+    assert not any("talker" in name or "token2wav" in name for name in model.state_dict())
+    torch.testing.assert_close(
+        model.thinker.lm_head.weight, whole.thinker.lm_head.weight, msg="the thinker's weights were not loaded"
+    )
+
+
+def test_unknown_backbones_are_refused(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(ValueError, match="not a known omni model"):
+        AVLMMForDeepfakeDetection.from_backbone(str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def full_size():
+    """The detector at the shape of Qwen2.5-Omni-7B, without memory for its weights."""
+    config = Qwen2_5OmniThinkerConfig(
+        vision_config={"hidden_size": 1280, "intermediate_size": 3420, "depth": 32, "num_heads": 16},
+        text_config={"tie_word_embeddings": False},
+    )
+    with torch.device("meta"):
+        return AVLMMForDeepfakeDetection(AVLMMConfig(thinker_config=config, label_token_ids=[12768, 52317]))
+
+
+def test_size_of_the_7b_thinker(full_size):
+    def millions(module):
+        return round(sum(p.numel() for p in module.parameters()) / 1e6, 1)
+
+    assert millions(full_size) == 8931.8
+    assert millions(full_size.vision_encoder) == 676.6
+    assert millions(full_size.audio_encoder) == 639.7
+    assert [millions(p) for p in full_size.projectors] == [44.6, 4.6]
+
+
+@pytest.mark.parametrize(("rank", "millions"), [(8, 20.2), (64, 161.5)])
+def test_alignment_trains_lora_on_the_language_model_only(full_size, rank, millions):
+    from peft import get_peft_model
+
+    stage = StageRecipe(kind="alignment", lora_rank=rank)
+    freeze_for_stage(full_size, stage)
+    with torch.device("meta"):
+        model = get_peft_model(full_size, lora_config(full_size, stage))
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert round(count_trainable(model) / 1e6, 1) == millions
+    assert len(trained) == 28 * 7 * 2 and all("language_model.layers" in name for name in trained)
+    model.unload()
+
+
+@pytest.mark.parametrize(("projectors", "billions"), [(True, 1.316), (False, 1.267)])
+def test_encoders_stage_trains_both_encoders_and_nothing_else(full_size, projectors, billions):
+    freeze_for_stage(full_size, StageRecipe(kind="encoders", train_projectors=projectors))
+    assert round(count_trainable(full_size) / 1e9, 3) == billions
+    trained = {name.split(".")[2] for name, p in full_size.named_parameters() if p.requires_grad}
+    assert trained == {"visual", "audio_tower"}

@@ -1,0 +1,83 @@
+"""Recipes: what is written is what runs, and what is wrong is said."""
+
+from pathlib import Path
+
+import pytest
+
+from modeling_avlmm.training.recipes import RecipeError, StageRecipe, load_recipe
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("name: r\noutput_dir: out\nstages:\n- kind: alignment\n- kind: encoders\n  learning_rate: 1e-5\n")
+    return path
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_every_recipe_in_the_repository_reads(path):
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    assert [stage.kind for stage in recipe.stages][-2:] == ["alignment", "encoders"]
+
+
+def test_published_runs_have_recipes():
+    assert {"fakeavceleb_7b", "mavos_dd_7b", "demo"} <= {path.stem for path in RECIPES}
+
+
+def test_overrides(recipe_file):
+    recipe = load_recipe(
+        recipe_file,
+        ["--seed", "3", "--data.balance=none", "--stages.alignment.lora_rank", "8", "--stages.1.learning_rate", "2e-6"],
+    )
+    assert recipe.seed == 3 and recipe.data.balance == "none"
+    assert recipe.stages[0].lora_rank == 8
+    assert recipe.stages[1].learning_rate == 2e-6
+
+
+def test_numbers_without_a_point_are_numbers(recipe_file):
+    assert load_recipe(recipe_file).stages[1].learning_rate == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (["--data.balanse", "none"], "Unknown field data.balanse. Did you mean data.balance?"),
+        (["--stages.0.lora_ranc", "8"], "Unknown field stages.0.lora_ranc. Did you mean stages.0.lora_rank?"),
+        (["--stages.warmup.lora_rank", "8"], "there is no stage 'warmup'; the stages are alignment, encoders"),
+        (["--seed", "many"], "seed must be int, got 'many'"),
+        (["--data.num_workers", "1.5"], "data.num_workers must be int"),
+        (["--stages.0.train_projectors", "3"], "must be bool"),
+        (["--stages.0.kind", "sft"], "must be one of pretraining, alignment, encoders"),
+        (["--data.balance", "all"], "it must be modality, label or none"),
+        (["--stages.0.kind", "pretraining"], "needs data.annotations"),
+        (["--stages.1.name", "alignment"], "Stages need different names"),
+        (["--seed"], "--seed needs a value"),
+        (["seed", "1"], "Expected --field value"),
+        (["--seed.more", "1"], "seed has no fields"),
+    ],
+)
+def test_mistakes_are_named(recipe_file, override, message):
+    text = recipe_file.read_text()
+    if override[0].startswith("--seed."):
+        recipe_file.write_text(text + "seed: 1\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(recipe_file, override)
+    assert message in str(caught.value)
+
+
+def test_missing_files_and_fields(tmp_path):
+    (tmp_path / "demo.yaml").write_text("output_dir: x\nstages: [{kind: alignment}]\n")
+    with pytest.raises(RecipeError, match=r"no recipe .*dem.yaml. There are: demo"):
+        load_recipe(tmp_path / "dem.yaml")
+    with pytest.raises(RecipeError, match="lacks name"):
+        load_recipe(tmp_path / "demo.yaml")
+    (tmp_path / "demo.yaml").write_text("name: x\noutput_dir: x\n")
+    with pytest.raises(RecipeError, match="at least one entry under stages"):
+        load_recipe(tmp_path / "demo.yaml")
+
+
+def test_stage_is_named_after_its_kind():
+    assert StageRecipe(kind="encoders").name == "encoders"
