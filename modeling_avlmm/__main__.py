@@ -35,10 +35,16 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"folder or Hub id of a detector [${DEFAULT_MODEL}]",
     )
     detect.add_argument("--json", action="store_true", help="one JSON object a line, with the timeline")
-    detect.add_argument("--threshold", type=float, help="score from which a file is called fake [the model's own]")
+    detect.add_argument(
+        "--threshold", type=float, help="score from which a file is called fake [the model's own]"
+    )
     detect.add_argument("--window-seconds", type=float, help="length of a window [as long as one pass takes]")
-    detect.add_argument("--hop-seconds", type=float, help="from one window's start to the next's [--window-seconds]")
-    detect.add_argument("--aggregate", choices=("mean", "max"), help="the file's score from its windows' [mean]")
+    detect.add_argument(
+        "--hop-seconds", type=float, help="from one window's start to the next's [--window-seconds]"
+    )
+    detect.add_argument(
+        "--aggregate", choices=("mean", "max"), help="the file's score from its windows' [mean]"
+    )
     detect.add_argument("--batch-size", type=int, default=1, help="windows of one pass [%(default)s]")
     add_loading_options(detect)
 
@@ -49,11 +55,17 @@ def build_parser() -> argparse.ArgumentParser:
         "to the Hub, as a private repository unless --public is given.",
     )
     publish.add_argument("--model", required=True, help="folder of a trained detector")
-    publish.add_argument("--to", required=True, metavar="DIR_OR_REPO", help="folder, or with --push owner/name")
+    publish.add_argument(
+        "--to", required=True, metavar="DIR_OR_REPO", help="folder, or with --push owner/name"
+    )
     publish.add_argument("--push", action="store_true", help="upload to the Hub")
     publish.add_argument("--public", action="store_true", help="make a new repository public")
     publish.add_argument(
-        "--metrics", nargs="+", default=[], metavar="PATH", help="metrics.json files or folders of evaluate_avd.py"
+        "--metrics",
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="metrics.json files or folders of evaluate_avd.py",
     )
     publish.add_argument("--base-model", help="Hub id of the backbone [from the recipe]")
     publish.add_argument("--datasets", nargs="+", help="what it was trained on [from the recipe]")
@@ -67,7 +79,9 @@ def add_loading_options(parser: argparse.ArgumentParser) -> None:
     """How a detector is loaded."""
     parser.add_argument("--device", help="e.g. cuda:0 or cpu [an accelerator where there is one]")
     parser.add_argument("--dtype", default="auto", help="type of the weights, e.g. bfloat16 [%(default)s]")
-    parser.add_argument("--trust-remote-code", action="store_true", help="run the code in the model's repository")
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="run the code in the model's repository"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -89,7 +103,9 @@ def run_detect(options: argparse.Namespace) -> int:
 
     quiet_transformers()
     try:
-        detector, zero_shot = load_detector(options.model, options.device, options.dtype, options.trust_remote_code)
+        detector, zero_shot = load_detector(
+            options.model, options.device, options.dtype, options.trust_remote_code
+        )
         if zero_shot:
             print("avlmm: this backbone was not trained to detect anything.", file=sys.stderr)
         settings = ("threshold", "window_seconds", "hop_seconds", "aggregate")
@@ -118,11 +134,15 @@ def show_table(files: list[str], results: Iterator[dict]) -> Iterator[bool]:
     print(f"{'file':<{width}}  {'verdict':<10}  {'score':>6}  {'picture':>7}  {'sound':>6}  {'seconds':>8}")
     for file, result in zip(files, results, strict=True):
         scores = [
-            "-" if result[name] is None else f"{result[name]:.3f}" for name in ("score", "video_score", "audio_score")
+            "-" if result[name] is None else f"{result[name]:.3f}"
+            for name in ("score", "video_score", "audio_score")
         ]
         seconds = "-" if result["duration"] is None else f"{result['duration']:.1f}"
         verdict = result["label"] or "unreadable"
-        print(f"{file:<{width}}  {verdict:<10}  {scores[0]:>6}  {scores[1]:>7}  {scores[2]:>6}  {seconds:>8}", flush=True)
+        print(
+            f"{file:<{width}}  {verdict:<10}  {scores[0]:>6}  {scores[1]:>7}  {scores[2]:>6}  {seconds:>8}",
+            flush=True,
+        )
         if len(result["windows"]) > 1:
             for window in result["windows"]:
                 span = f"  {window['start']:.1f} - {window['end']:.1f} s"
@@ -159,7 +179,9 @@ def run_publish(options: argparse.Namespace) -> int:
     print(f"Published to {where}.")
     if not options.push:
         model = str(Path(options.to))
-        print(f"Look at {Path(options.to) / 'README.md'}, then try: python -m modeling_avlmm detect FILE --model {model}")
+        print(
+            f"Look at {Path(options.to) / 'README.md'}, then try: python -m modeling_avlmm detect FILE --model {model}"
+        )
     return 0
 
 

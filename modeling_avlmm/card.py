@@ -19,6 +19,8 @@ HUB_METRICS = {
 }
 # Where a registered dataset is on the Hub, as far as it is.
 HUB_DATASETS = {"mavos_dd": "unibuc-cs/MAVOS-DD"}
+# The synthetic benchmark has the layout of real corpora, and must not be taken for them.
+DEMONSTRATION = ("demonstration-benchmark", "demonstration benchmark (synthetic, in the layout of {})")
 # The Hub has no audio-visual task: this is the nearest one it knows, and the tag carries our own.
 PIPELINE_TAG = "video-classification"
 
@@ -52,6 +54,7 @@ def render_card(
     Returns:
         [`ModelCard`]
     """
+    results = eval_results(reports)
     data = ModelCardData(
         model_name=name,
         language=language,
@@ -61,9 +64,12 @@ def render_card(
         tags=[PIPELINE_TASK, "deepfake-detection", "audio-visual", "custom_code", config.model_type],
         base_model=base_model,
         datasets=None if datasets is None else [HUB_DATASETS.get(d, d) for d in datasets],
-        metrics=[metric for metric, _ in HUB_METRICS.values()] if reports else None,
-        eval_results=eval_results(reports) or None,
+        metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
+        eval_results=results or None,
     )
+    shown = [
+        {**report, "markdown": markdown_table(report), "name": dataset_of(report)[1]} for report in reports
+    ]
     return ModelCard.from_template(
         data,
         template_path=str(template),
@@ -72,17 +78,25 @@ def render_card(
         config=config,
         processor=processor,
         parameters=parameters,
-        reports=[{**report, "markdown": markdown_table(report)} for report in reports],
-        threshold_report=next((report for report in reports if report.get("threshold_clips")), None),
+        reports=shown,
+        threshold_report=next((report for report in shown if report.get("threshold_clips")), None),
         training=training,
         task=PIPELINE_TASK,
     )
+
+
+def dataset_of(report: dict) -> tuple[str, str]:
+    """Identifier and name of what a report is about."""
+    if report.get("synthetic"):
+        return DEMONSTRATION[0], DEMONSTRATION[1].format(report["dataset"])
+    return HUB_DATASETS.get(report["dataset"], report["dataset"]), report["dataset"]
 
 
 def eval_results(reports: list[dict]) -> list[EvalResult]:
     """The overall verdict's numbers for the `model-index`; what was not measured is left out."""
     results = []
     for report in reports:
+        dataset, name = dataset_of(report)
         for key, (metric, title) in HUB_METRICS.items():
             value = report["overall"] and report["overall"].get(key)
             if value is None:
@@ -91,8 +105,8 @@ def eval_results(reports: list[dict]) -> list[EvalResult]:
                 EvalResult(
                     task_type=PIPELINE_TAG,
                     task_name="Audio-visual deepfake detection",
-                    dataset_type=HUB_DATASETS.get(report["dataset"], report["dataset"]),
-                    dataset_name=report["dataset"],
+                    dataset_type=dataset,
+                    dataset_name=name,
                     dataset_config=report["protocol"],
                     dataset_split=report["split"],
                     metric_type=metric,

@@ -15,7 +15,7 @@ from transformers import AutoProcessor, PreTrainedModel
 
 from .auto import AutoModelForAVDeepfakeDetection
 from .card import render_card
-from .evaluation.identity import detector_identity
+from .evaluation.identity import detector_identity, is_demonstration
 
 TEMPLATE = "model_card.md"
 LOCAL_PATHS = ("output_dir", "data_dir", "annotations")
@@ -87,17 +87,19 @@ def publish(
     chosen = next((r["threshold"] for _, r in reports if r.get("threshold_clips")), None)
     if chosen is not None:
         model.config.threshold = chosen
+    name = Path(destination).name if push else destination.resolve().name
     card = render_card(
         template=card_template(),
-        name=str(destination).rpartition("/")[2] if push else destination.resolve().name,
-        repository=str(destination),
+        name=name,
+        # Where it lies on this machine is nobody's business.
+        repository=name if Path(destination).is_absolute() else str(destination),
         config=model.config,
         processor=processor,
         parameters=model.num_parameters(),
         reports=[report for _, report in reports],
         training=training,
         base_model=base_model or _hub_id(training.get("backbone")),
-        datasets=[datasets] if isinstance(datasets, str) else datasets or _known(training.get("dataset")),
+        datasets=[datasets] if isinstance(datasets, str) else datasets or _trained_on(training),
         license=license,
         language=[language] if isinstance(language, str) else language,
     )
@@ -133,7 +135,9 @@ def load_reports(metrics: str | Path | Sequence[str | Path]) -> list[tuple[Path,
         path = Path(path)
         path = path / "metrics.json" if path.is_dir() else path
         if not path.is_file():
-            raise PublishError(f"There are no metrics at {path}. evaluate_avd.py writes them into its output folder.")
+            raise PublishError(
+                f"There are no metrics at {path}. evaluate_avd.py writes them into its output folder."
+            )
         report = json.loads(path.read_text(encoding="utf-8"))
         if "overall" not in report or "detector" not in report:
             raise PublishError(f"{path} was not written by evaluate_avd.py.")
@@ -144,7 +148,11 @@ def load_reports(metrics: str | Path | Sequence[str | Path]) -> list[tuple[Path,
 def card_template() -> Path:
     """The model card's template: at the root of a checkout, or where an installed package has its data."""
     beside = Path(__file__).parent.parent / TEMPLATE
-    return beside if beside.is_file() else Path(sysconfig.get_path("data")) / "share" / "modeling_avlmm" / TEMPLATE
+    return (
+        beside
+        if beside.is_file()
+        else Path(sysconfig.get_path("data")) / "share" / "modeling_avlmm" / TEMPLATE
+    )
 
 
 def training_summary(model_dir: Path) -> dict:
@@ -158,11 +166,18 @@ def training_summary(model_dir: Path) -> dict:
             "backbone": plain["model"].get("backbone"),
             "dataset": plain["data"].get("dataset"),
             "protocol": plain["data"].get("protocol"),
+            "synthetic": plain["model"].get("backbone") == "demo"
+            or is_demonstration(plain["data"].get("data_dir")),
             "stages": [],
         }
         for planned in plain["stages"]:
-            summary["stages"].append({key: planned.get(key) for key in ("name", "kind", "learning_rate", "lora_rank")})
-            if stage.is_file() and planned.get("name") == json.loads(stage.read_text(encoding="utf-8"))["stage"]["name"]:
+            summary["stages"].append(
+                {key: planned.get(key) for key in ("name", "kind", "learning_rate", "lora_rank")}
+            )
+            if (
+                stage.is_file()
+                and planned.get("name") == json.loads(stage.read_text(encoding="utf-8"))["stage"]["name"]
+            ):
                 break
     if stage.is_file():
         last = json.loads(stage.read_text(encoding="utf-8"))
@@ -173,7 +188,9 @@ def training_summary(model_dir: Path) -> dict:
 
 def _load(model_dir: Path) -> tuple[PreTrainedModel, AutoProcessor]:
     if not (model_dir / "config.json").is_file():
-        raise PublishError(f"{model_dir} holds no detector: there is no config.json. Give a stage's `model` folder.")
+        raise PublishError(
+            f"{model_dir} holds no detector: there is no config.json. Give a stage's `model` folder."
+        )
     if not (model_dir / "processor_config.json").is_file():
         raise PublishError(f"{model_dir} holds a model but no processor. Save its processor there as well.")
     try:
@@ -204,9 +221,13 @@ def _check_destination(destination: Path, model_dir: Path) -> None:
         config = destination / "config.json"
         published = config.is_file() and (destination / "README.md").is_file()
         if not published or "custom_pipelines" not in json.loads(config.read_text(encoding="utf-8")):
-            raise PublishError(f"{destination} holds something that is not a published detector: give an empty folder.")
+            raise PublishError(
+                f"{destination} holds something that is not a published detector: give an empty folder."
+            )
         if (destination / ".git").exists():
-            raise PublishError(f"{destination} is a git repository: publish to another folder and copy from there.")
+            raise PublishError(
+                f"{destination} is a git repository: publish to another folder and copy from there."
+            )
 
 
 def _recipe_of(model_dir: Path) -> Path | None:
@@ -235,10 +256,15 @@ def _copy_training(model_dir: Path, folder: Path) -> None:
 
 def _hub_id(backbone: str | None) -> str | None:
     """`owner/name`, or None for a local folder or the demonstration's backbone."""
-    if not backbone or backbone.count("/") != 1 or backbone.startswith((".", "/", "~")) or Path(backbone).exists():
+    if (
+        not backbone
+        or backbone.count("/") != 1
+        or backbone.startswith((".", "/", "~"))
+        or Path(backbone).exists()
+    ):
         return None
     return backbone
 
 
-def _known(name: str | None) -> list[str] | None:
-    return [name] if name else None
+def _trained_on(training: dict) -> list[str] | None:
+    return [training["dataset"]] if training.get("dataset") and not training.get("synthetic") else None

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from types import GeneratorType
 from typing import Any
 
 import torch
@@ -107,9 +108,10 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         Raises:
             MediaError: when the only input cannot be read.
         """
-        if hasattr(inputs, "column_names"):  # a `datasets` table
+        # A `datasets` table, or an iterator other than an open file, which is one input.
+        if hasattr(inputs, "column_names") or (isinstance(inputs, Iterator) and not hasattr(inputs, "read")):
             inputs = (row for row in inputs)
-        many = isinstance(inputs, list) or isinstance(inputs, Iterator | torch.utils.data.Dataset)
+        many = isinstance(inputs, list | GeneratorType | torch.utils.data.Dataset)
         if isinstance(inputs, list) and not inputs:
             return []
         kwargs.setdefault("on_error", self._preprocess_params.get("on_error", "return" if many else "raise"))
@@ -139,7 +141,9 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             if window_seconds is None:
                 spans = [(0.0, reader.info.duration)]
             elif window_seconds > longest:
-                raise ValueError(f"window_seconds={window_seconds:g} is more than one pass takes ({longest:g}).")
+                raise ValueError(
+                    f"window_seconds={window_seconds:g} is more than one pass takes ({longest:g})."
+                )
             else:
                 spans = reader.windows(window_seconds, hop_seconds)
             for index, (start, end) in enumerate(spans):
@@ -164,10 +168,14 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
                     "is_last": index == len(spans) - 1,
                 }
 
-    def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
+    def get_iterator(
+        self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params
+    ):
         windows = PipelineChunkIterator(inputs, self.preprocess, preprocess_params)
         # Windows come out of one generator, which one process can run but several would each run whole.
-        loader = DataLoader(windows, num_workers=min(num_workers, 1), batch_size=batch_size, collate_fn=self.collate)
+        loader = DataLoader(
+            windows, num_workers=min(num_workers, 1), batch_size=batch_size, collate_fn=self.collate
+        )
         return self._gather(loader, forward_params, postprocess_params)
 
     def _gather(self, loader, forward_params, postprocess_params) -> Iterator[dict]:
@@ -190,7 +198,9 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         output = self.model(**batch["inputs"])
         columns = {
             SCORE_NAMES[name]: None if logits is None else fake_probability(logits).tolist()
-            for name, logits in zip(QUESTIONS, (output.logits, output.video_logits, output.audio_logits), strict=True)
+            for name, logits in zip(
+                QUESTIONS, (output.logits, output.video_logits, output.audio_logits), strict=True
+            )
         }
         row = 0
         for window in batch["windows"]:
@@ -201,7 +211,9 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
                 row += 1
         return batch["windows"]
 
-    def postprocess(self, windows: list[dict], aggregate: str = "mean", threshold: float | None = None) -> dict:
+    def postprocess(
+        self, windows: list[dict], aggregate: str = "mean", threshold: float | None = None
+    ) -> dict:
         scored = [window for window in windows if "error" not in window]
         # A file that breaks off keeps the verdict on what came before; the error says where it stopped.
         error = next((window["error"] for window in windows if "error" in window), None)

@@ -17,7 +17,7 @@ from ..hub_mixin import PIPELINE_TASK
 from ..modeling_avlmm import AVLMMForDeepfakeDetection
 from ..pipeline_avd import AVDeepfakeDetectionPipeline
 from ..processing_avlmm import AVLMMProcessor
-from .identity import detector_identity
+from .identity import detector_identity, is_demonstration
 from .metrics import choose_threshold
 from .run import evaluate_detector, predict
 from .table import metrics_table
@@ -74,7 +74,8 @@ def evaluate_protocol(
             another model or protocol.
     """
     threshold = _checked_threshold(threshold)
-    splits, protocol = load_protocol(dataset, protocol, data_dir)
+    builder = load_protocol(dataset, protocol, data_dir)
+    splits, protocol = builder.as_dataset(), builder.config.name
     if split not in splits:
         raise EvaluationError(f"{dataset}/{protocol} has no split {split!r}; it has {', '.join(splits)}.")
     detector, zero_shot = load_detector(model, device, dtype, trust_remote_code)
@@ -89,7 +90,11 @@ def evaluate_protocol(
     def scored(name: str) -> list[dict]:
         print(f"{name}: {len(splits[name])} clips", flush=True)
         return predict(
-            detector, splits[name], output_dir / f"predictions_{name}.jsonl", batch_size, num_workers=num_workers
+            detector,
+            splits[name],
+            output_dir / f"predictions_{name}.jsonl",
+            batch_size,
+            num_workers=num_workers,
         )
 
     own = float(getattr(detector.model.config, "threshold", 0.5))
@@ -104,14 +109,19 @@ def evaluate_protocol(
             threshold = choose_threshold([p["label"] for p in read], [p["score"] for p in read])
             source = validation_split
         else:
-            threshold, source = own, f"the model's own ({validation_split} has no readable clips of both classes)"
+            threshold, source = (
+                own,
+                f"the model's own ({validation_split} has no readable clips of both classes)",
+            )
     else:
         threshold, source = own, "the model's own (no validation split)"
 
     predictions = scored(split)
     if all(p["score"] is None for p in predictions):
         first = predictions[0]["error"] if predictions else {"message": "the split is empty"}
-        raise EvaluationError(f"None of the {len(predictions)} clips of {split} could be read. {first['message']}")
+        raise EvaluationError(
+            f"None of the {len(predictions)} clips of {split} could be read. {first['message']}"
+        )
     report = {
         "model": str(model),
         "zero_shot": zero_shot,
@@ -119,6 +129,8 @@ def evaluate_protocol(
         "dataset": dataset,
         "protocol": protocol,
         "split": split,
+        "synthetic": is_demonstration(data_dir),
+        "notes": builder.info.description.partition("Notes on this copy:")[2].strip(),
         "clips": len(predictions),
         "threshold": threshold,
         "threshold_source": source,
@@ -137,8 +149,8 @@ def evaluate_protocol(
     return {**report, "table": metrics_table(report)}, output_dir
 
 
-def load_protocol(dataset: str, protocol: str | None, data_dir: str | Path) -> tuple[datasets.DatasetDict, str]:
-    """The splits of a registered dataset, and the name of the protocol where it was left out.
+def load_protocol(dataset: str, protocol: str | None, data_dir: str | Path) -> datasets.DatasetBuilder:
+    """A registered dataset, prepared.
 
     Raises:
         EvaluationError: for an unknown name, with those that there are, or a folder that does not hold the corpus.
@@ -151,7 +163,7 @@ def load_protocol(dataset: str, protocol: str | None, data_dir: str | Path) -> t
     try:
         builder = datasets.load_dataset_builder(dataset, protocol, data_dir=str(data_dir))
         builder.download_and_prepare()
-        return builder.as_dataset(), builder.config.name
+        return builder
     except datasets.exceptions.DatasetGenerationError as error:
         raise EvaluationError(f"{dataset}: {error.__cause__ or error}") from error
     except (ValueError, OSError) as error:  # every error of the builders is one of the two

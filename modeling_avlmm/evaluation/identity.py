@@ -1,16 +1,21 @@
-"""Which detector gave a number: a fingerprint that tells two of them apart and is the same on every machine."""
+"""Which detector gave a number, and on what: fingerprints that are the same on every machine."""
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 SAMPLES = 64
+DEMONSTRATION_MARK = "demo_benchmark.json"
+"""What `dataset_scripts.demo_benchmark` leaves above its corpora, which have the layout of real ones."""
 
 
-def detector_identity(model: PreTrainedModel, processor: ProcessorMixin, dtype: torch.dtype | None = None) -> dict:
+def detector_identity(
+    model: PreTrainedModel, processor: ProcessorMixin, dtype: torch.dtype | None = None
+) -> dict:
     """
     Fingerprints of a detector's weights and settings.
 
@@ -31,13 +36,23 @@ def detector_identity(model: PreTrainedModel, processor: ProcessorMixin, dtype: 
         values = flat[places.to(flat.device)].to(dtype).float().cpu().numpy()
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(np.ascontiguousarray(values, dtype="<f4").tobytes())
-    sampling = {name: value for name, value in sorted(vars(processor).items()) if isinstance(value, int | float)}
+    sampling = {
+        name: value for name, value in sorted(vars(processor).items()) if isinstance(value, int | float)
+    }
     return {
         "weights": digest.hexdigest()[:16],
         "prompts": _hash(getattr(model.config, "prompts", None)),
         "sampling": _hash(sampling),
         "dtype": str(dtype).removeprefix("torch."),
     }
+
+
+def is_demonstration(data_dir: str | Path | None) -> bool:
+    """Whether a corpus folder is of the synthetic benchmark: its numbers must never pass for those of the real one."""
+    if not data_dir:
+        return False
+    folder = Path(data_dir).resolve()
+    return any((place / DEMONSTRATION_MARK).is_file() for place in (folder, folder.parent))
 
 
 def _hash(value) -> str:

@@ -31,7 +31,9 @@ def detection_metrics(labels, scores, threshold: float = 0.5) -> dict:
     """
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
     if labels.shape != scores.shape or labels.ndim != 1 or not len(labels):
-        raise ValueError(f"Need as many labels as scores, and at least one; got {labels.shape} and {scores.shape}.")
+        raise ValueError(
+            f"Need as many labels as scores, and at least one; got {labels.shape} and {scores.shape}."
+        )
     if not np.isin(labels, (0, 1)).all():
         raise ValueError(f"Labels are 0 (real) and 1 (fake); got {sorted(set(labels.tolist()))}.")
     if not ((scores >= 0) & (scores <= 1)).all():

@@ -59,7 +59,10 @@ def predict(
             if time.monotonic() - last > progress_seconds:
                 last = time.monotonic()
                 rate = count / (last - begin)
-                print(f"  {count}/{len(missing)} clips, {rate:.1f} clips/s, {(len(missing) - count) / rate:.0f} s left", flush=True)
+                print(
+                    f"  {count}/{len(missing)} clips, {rate:.1f} clips/s, {(len(missing) - count) / rate:.0f} s left",
+                    flush=True,
+                )
     # Labels are the dataset's of today, also for clips that were scored before one was corrected.
     known = dataset.select_columns([name for name in KEPT if name in dataset.column_names])
     return [{**done[row["path"]], **row} for row in known]
@@ -104,7 +107,9 @@ def evaluate_detector(predictions: list[dict], threshold: float = 0.5) -> dict:
         label_name = LABEL_OF[score_name]
         known = [p for p in read if p[score_name] is not None and p[label_name] is not None]
         labels, scores = [p[label_name] for p in known], [p[score_name] for p in known]
-        report[part] = detection_metrics(labels, scores, threshold if part == "overall" else 0.5) if known else None
+        report[part] = (
+            detection_metrics(labels, scores, threshold if part == "overall" else 0.5) if known else None
+        )
     report["by_generator"] = dict(_by_generator(read, threshold))
     return report
 
@@ -114,7 +119,9 @@ def _by_generator(predictions: list[dict], threshold: float) -> Iterator[tuple[s
     kinds: dict[str, list[dict]] = {}
     for p in predictions:
         if p["label"] == 1:
-            names = dict.fromkeys(n for n in (p.get("generator"), p.get("audio_generator")) if n not in (None, "real"))
+            names = dict.fromkeys(
+                n for n in (p.get("generator"), p.get("audio_generator")) if n not in (None, "real")
+            )
             kinds.setdefault(" + ".join(names) or "unknown", []).append(p)
     for kind, fakes in sorted(kinds.items()):
         both = real + fakes

@@ -33,16 +33,31 @@ def metrics_table(report: dict) -> str:
     lines = [["", *COLUMNS.values()]]
     lines += [[name, *(number(metrics.get(key)) for key in COLUMNS)] for name, metrics in report_rows(report)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    text = ["  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]) for line in lines]
+    text = [
+        "  ".join(
+            [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]
+        )
+        for line in lines
+    ]
     text.insert(1, "-" * len(text[0]))
     text.append("")
     text.append("Accuracy is at the threshold; prior is the accuracy of always giving the commoner class.")
-    text.append(f"Threshold of the overall verdict: {report['threshold']:.4f}, from: {report['threshold_source']}.")
+    text.append(
+        f"Threshold of the overall verdict: {report['threshold']:.4f}, from: {report['threshold_source']}."
+    )
     for part in PARTS:
         if report.get(part) and report[part].get("undefined"):
             text.append(f"{PARTS[part]}: no ranking metrics, {report[part]['undefined']}.")
     if report["unreadable"]:
-        text.append(f"{len(report['unreadable'])} of {report['clips']} clips could not be read and are in no number; see unreadable.txt.")
+        text.append(
+            f"{len(report['unreadable'])} of {report['clips']} clips could not be read and are in no number; see unreadable.txt."
+        )
+    if report.get("synthetic"):
+        text.append(
+            "The clips are synthetic (demonstration benchmark): these are not numbers of the real corpus."
+        )
+    if report.get("notes"):
+        text.append(f"Of this copy of the corpus: {report['notes']}")
     if report.get("zero_shot"):
         text.append("Zero-shot: this backbone was not trained to detect anything.")
     return "\n".join(text)

@@ -1,0 +1,211 @@
+"""The pipeline: every kind of input, windows, batches and errors, on a tiny detector."""
+
+from __future__ import annotations
+
+import io
+
+import datasets
+import pytest
+import torch
+from transformers import pipeline
+
+from modeling_avlmm import AVLMMForDeepfakeDetection, AVLMMProcessor, MediaError
+from modeling_avlmm.pipeline_avd import SCORE_NAMES
+
+TASK = "av-deepfake-detection"
+SCORES = tuple(SCORE_NAMES.values())
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_detector):
+    return pipeline(TASK, model=str(tiny_detector), device="cpu")
+
+
+def scores(result: dict) -> list[float]:
+    return [result[name] for name in SCORES]
+
+
+def same(one: dict, other: dict, tolerance: float = 1e-5) -> bool:
+    pairs = zip(scores(one), scores(other), strict=True)
+    return all(a is b is None or abs(a - b) <= tolerance for a, b in pairs)
+
+
+def test_one_file(detector, clips):
+    result = detector(str(clips["clip"]))
+    assert result["label"] == ("fake" if result["score"] >= 0.5 else "real")
+    assert all(0 <= score <= 1 for score in scores(result))
+    assert result["windows"] == [
+        {"start": 0.0, "end": pytest.approx(2.0, abs=0.05), **dict(zip(SCORES, scores(result), strict=True))}
+    ]
+    assert result["has_video"] and result["has_audio"] and result["num_frames"] == 10
+    assert result["error"] is None and result["warnings"] == []
+
+
+def test_equals_model_and_processor(detector, tiny_detector, clips):
+    model, processor = (
+        AVLMMForDeepfakeDetection.from_pretrained(tiny_detector),
+        AVLMMProcessor.from_pretrained(tiny_detector),
+    )
+    with torch.no_grad():
+        output = model(**processor([clips["clip"]], questions=("overall", "video", "audio")))
+    expected = [
+        torch.softmax(v, -1)[0, 1].item() for v in (output.logits, output.video_logits, output.audio_logits)
+    ]
+    assert scores(detector(clips["clip"])) == pytest.approx(expected, abs=1e-5)
+
+
+def test_every_form_of_the_same_clip_gets_the_same_verdict(detector, clips):
+    expected = detector(str(clips["clip"]))
+    data = clips["clip"].read_bytes()
+    for form in (
+        clips["clip"],
+        data,
+        io.BytesIO(data),
+        {"video": str(clips["clip"])},
+        {"video": data, "audio": None},
+    ):
+        assert same(detector(form), expected)
+    assert same(detector([clips["clip"]])[0], expected)
+    assert same(next(detector(clip for clip in [clips["clip"]])), expected)
+    assert same(next(detector(iter([clips["clip"]]))), expected)
+
+
+def test_video_without_sound_and_sound_without_video(detector, clips):
+    silent, sound = detector(clips["silent"]), detector(clips["sound"])
+    assert silent["audio_score"] is None and silent["score"] is not None and silent["video_score"] is not None
+    assert any("audio" in warning for warning in silent["warnings"])
+    assert sound["video_score"] is None and sound["score"] is not None and sound["audio_score"] is not None
+
+
+def test_separate_sound_file(detector, clips):
+    both = detector({"video": str(clips["silent"]), "audio": str(clips["sound"])})
+    assert None not in scores(both) and both["has_audio"]
+    assert not same(both, detector(clips["silent"]))
+    # The sound of the second file replaces the first's own.
+    assert not same(detector({"video": clips["clip"], "audio": clips["sound"]}), detector(clips["clip"]))
+
+
+def test_long_file_is_read_in_windows(detector, clips):
+    result = detector(clips["long"])
+    spans = [(round(w["start"], 3), round(w["end"], 1)) for w in result["windows"]]
+    assert spans == [(0.0, 4.0), (4.0, 8.0), (8.0, 10.0)]
+    mean = sum(w["score"] for w in result["windows"]) / 3
+    assert result["score"] == pytest.approx(mean)
+    highest = detector(clips["long"], aggregate="max")
+    assert highest["score"] == pytest.approx(max(w["score"] for w in result["windows"]))
+
+
+def test_window_length_and_hop_are_the_users(detector, clips):
+    result = detector(clips["long"], window_seconds=3.0, hop_seconds=2.0)
+    assert [w["start"] for w in result["windows"]] == pytest.approx(
+        [0.0, 2.0, 4.0, 6.0, 8.0][: len(result["windows"])]
+    )
+    assert result["windows"][-1]["end"] == pytest.approx(10.0, abs=0.1)
+    with pytest.raises(ValueError, match="more than one pass takes"):
+        detector(clips["long"], window_seconds=60.0)
+
+
+def test_batches_change_nothing(detector, clips):
+    names = ("clip", "long", "silent", "sound", "short", "broken", "clip")
+    files = [clips[name] for name in names]
+    one, four = detector(files, batch_size=1), detector(files, batch_size=4)
+    assert len(one) == len(four) == len(files)
+    for name, a, b in zip(names, one, four, strict=True):
+        assert same(a, b), name
+        assert [w["start"] for w in a["windows"]] == [w["start"] for w in b["windows"]], name
+    assert same(one[0], one[-1])
+
+
+def test_a_worker_process_changes_nothing(detector, clips):
+    files = [clips["clip"], clips["broken"], clips["long"]]
+    for here, there in zip(detector(files), detector(files, num_workers=1), strict=True):
+        assert same(here, there)
+        assert (here["error"] is None) == (there["error"] is None)
+
+
+def test_one_bad_file_does_not_lose_the_others(detector, clips, tmp_path):
+    results = detector([clips["broken"], clips["clip"], tmp_path / "missing.mp4", clips["clip"], 12])
+    assert [result["error"] is None for result in results] == [False, True, False, True, False]
+    broken, _, missing, _, number = results
+    assert broken["label"] is None and scores(broken) == [None] * 3 and broken["windows"] == []
+    assert broken["error"]["type"] == "UnreadableMediaError" and "broken.mp4" in broken["error"]["message"]
+    assert missing["error"]["type"] == "MediaNotFoundError"
+    assert number["error"]["type"] == "UnsupportedSourceError"
+
+
+def test_on_error(detector, tiny_detector, clips):
+    with pytest.raises(MediaError, match=r"broken\.mp4"):
+        detector(clips["broken"])
+    with pytest.raises(MediaError, match="not readable"):
+        detector(io.BytesIO(b"an open file is one input, not many"))
+    assert detector(clips["broken"], on_error="return")["error"]["type"] == "UnreadableMediaError"
+    with pytest.raises(MediaError, match=r"broken\.mp4"):
+        detector([clips["clip"], clips["broken"]], on_error="raise")
+    lenient = pipeline(
+        TASK, model=detector.model, processor=detector.processor, on_error="return", device="cpu"
+    )
+    assert lenient(clips["broken"])["error"] is not None
+
+
+def test_wrong_options_are_told(detector, clips):
+    for options, text in (
+        ({"on_error": "ignore"}, "on_error"),
+        ({"aggregate": "median"}, "aggregate"),
+        ({"questions": ("video",)}, "overall"),
+        ({"questions": ("overall", "smell")}, "smell"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            detector(clips["clip"], **options)
+    with pytest.raises(TypeError, match="treshold"):
+        detector(clips["clip"], treshold=0.5)
+
+
+def test_questions_and_threshold(detector, clips):
+    result = detector(clips["clip"], questions=("overall",))
+    assert result["video_score"] is None and result["audio_score"] is None
+    assert result["score"] == pytest.approx(detector(clips["clip"])["score"], abs=1e-5)
+    assert detector(clips["clip"], threshold=0.0)["label"] == "fake"
+    assert detector(clips["clip"], threshold=1.0)["label"] == "real"
+    assert detector(clips["clip"], threshold=result["score"])["label"] == "fake"
+
+
+def test_the_models_own_threshold_is_used(tiny_detector, clips):
+    model = AVLMMForDeepfakeDetection.from_pretrained(tiny_detector)
+    model.config.threshold = 0.0
+    processor = AVLMMProcessor.from_pretrained(tiny_detector)
+    result = pipeline(TASK, model=model, processor=processor, device="cpu")(clips["short"])
+    assert result["label"] == "fake" and result["threshold"] == 0.0
+
+
+def test_other_prompts_than_the_models_are_refused(tiny_detector):
+    processor = AVLMMProcessor.from_pretrained(tiny_detector)
+    processor.prompts = {**processor.prompts, "overall": " is it Real or Fake?"}
+    with pytest.raises(ValueError, match="not those the model was trained with"):
+        pipeline(TASK, model=AVLMMForDeepfakeDetection.from_pretrained(tiny_detector), processor=processor)
+
+
+def test_a_table_of_datasets(detector, clips):
+    rows = {
+        "video": [str(clips["clip"]), str(clips["broken"]), str(clips["silent"])],
+        "audio": [None, None, str(clips["sound"])],
+        "label": [0, 1, 1],
+    }
+    table = datasets.Dataset.from_dict(rows).cast_column("video", datasets.Video(decode=False))
+    results = list(detector(table, batch_size=2))
+    assert same(results[0], detector(clips["clip"]))
+    assert results[1]["error"] is not None
+    assert same(results[2], detector({"video": clips["silent"], "audio": clips["sound"]}))
+    # Decoded columns hold a VideoDecoder: it is read as well.
+    good = table.select([0]).cast_column("video", datasets.Video())
+    assert same(next(iter(detector(good))), results[0])
+
+
+def test_empty_inputs(detector):
+    assert detector([]) == []
+    assert list(detector(path for path in ())) == []
+
+
+def test_half_precision(tiny_detector, clips, detector):
+    half = pipeline(TASK, model=str(tiny_detector), dtype=torch.bfloat16, device="cpu")
+    assert half.model.dtype == torch.bfloat16
+    assert same(half(clips["clip"]), detector(clips["clip"]), tolerance=0.05)
