@@ -15,7 +15,9 @@ from modeling_avlmm.training.trainer import TooManyDropsError
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--recipe", required=True, help="YAML file of the run, e.g. recipes/demo.yaml")
     arguments, overrides = parser.parse_known_args()
     try:
@@ -25,8 +27,10 @@ def main() -> None:
         model_dir = train(recipe)
     except (RecipeError, TooManyDropsError) as error:
         sys.exit(f"train_sft: {error}")
-    print(f"The detector is in {model_dir}.\nNext: python evaluate_avd.py --model {model_dir} "
-          f"--dataset {recipe.data.dataset} --data-dir {recipe.data.data_dir}")
+    print(
+        f"The detector is in {model_dir}.\nNext: python evaluate_avd.py --model {model_dir} "
+        f"--dataset {recipe.data.dataset} --data-dir {recipe.data.data_dir}"
+    )
 
 
 if __name__ == "__main__":

@@ -121,4 +121,6 @@ class AVLMMConfig(PreTrainedConfig):
 
     def get_text_config(self, *args, **kwargs):
         """The language model's configuration, which `transformers` and TRL ask for."""
-        return self.thinker_config.get_text_config(*args, **kwargs) if self.thinker_config is not None else self
+        return (
+            self.thinker_config.get_text_config(*args, **kwargs) if self.thinker_config is not None else self
+        )

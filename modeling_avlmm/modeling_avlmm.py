@@ -63,7 +63,9 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         self.post_init()
 
     @classmethod
-    def from_backbone(cls, backbone: str, prompts: dict | None = None, **kwargs) -> "AVLMMForDeepfakeDetection":
+    def from_backbone(
+        cls, backbone: str, prompts: dict | None = None, **kwargs
+    ) -> "AVLMMForDeepfakeDetection":
         """
         Builds an untrained detector from an omni checkpoint; its talker and vocoder are never loaded.
 
@@ -79,7 +81,9 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
             ValueError: when the backbone is not a known omni model, or an answer is not a single token of its
                 vocabulary.
         """
-        hub_kwargs = {k: kwargs[k] for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
+        hub_kwargs = {
+            k: kwargs[k] for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs
+        }
         config = transformers.AutoConfig.from_pretrained(backbone, **hub_kwargs)
         thinker_config = getattr(config, "thinker_config", config)
         if thinker_config.model_type not in BACKBONES:
@@ -202,7 +206,9 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         loss = None
         if labels is not None:
             loss = self._answer_loss(hidden_states, labels, num_items_in_batch)
-        return AVDetectionOutput(loss=loss, **dict(zip(("logits", "video_logits", "audio_logits"), verdicts, strict=False)))
+        return AVDetectionOutput(
+            loss=loss, **dict(zip(("logits", "video_logits", "audio_logits"), verdicts, strict=False))
+        )
 
     def _hidden_states(self, input_ids, attention_mask, position_ids, question_ids, **media) -> torch.Tensor:
         if position_ids is None and question_ids is not None:
@@ -249,10 +255,14 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
             zero = zero + 0.0 * self.vision_encoder(patches, grid_thw=grid).pooler_output.sum()
         return zero
 
-    def _label_logits(self, hidden_states: torch.Tensor, answer_positions: torch.Tensor) -> list[torch.Tensor | None]:
+    def _label_logits(
+        self, hidden_states: torch.Tensor, answer_positions: torch.Tensor
+    ) -> list[torch.Tensor | None]:
         """Logits `(batch_size, 2)` for each column of `answer_positions`; None where no clip was asked."""
         asked = answer_positions >= 0
-        rows = torch.arange(len(hidden_states), device=hidden_states.device)[:, None].expand_as(answer_positions)
+        rows = torch.arange(len(hidden_states), device=hidden_states.device)[:, None].expand_as(
+            answer_positions
+        )
         states = hidden_states[rows[asked], answer_positions[asked]]
         ids = torch.tensor(self.config.label_token_ids, device=hidden_states.device)
         head = self.get_output_embeddings()
@@ -293,7 +303,9 @@ def label_token_ids(tokenizer) -> list[int]:
     return ids
 
 
-def question_mask(attention_mask: torch.Tensor, question_ids: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def question_mask(
+    attention_mask: torch.Tensor, question_ids: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor:
     """
     Additive attention mask under which each question sees the clip and itself, but no other question.
 
@@ -321,7 +333,9 @@ def is_sharded(weight: torch.Tensor) -> bool:
     """Whether a weight is a shard of DeepSpeed ZeRO-3 or FSDP2, which cannot be indexed by rows."""
     if hasattr(weight, "ds_id"):
         return True
-    distributed_tensor = importlib.import_module("torch.distributed.tensor") if torch.distributed.is_available() else None
+    distributed_tensor = (
+        importlib.import_module("torch.distributed.tensor") if torch.distributed.is_available() else None
+    )
     return distributed_tensor is not None and isinstance(weight, distributed_tensor.DTensor)
 
 

@@ -101,7 +101,9 @@ class AVLMMProcessor(ProcessorMixin):
         thinker_config = getattr(config, "thinker_config", config)
         if thinker_config.model_type not in BACKBONES:
             raise ValueError(f"{backbone!r} is not a known omni model ({', '.join(BACKBONES)}).")
-        processor_class = getattr(transformers, BACKBONES[thinker_config.model_type].processor_class, AutoProcessor)
+        processor_class = getattr(
+            transformers, BACKBONES[thinker_config.model_type].processor_class, AutoProcessor
+        )
         stock = processor_class.from_pretrained(backbone, **hub_kwargs)
         return cls(
             feature_extractor=stock.feature_extractor,
@@ -194,7 +196,13 @@ class AVLMMProcessor(ProcessorMixin):
         if features is None and pixels is None:
             raise UnreadableMediaError(clip.name, "neither sound nor picture to look at")
 
-        kind = "both" if features is not None and pixels is not None else "video" if features is None else "audio"
+        kind = (
+            "both"
+            if features is not None and pixels is not None
+            else "video"
+            if features is None
+            else "audio"
+        )
         layout = [self._layout(question.text, kind) for question in questions]
         before = layout[0][0]
         tokens, positions = self._media_tokens(grid, grid_times, audio_tokens)
@@ -253,7 +261,9 @@ class AVLMMProcessor(ProcessorMixin):
             return None, 0
         samples = len(clip.audio)
         if samples < SHORTEST_AUDIO_SECONDS * SAMPLING_RATE:
-            clip.warnings.append(f"sound of {samples / SAMPLING_RATE:.3f} s is too short to be heard and was left out")
+            clip.warnings.append(
+                f"sound of {samples / SAMPLING_RATE:.3f} s is too short to be heard and was left out"
+            )
             return None, 0
         hop, width = self.feature_extractor.hop_length, self.feature_extractor.n_fft
         frames = -(-samples // hop)
@@ -271,7 +281,9 @@ class AVLMMProcessor(ProcessorMixin):
     def _encode_video(self, clip: Clip) -> tuple[torch.Tensor | None, torch.Tensor | None, np.ndarray | None]:
         if clip.frames is None:
             return None, None, None
-        options = {"cap_pixels_per_frame": False} if hasattr(self.video_processor, "cap_pixels_per_frame") else {}
+        options = (
+            {"cap_pixels_per_frame": False} if hasattr(self.video_processor, "cap_pixels_per_frame") else {}
+        )
         processed = self.video_processor(
             clip.frames,
             size={"shortest_edge": self.min_pixels, "longest_edge": self.max_pixels},
@@ -286,7 +298,11 @@ class AVLMMProcessor(ProcessorMixin):
 
     def _seconds_per_grid(self, timestamps: torch.Tensor) -> float:
         """Mean time from one grid to the next, as the stock model wants it."""
-        interval = float(timestamps[-1] - timestamps[0]) / (len(timestamps) - 1) if len(timestamps) > 1 else 1 / self.fps
+        interval = (
+            float(timestamps[-1] - timestamps[0]) / (len(timestamps) - 1)
+            if len(timestamps) > 1
+            else 1 / self.fps
+        )
         return interval * self.video_processor.temporal_patch_size
 
     def _media_tokens(self, grid, grid_times, audio_tokens) -> tuple[np.ndarray, np.ndarray]:
@@ -297,7 +313,9 @@ class AVLMMProcessor(ProcessorMixin):
             merge = self.video_processor.merge_size
             height, width = int(grid[1]) // merge, int(grid[2]) // merge
             time = np.floor(grid_times * self.position_id_per_seconds + 1e-4).astype(int)
-            place = np.stack(np.meshgrid(time, np.arange(height), np.arange(width), indexing="ij")).reshape(3, -1)
+            place = np.stack(np.meshgrid(time, np.arange(height), np.arange(width), indexing="ij")).reshape(
+                3, -1
+            )
             ids.append(np.full(place.shape[1], self.tokenizer.video_token_id))
             positions.append(place)
             chunks.append(place[0] // chunk)
@@ -372,8 +390,12 @@ class AVLMMProcessor(ProcessorMixin):
         pad_id = self.tokenizer.pad_token_id
         batch = {
             "input_ids": self._pad([item["input_ids"] for item in encoded], offsets, length, pad_id),
-            "attention_mask": self._pad([torch.ones_like(i["input_ids"]) for i in encoded], offsets, length, 0),
-            "position_ids": self._pad([item["position_ids"] for item in encoded], offsets, length, 1).transpose(0, 1),
+            "attention_mask": self._pad(
+                [torch.ones_like(i["input_ids"]) for i in encoded], offsets, length, 0
+            ),
+            "position_ids": self._pad(
+                [item["position_ids"] for item in encoded], offsets, length, 1
+            ).transpose(0, 1),
             "answer_positions": torch.stack(
                 [
                     torch.where(item["answer_positions"] < 0, -1, item["answer_positions"] + offset)

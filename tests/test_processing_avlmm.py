@@ -12,7 +12,9 @@ from modeling_avlmm import AVLMMProcessor, Clip, MediaError, Question
 def random_clip(frames=4, fps=2.0, seconds=2.0, video=True, audio=True, size=(56, 84), seed=0):
     generator = torch.Generator().manual_seed(seed)
     return Clip(
-        frames=torch.randint(0, 256, (frames, 3, *size), dtype=torch.uint8, generator=generator) if video else None,
+        frames=torch.randint(0, 256, (frames, 3, *size), dtype=torch.uint8, generator=generator)
+        if video
+        else None,
         timestamps=torch.arange(frames, dtype=torch.float64) / fps if video else None,
         audio=0.1 * torch.randn(round(seconds * 16000), generator=generator) if audio else None,
         start=0.0,
@@ -74,7 +76,9 @@ def test_equals_the_stock_processor_where_the_sampling_is_the_same(processor, st
     if clip.has_audio:
         frames = ours["input_features"].shape[-1]
         assert int(theirs["feature_attention_mask"].sum()) == frames
-        torch.testing.assert_close(ours["input_features"], theirs["input_features"][..., :frames], atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            ours["input_features"], theirs["input_features"][..., :frames], atol=1e-5, rtol=0
+        )
     if clip.has_video:
         torch.testing.assert_close(ours["pixel_values_videos"], theirs["pixel_values_videos"])
         assert torch.equal(ours["video_grid_thw"], theirs["video_grid_thw"])
@@ -154,7 +158,9 @@ def test_several_questions_share_the_clip(processor):
 
 
 def test_answers_are_the_only_labels(processor):
-    encoded = processor.encode(random_clip(), [processor.question("overall", 1), processor.question("audio", 0)])
+    encoded = processor.encode(
+        random_clip(), [processor.question("overall", 1), processor.question("audio", 0)]
+    )
     labelled = encoded["labels"][encoded["labels"] != -100].tolist()
     tokenizer = processor.tokenizer
     assert tokenizer.convert_ids_to_tokens(labelled) == ["Fake", "<|im_end|>", "Real", "<|im_end|>"]
@@ -177,7 +183,11 @@ def test_padding_side(processor, side):
     pads = (batch["attention_mask"][0] == 0).nonzero().flatten().tolist()
     count = len(pads)
     assert count > 0
-    expected = range(count) if side == "left" else range(batch["input_ids"].shape[1] - count, batch["input_ids"].shape[1])
+    expected = (
+        range(count)
+        if side == "left"
+        else range(batch["input_ids"].shape[1] - count, batch["input_ids"].shape[1])
+    )
     assert pads == list(expected)
 
 

@@ -12,7 +12,9 @@ RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 @pytest.fixture
 def recipe_file(tmp_path):
     path = tmp_path / "r.yaml"
-    path.write_text("name: r\noutput_dir: out\nstages:\n- kind: alignment\n- kind: encoders\n  learning_rate: 1e-5\n")
+    path.write_text(
+        "name: r\noutput_dir: out\nstages:\n- kind: alignment\n- kind: encoders\n  learning_rate: 1e-5\n"
+    )
     return path
 
 
@@ -30,7 +32,15 @@ def test_published_runs_have_recipes():
 def test_overrides(recipe_file):
     recipe = load_recipe(
         recipe_file,
-        ["--seed", "3", "--data.balance=none", "--stages.alignment.lora_rank", "8", "--stages.1.learning_rate", "2e-6"],
+        [
+            "--seed",
+            "3",
+            "--data.balance=none",
+            "--stages.alignment.lora_rank",
+            "8",
+            "--stages.1.learning_rate",
+            "2e-6",
+        ],
     )
     assert recipe.seed == 3 and recipe.data.balance == "none"
     assert recipe.stages[0].lora_rank == 8
@@ -46,7 +56,10 @@ def test_numbers_without_a_point_are_numbers(recipe_file):
     [
         (["--data.balanse", "none"], "Unknown field data.balanse. Did you mean data.balance?"),
         (["--stages.0.lora_ranc", "8"], "Unknown field stages.0.lora_ranc. Did you mean stages.0.lora_rank?"),
-        (["--stages.warmup.lora_rank", "8"], "there is no stage 'warmup'; the stages are alignment, encoders"),
+        (
+            ["--stages.warmup.lora_rank", "8"],
+            "there is no stage 'warmup'; the stages are alignment, encoders",
+        ),
         (["--seed", "many"], "seed must be int, got 'many'"),
         (["--data.num_workers", "1.5"], "data.num_workers must be int"),
         (["--stages.0.train_projectors", "3"], "must be bool"),

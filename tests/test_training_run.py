@@ -48,7 +48,14 @@ def recipe(corpus, tiny_backbone, tmp_path):
                 "clip_seconds": 0.8,
             },
             "stages": [
-                {"kind": kind, "max_steps": 6, "batch_size": 2, "learning_rate": 1e-3, "save_steps": 2, "log_steps": 1}
+                {
+                    "kind": kind,
+                    "max_steps": 6,
+                    "batch_size": 2,
+                    "learning_rate": 1e-3,
+                    "save_steps": 2,
+                    "log_steps": 1,
+                }
                 | stage
             ],
         }
@@ -91,7 +98,9 @@ def test_killed_and_resumed_equals_uninterrupted(recipe, tmp_path):
     process = subprocess.Popen(command(interrupted), env=environment(), cwd=ROOT, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 200
     while not list(stage.glob("checkpoints/checkpoint-*/trainer_state.json")):
-        assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
+        assert process.poll() is None and time.monotonic() < deadline, (
+            "the run ended before it could be killed"
+        )
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -111,7 +120,16 @@ def test_killed_and_resumed_equals_uninterrupted(recipe, tmp_path):
 
 def test_two_processes_equal_one_with_accumulation(recipe, tmp_path):
     run(command(recipe("one", gradient_accumulation=2, weight_decay=0.1)))
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--mixed_precision", "no"]
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--mixed_precision",
+        "no",
+    ]
     launch += ["--num_machines", "1", "--dynamo_backend", "no", "--main_process_port", "29517"]
     run(launch + command(recipe("two", weight_decay=0.1))[1:])
     one, two = tmp_path / "one" / "encoders", tmp_path / "two" / "encoders"
@@ -146,7 +164,9 @@ def test_both_stages_leave_what_they_should(recipe, tmp_path, tiny_backbone):
         assert torch.equal(final[projector], aligned[projector])
 
     # The folder belongs to this recipe now.
-    refused = subprocess.run(command(path, "--seed", 5), capture_output=True, text=True, env=environment(), cwd=ROOT)
+    refused = subprocess.run(
+        command(path, "--seed", 5), capture_output=True, text=True, env=environment(), cwd=ROOT
+    )
     assert refused.returncode == 1
     assert "run of another recipe" in refused.stderr and "data, seed" in refused.stderr
 

@@ -82,7 +82,9 @@ class AVCollator:
                     rng = np.random.default_rng([self.seed, row.get("draw", 0)])
                     start = float(rng.uniform(0, duration - self.clip_seconds))
                 end = start + self.clip_seconds
-            return reader.read(start=start, end=end, fps=self.processor.fps, max_frames=self.processor.max_frames)
+            return reader.read(
+                start=start, end=end, fps=self.processor.fps, max_frames=self.processor.max_frames
+            )
 
 
 def empty_batch(token_id: int) -> BatchFeature:

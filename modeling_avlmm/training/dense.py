@@ -96,4 +96,3 @@ def genuine_rows(dataset, annotations: dict[str, dict]) -> dict[str, dict]:
 def corpus_of_dense_prompts(processor_prompts: dict[str, str] | None = None) -> list[str]:
     """Text that a tokenizer trained for these questions should cover."""
     return [*(processor_prompts or {}).values(), *DENSE_PROMPTS.values(), *DENSE_WORDS]
-

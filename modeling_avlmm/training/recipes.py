@@ -160,7 +160,9 @@ class Recipe:
         if self.data.crop not in ("random", "start"):
             raise RecipeError(f"data.crop is {self.data.crop!r}; it must be random or start.")
         if any(stage.kind == "pretraining" for stage in self.stages) and not self.data.annotations:
-            raise RecipeError("A pretraining stage needs data.annotations, the dense annotations of genuine clips.")
+            raise RecipeError(
+                "A pretraining stage needs data.annotations, the dense annotations of genuine clips."
+            )
 
 
 def load_recipe(path: str | Path, overrides: list[str] = ()) -> Recipe:
@@ -212,7 +214,9 @@ def _override(values: dict, key: str, value) -> None:
             elif part in names:
                 values = values[names.index(part)]
             else:
-                raise RecipeError(f"--{key}: there is no stage {part!r}; the stages are {', '.join(map(str, names))}.")
+                raise RecipeError(
+                    f"--{key}: there is no stage {part!r}; the stages are {', '.join(map(str, names))}."
+                )
         else:
             values = values.setdefault(part, {})
         if not isinstance(values, dict | list):
@@ -234,7 +238,9 @@ def _build(cls, values: dict, where: str):
     missing = [
         name
         for name, f in known.items()
-        if name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if name not in values
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
     ]
     if missing:
         raise RecipeError(f"The recipe lacks {', '.join(where + name for name in missing)}.")

@@ -3,19 +3,19 @@
 import dataclasses
 import hashlib
 import json
-import platform
 import shutil
-import sys
-from importlib.metadata import version
+import warnings
 from pathlib import Path
 
-import torch
+import datasets
+import transformers
 import yaml
 from accelerate import PartialState
 from datasets import Dataset, Video, load_dataset
 from peft import PeftModel
 from transformers import AutoConfig, set_seed
 
+from ..environment import environment
 from ..modeling_avlmm import AVLMMForDeepfakeDetection
 from ..processing_avlmm import AVLMMProcessor
 from .collator import AVCollator, DropList, verdict_questions
@@ -25,8 +25,6 @@ from .schedule import build_schedule
 from .stages import count_trainable, freeze_for_stage, lora_config
 from .tiny_backbone import make_tiny_backbone
 from .trainer import AVSFTTrainer, latest_checkpoint, sft_config
-
-PACKAGES = ("torch", "torchcodec", "transformers", "trl", "peft", "datasets", "accelerate", "modeling-avlmm")
 
 
 def train(recipe: Recipe) -> Path:
@@ -47,6 +45,7 @@ def train(recipe: Recipe) -> Path:
         RecipeError: when `output_dir` holds a run of another recipe, or the recipe does not fit the data.
         TooManyDropsError: when more clips than `data.max_drop_share` could not be read.
     """
+    quiet_libraries()
     output_dir = Path(recipe.output_dir)
     dataset = load_split(recipe, recipe.data.train_split)
     start_folder(output_dir, recipe, dataset)
@@ -63,7 +62,9 @@ def train(recipe: Recipe) -> Path:
     return model_dir
 
 
-def run_stage(recipe: Recipe, stage: StageRecipe, dataset: Dataset, model_dir: Path | str, folder: Path) -> None:
+def run_stage(
+    recipe: Recipe, stage: StageRecipe, dataset: Dataset, model_dir: Path | str, folder: Path
+) -> None:
     """Trains one stage from the detector in `model_dir` and writes `folder/model`."""
     set_seed(recipe.seed)
     model, processor = load_detector(model_dir, recipe)
@@ -116,7 +117,12 @@ def run_stage(recipe: Recipe, stage: StageRecipe, dataset: Dataset, model_dir: P
 
 
 def finish_stage(
-    trainer: AVSFTTrainer, recipe: Recipe, stage: StageRecipe, model_dir: Path | str, drops: DropList, folder: Path
+    trainer: AVSFTTrainer,
+    recipe: Recipe,
+    stage: StageRecipe,
+    model_dir: Path | str,
+    drops: DropList,
+    folder: Path,
 ) -> None:
     """Writes what the stage leaves behind; the folder `model` appears last and whole, as the sign that it is done."""
     trained = folder / ("adapter" if stage.kind == "alignment" else "trained")
@@ -149,13 +155,18 @@ def finish_stage(
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         if stage.kind != "alignment":
             shutil.rmtree(trained)
-        say(f"  wrote {folder / 'model'}; {len(dropped)} clips dropped" + (f", listed in {drops.path}" if dropped else ""))
+        say(
+            f"  wrote {folder / 'model'}; {len(dropped)} clips dropped"
+            + (f", listed in {drops.path}" if dropped else "")
+        )
     trainer.accelerator.wait_for_everyone()
 
 
 def load_split(recipe: Recipe, split: str) -> Dataset:
     """A split of the recipe's dataset, with media as paths."""
-    dataset = load_dataset(recipe.data.dataset, recipe.data.protocol, data_dir=recipe.data.data_dir, split=split)
+    dataset = load_dataset(
+        recipe.data.dataset, recipe.data.protocol, data_dir=recipe.data.data_dir, split=split
+    )
     return dataset.cast_column("video", Video(decode=False))
 
 
@@ -230,19 +241,12 @@ def dataset_fingerprint(dataset: Dataset) -> dict:
     return {"clips": len(dataset), "real": counts[0], "fake": counts[1], "sha256": digest.hexdigest()}
 
 
-def environment() -> dict:
-    """Versions and hardware."""
-    found = {name: version(name) for name in PACKAGES if _installed(name)}
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    return {"python": sys.version.split()[0], "platform": platform.platform(), "device": device, **found}
-
-
-def _installed(name: str) -> bool:
-    try:
-        version(name)
-    except ModuleNotFoundError:
-        return False
-    return True
+def quiet_libraries() -> None:
+    """Leaves the terminal to the run's own lines: bars for loading tiny files hide them."""
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    # TRL sets an argument whose name transformers is changing; the user can do nothing about it.
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
 
 
 def say(text: str) -> None:

@@ -38,7 +38,10 @@ def build_schedule(dataset: Dataset, recipe: DataRecipe, draws: int, seed: int) 
     # Cut to length after shuffling: rounding up every group's share may have drawn a few too many.
     order = rng.permutation(order)[:draws]
     drawn = dataset.select(order)
-    known = {name: np.array([UNKNOWN if v is None else v for v in drawn[f"{name}_label"]]) for name in ("video", "audio")}
+    known = {
+        name: np.array([UNKNOWN if v is None else v for v in drawn[f"{name}_label"]])
+        for name in ("video", "audio")
+    }
     ask_video = (rng.random(len(order)) < recipe.video_share) & (known["video"] != UNKNOWN)
     ask_audio = (rng.random(len(order)) < recipe.audio_share) & (known["audio"] != UNKNOWN)
     drawn = drawn.add_column("draw", np.arange(len(order)))

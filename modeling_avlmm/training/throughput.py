@@ -30,7 +30,11 @@ class FlopsCounter:
 
     def __init__(self, model):
         config = model.config.thinker_config
-        self.vision, self.audio, self.text = config.vision_config, config.audio_config, config.get_text_config()
+        self.vision, self.audio, self.text = (
+            config.vision_config,
+            config.audio_config,
+            config.get_text_config(),
+        )
         encoders = [p for m in (model.vision_encoder, model.audio_encoder) for p in m.parameters()]
         # The language model needs gradients of its inputs where an encoder trains, or where LoRA sits in it.
         encoder_trains = any(p.requires_grad for p in encoders)
@@ -41,7 +45,9 @@ class FlopsCounter:
     @staticmethod
     def _cost(module, gradient_arrives_before: bool) -> tuple[float, float]:
         """Operations a token for the linear weights, and the multiple of the forward pass that attention costs."""
-        matrices = [m for m in module.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv3d)]
+        matrices = [
+            m for m in module.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv3d)
+        ]
         weights = sum(m.weight.numel() for m in matrices)
         trained = sum(m.weight.numel() for m in matrices if m.weight.requires_grad)
         through = gradient_arrives_before or trained > 0
@@ -66,7 +72,14 @@ class FlopsCounter:
             steps = batch["feature_attention_mask"].sum(1).double() / 2
             linear, passes = self.audio_cost
             total += float(steps.sum()) * linear
-            total += passes * 4 * float(steps.sum()) * self.audio.n_window * self.audio.d_model * self.audio.encoder_layers
+            total += (
+                passes
+                * 4
+                * float(steps.sum())
+                * self.audio.n_window
+                * self.audio.d_model
+                * self.audio.encoder_layers
+            )
         return total
 
 

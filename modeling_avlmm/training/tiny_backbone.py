@@ -50,25 +50,37 @@ CHAT_TEMPLATE = """\
 
 SIZES = {
     "test": {
-        "text": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
+        "text": {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+        },
         "audio": {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 64},
         "vision": {"hidden_size": 32, "intermediate_size": 64, "depth": 2, "num_heads": 4},
     },
     "demo": {
-        "text": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4},
-        "audio": {"d_model": 128, "encoder_layers": 3, "encoder_attention_heads": 4, "encoder_ffn_dim": 384},
-        "vision": {"hidden_size": 128, "intermediate_size": 384, "depth": 3, "num_heads": 4},
+        "text": {
+            "hidden_size": 128,
+            "intermediate_size": 256,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+        },
+        "audio": {"d_model": 128, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 256},
+        "vision": {"hidden_size": 128, "intermediate_size": 256, "depth": 2, "num_heads": 4},
     },
 }
 
 
-def make_tiny_backbone(output_dir: str | Path, size: str = "test", seed: int = 0, corpus: list[str] | None = None) -> Path:
+def make_tiny_backbone(
+    output_dir: str | Path, size: str = "test", seed: int = 0, corpus: list[str] | None = None
+) -> Path:
     """
     Writes a tiny omni checkpoint (thinker, tokenizer, processor) that `from_backbone` loads like the real one.
 
     Args:
         output_dir (`str` or `Path`): Folder to write.
-        size (`str`, *optional*, defaults to `"test"`): `"test"` (0.1 M parameters) or `"demo"` (about 2 M).
+        size (`str`, *optional*, defaults to `"test"`): `"test"` (0.1 M parameters) or `"demo"` (1.5 M).
         seed (`int`, *optional*, defaults to 0): Seed of the weights.
         corpus (`list[str]`, *optional*): More text for the tokenizer, beside the prompts.
 
@@ -83,12 +95,17 @@ def make_tiny_backbone(output_dir: str | Path, size: str = "test", seed: int = 0
         thinker = Qwen2_5OmniThinkerForConditionalGeneration(config)
         scale_weights_by_fan_in(thinker)
     thinker.save_pretrained(output_dir)
-    patches = {"patch_size": config.vision_config.patch_size, "merge_size": config.vision_config.spatial_merge_size}
+    patches = {
+        "patch_size": config.vision_config.patch_size,
+        "merge_size": config.vision_config.spatial_merge_size,
+    }
     pixels = {"min_pixels": 28 * 28, "max_pixels": 336 * 336}
     Qwen2_5OmniProcessor(
         image_processor=Qwen2VLImageProcessor(**patches, **pixels),
         video_processor=Qwen2VLVideoProcessor(**patches, **pixels),
-        feature_extractor=WhisperFeatureExtractor(feature_size=config.audio_config.num_mel_bins, chunk_length=300),
+        feature_extractor=WhisperFeatureExtractor(
+            feature_size=config.audio_config.num_mel_bins, chunk_length=300
+        ),
         tokenizer=tokenizer,
         chat_template=CHAT_TEMPLATE,
     ).save_pretrained(output_dir)
@@ -98,7 +115,14 @@ def make_tiny_backbone(output_dir: str | Path, size: str = "test", seed: int = 0
 def train_tokenizer(corpus: list[str]) -> Qwen2Tokenizer:
     """A byte-level BPE of a few hundred tokens in which the words of `corpus` and the two answers are whole."""
     # The trainer ranks pairs by count: repeated, every word of the corpus becomes a token of its own.
-    text = [*corpus, *LABEL_WORDS, *(" " + word for word in LABEL_WORDS), "system\n", "user\n", "assistant\n"] * 50
+    text = [
+        *corpus,
+        *LABEL_WORDS,
+        *(" " + word for word in LABEL_WORDS),
+        "system\n",
+        "user\n",
+        "assistant\n",
+    ] * 50
     special = [END_OF_TEXT, "<|im_start|>", END_OF_TURN, *MEDIA_TOKENS.values()]
     trained = Qwen2Tokenizer().train_new_from_iterator(text, vocab_size=4000, new_special_tokens=special)
     model = json.loads(trained.backend_tokenizer.to_str())["model"]
@@ -132,8 +156,8 @@ def tiny_thinker_config(tokenizer: Qwen2Tokenizer, size: str) -> Qwen2_5OmniThin
         },
         audio_config={**sizes["audio"], "num_mel_bins": 128, "output_dim": hidden, "n_window": 100},
         vision_config={
-            **sizes["vision"],
             "patch_size": 14,
+            **sizes["vision"],
             "spatial_merge_size": 2,
             "window_size": 112,
             "out_hidden_size": hidden,

@@ -5,9 +5,10 @@ import time
 from pathlib import Path
 
 import torch
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from ..processing_avlmm import IGNORE_INDEX
 from .collator import DropList
 from .recipes import Recipe, StageRecipe
 from .stages import parameter_groups
@@ -48,6 +49,7 @@ def sft_config(recipe: Recipe, stage: StageRecipe, output_dir: Path, bf16: bool)
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
         max_length=None,
+        dataloader_pin_memory=torch.cuda.is_available(),
         report_to="none",
         disable_tqdm=True,
     )
@@ -69,6 +71,7 @@ class AVSFTTrainer(SFTTrainer):
         super().__init__(*args, **kwargs)
         detector = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         self._progress = Progress(FlopsCounter(detector), self.args.device, drops, max_drops)
+        self.remove_callback(PrinterCallback)
         self.add_callback(self._progress)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -116,7 +119,7 @@ class Progress(TrainerCallback):
 
     def count(self, inputs: dict) -> None:
         """Counts a batch of this process."""
-        self._clips += int((inputs["answer_positions"][:, 0] >= 0).sum())
+        self._clips += int((inputs["labels"] != IGNORE_INDEX).any(1).sum())
         self._tokens += int(inputs["attention_mask"].sum())
         self._flops += self.flops.step(inputs)
 
