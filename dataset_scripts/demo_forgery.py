@@ -80,18 +80,18 @@ METHODS: dict[str, VideoForgery] = {
     "real": VideoForgery(),
     "rtvc": VideoForgery(),
     "faceswap": VideoForgery("inner", True, 2.2, 0.10, (-0.020, 0.050, -0.020), 0.010, -0.10),
-    "fsgan": VideoForgery("inner", False, 3.0, 0.13, (-0.025, 0.045, -0.025), 0.015, 0.03),
+    "fsgan": VideoForgery("inner", False, 3.0, 0.13, (-0.025, 0.045, -0.025), 0.008, 0.03),
     "wav2lip": VideoForgery(None, False, 2.2, 0.13, (-0.025, 0.055, -0.025), mouth="other"),
     "faceswap-wav2lip": VideoForgery(
         "inner", True, 2.2, 0.10, (-0.020, 0.050, -0.020), 0.010, -0.10, "other"
     ),
-    "fsgan-wav2lip": VideoForgery("inner", False, 3.0, 0.13, (-0.025, 0.045, -0.025), 0.015, 0.03, "other"),
+    "fsgan-wav2lip": VideoForgery("inner", False, 3.0, 0.13, (-0.025, 0.045, -0.025), 0.008, 0.03, "other"),
     "inswapper": VideoForgery("inner", True, 2.6, 0.11, (-0.020, 0.045, -0.020), 0.010, -0.08),
-    "liveportrait": VideoForgery("full", False, 2.6, 0.12, (-0.020, 0.040, -0.020), 0.015, 0.05),
-    "echomimic": VideoForgery("full", False, 3.2, 0.12, (-0.025, 0.045, -0.025), 0.025, 0.04, "own"),
-    "memo": VideoForgery("full", False, 2.4, 0.13, (-0.020, 0.045, -0.020), 0.020, 0.0, "own"),
-    "sonic": VideoForgery("full", False, 2.8, 0.09, (-0.015, 0.040, -0.015), 0.020, 0.03, "own"),
-    "hififace": VideoForgery("inner", True, 2.0, 0.08, (-0.015, 0.040, -0.015), 0.015, -0.06),
+    "liveportrait": VideoForgery("full", False, 2.6, 0.12, (-0.020, 0.040, -0.020), 0.010, 0.05),
+    "echomimic": VideoForgery("full", False, 3.2, 0.12, (-0.025, 0.045, -0.025), 0.012, 0.04, "own"),
+    "memo": VideoForgery("full", False, 2.4, 0.13, (-0.020, 0.045, -0.020), 0.010, 0.0, "own"),
+    "sonic": VideoForgery("full", False, 2.8, 0.09, (-0.015, 0.040, -0.015), 0.010, 0.03, "own"),
+    "hififace": VideoForgery("inner", True, 2.0, 0.08, (-0.015, 0.040, -0.015), 0.010, -0.06),
     "roop": VideoForgery("inner", True, 3.0, 0.07, (-0.020, 0.050, -0.020), 0.005, -0.11),
 }
 
@@ -324,7 +324,7 @@ class Camera:
         size, normal = FRAME_SIZE, rng.standard_normal
         light = 1 + rng.normal(0, 0.10) * _X + rng.normal(0, 0.08) * _Y
         gain = rng.uniform(0.85, 1.12) * (1 + rng.normal(0, 0.025, 3))
-        exposure = 1 + rng.exponential(0.008) * gaussian_filter1d(
+        exposure = 1 + (0.002 + rng.exponential(0.010)) * gaussian_filter1d(
             rng.normal(size=FRAMES), rng.uniform(0.01, 3.0)
         )
         self.gain = (light[None, ..., None] * gain * exposure[:, None, None, None]).astype(np.float32)

@@ -315,8 +315,11 @@ def _auc(features: np.ndarray, fake: np.ndarray, identity: np.ndarray, strength:
 
 @pytest.mark.parametrize("method", ["faceswap", "fsgan", "wav2lip", "rtvc", "all"])
 def test_file_properties_do_not_tell_real_from_fake(corpus, method):
-    keep = (corpus["method"] == "real") | (corpus["method"] == method) | (method == "all")
-    fake = (corpus["method"] != "real")[keep]
+    genuine = (
+        ["real"] if method in ("rtvc", "all") else ["real", "rtvc"]
+    )  # a genuine picture is enough for the others
+    keep = np.isin(corpus["method"], [*genuine, method]) | (method == "all")
+    fake = ~np.isin(corpus["method"], genuine)[keep]
     auc = _auc(corpus["properties"][keep], fake, corpus["identity"][keep], 0.1)
     assert 0.35 < auc < 0.65, auc
 
