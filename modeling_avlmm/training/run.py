@@ -3,11 +3,13 @@
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import warnings
 from pathlib import Path
 
 import datasets
+import torch
 import transformers
 import yaml
 from accelerate import PartialState
@@ -46,6 +48,9 @@ def train(recipe: Recipe) -> Path:
         TooManyDropsError: when more clips than `data.max_drop_share` could not be read.
     """
     quiet_libraries()
+    if not torch.cuda.is_available():
+        # Threads that wait for a core which a decoding process holds slow down several times over.
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) - recipe.data.num_workers))
     output_dir = Path(recipe.output_dir)
     dataset = load_split(recipe, recipe.data.train_split)
     start_folder(output_dir, recipe, dataset)
