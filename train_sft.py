@@ -22,12 +22,12 @@ def main() -> None:
     arguments, overrides = parser.parse_known_args()
     try:
         recipe = load_recipe(arguments.recipe, overrides)
-        from modeling_avlmm.training.run import train
+        from modeling_avlmm.training.run import say, train
 
         model_dir = train(recipe)
     except (RecipeError, TooManyDropsError) as error:
         sys.exit(f"train_sft: {error}")
-    print(
+    say(
         f"The detector is in {model_dir}.\nNext: python evaluate_avd.py --model {model_dir} "
         f"--dataset {recipe.data.dataset} --data-dir {recipe.data.data_dir}"
     )

@@ -30,6 +30,8 @@ class AVDetectionHubMixin:
     """
 
     def save_pretrained(self, save_directory, **kwargs):
+        # Names in the file are the modules' own: a trainer that resumes loads them without renaming.
+        kwargs.setdefault("save_original_format", False)
         before = getattr(self.config, "custom_pipelines", None)
         self.config.custom_pipelines = custom_pipelines()
         try:

@@ -75,8 +75,10 @@ def command(recipe, *more):
     return [sys.executable, str(ROOT / "train_sft.py"), "--recipe", str(recipe), *map(str, more)]
 
 
-def run(arguments):
-    done = subprocess.run(arguments, capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=300)
+def run(arguments, **variables):
+    done = subprocess.run(
+        arguments, capture_output=True, text=True, env=environment() | variables, cwd=ROOT, timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -120,18 +122,11 @@ def test_killed_and_resumed_equals_uninterrupted(recipe, tmp_path):
 
 def test_two_processes_equal_one_with_accumulation(recipe, tmp_path):
     run(command(recipe("one", gradient_accumulation=2, weight_decay=0.1)))
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--mixed_precision",
-        "no",
-    ]
-    launch += ["--num_machines", "1", "--dynamo_backend", "no", "--main_process_port", "29517"]
-    run(launch + command(recipe("two", weight_decay=0.1))[1:])
+    # `accelerate` starts several processes on CPUs by way of its launcher for several GPUs.
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch += ["--main_process_port", "29517", *command(recipe("two", weight_decay=0.1))[1:]]
+    run(launch, ACCELERATE_USE_CPU="true")
     one, two = tmp_path / "one" / "encoders", tmp_path / "two" / "encoders"
     assert losses(one) == pytest.approx(losses(two), abs=1e-4)
     before, after = weights(one), weights(two)
@@ -168,7 +163,7 @@ def test_both_stages_leave_what_they_should(recipe, tmp_path, tiny_backbone):
         command(path, "--seed", 5), capture_output=True, text=True, env=environment(), cwd=ROOT
     )
     assert refused.returncode == 1
-    assert "run of another recipe" in refused.stderr and "data, seed" in refused.stderr
+    assert "run of another recipe" in refused.stderr and "seed, data differ" in refused.stderr
 
 
 def test_unreadable_clips_are_listed_and_too_many_stop_the_run(recipe, corpus, tmp_path):

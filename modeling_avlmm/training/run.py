@@ -47,6 +47,8 @@ def train(recipe: Recipe) -> Path:
         RecipeError: when `output_dir` holds a run of another recipe, or the recipe does not fit the data.
         TooManyDropsError: when more clips than `data.max_drop_share` could not be read.
     """
+    # First of all: on CPUs processes find one another only when told that there is no accelerator.
+    PartialState(cpu=not torch.accelerator.is_available())
     quiet_libraries()
     if not torch.cuda.is_available():
         # Threads that wait for a core which a decoding process holds slow down several times over.
