@@ -10,6 +10,7 @@ Any field of the recipe can be given as `--any.field value`. A run that was stop
 import argparse
 import sys
 
+from dataset_scripts.schema import CorpusError
 from modeling_avlmm.training.recipes import RecipeError, load_recipe
 from modeling_avlmm.training.trainer import TooManyDropsError
 
@@ -25,7 +26,7 @@ def main() -> None:
         from modeling_avlmm.training.run import say, train
 
         model_dir = train(recipe)
-    except (RecipeError, TooManyDropsError) as error:
+    except (RecipeError, TooManyDropsError, CorpusError) as error:
         sys.exit(f"train_sft: {error}")
     say(
         f"The detector is in {model_dir}.\nNext: python evaluate_avd.py --model {model_dir} "

@@ -55,7 +55,8 @@ def train(recipe: Recipe) -> Path:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) - recipe.data.num_workers))
     output_dir = Path(recipe.output_dir)
     dataset = load_split(recipe, recipe.data.train_split)
-    start_folder(output_dir, recipe, dataset)
+    with PartialState().main_process_first():
+        start_folder(output_dir, recipe, dataset)
     model_dir = starting_point(recipe, output_dir)
     for number, stage in enumerate(recipe.stages, start=1):
         folder = output_dir / stage.name
@@ -228,8 +229,6 @@ def start_folder(output_dir: Path, recipe: Recipe, dataset: Dataset) -> None:
                 f"{output_dir} holds a run on other data ({trained_on['clips']} clips then, {fingerprint['clips']} now). "
                 "Give another --output_dir, or restore the corpus."
             )
-        return
-    if not PartialState().is_main_process:
         return
     output_dir.mkdir(parents=True, exist_ok=True)
     (output_dir / "dataset.json").write_text(json.dumps(fingerprint, indent=2), encoding="utf-8")
