@@ -11,6 +11,9 @@ QUESTIONS = ("overall", "video", "audio")
 LABEL_WORDS = ("Real", "Fake")
 """The answer of each label: index 0 is real, index 1 is fake."""
 
+IGNORE_INDEX = -100
+"""Label of a token that is not part of an answer."""
+
 DEFAULT_PROMPTS = {
     "system": "You are a helpful assistant.",
     "prefix": "Given the video,",

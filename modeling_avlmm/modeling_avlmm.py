@@ -12,11 +12,9 @@ import transformers
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel
 
-from .configuration_avlmm import BACKBONES, LABEL_WORDS, QUESTIONS, AVLMMConfig
+from .configuration_avlmm import BACKBONES, IGNORE_INDEX, LABEL_WORDS, QUESTIONS, AVLMMConfig
 from .hub_mixin import AVDetectionHubMixin
 from .modeling_outputs import AVDetectionOutput
-
-IGNORE_INDEX = -100
 
 
 class AVLMMPreTrainedModel(AVDetectionHubMixin, PreTrainedModel):

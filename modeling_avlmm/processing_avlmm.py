@@ -9,13 +9,9 @@ import transformers
 from transformers import AutoProcessor, BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
-from .configuration_avlmm import BACKBONES, DEFAULT_PROMPTS, LABEL_WORDS, QUESTIONS
+from .configuration_avlmm import BACKBONES, DEFAULT_PROMPTS, IGNORE_INDEX, LABEL_WORDS, QUESTIONS
 from .media import SAMPLING_RATE, Clip, MediaReader, UnreadableMediaError
 
-IGNORE_INDEX = -100
-
-# The audio encoder turns 4 mel frames of 10 ms into one token of 40 ms.
-MEL_FRAMES_PER_SECOND = 100
 SHORTEST_AUDIO_SECONDS = 0.05
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from transformers import BatchFeature
 
+from ..configuration_avlmm import IGNORE_INDEX
 from ..media import Clip, MediaError, MediaReader
-from ..processing_avlmm import IGNORE_INDEX, AVLMMProcessor, Question
+from ..processing_avlmm import AVLMMProcessor, Question
 
 QuestionsOf = Callable[[dict, Clip], list[Question]]
 

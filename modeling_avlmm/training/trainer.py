@@ -8,7 +8,7 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from ..processing_avlmm import IGNORE_INDEX
+from ..configuration_avlmm import IGNORE_INDEX
 from .collator import DropList
 from .recipes import Recipe, StageRecipe
 from .stages import parameter_groups
