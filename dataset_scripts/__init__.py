@@ -31,6 +31,15 @@ __all__ = ["BUILDERS", "register"]
 BUILDERS: dict[str, str] = {
     "fakeavceleb": "dataset_scripts.fakeavceleb",
     "mavos_dd": "dataset_scripts.mavos_dd",
+    "dfdc": "dataset_scripts.dfdc",
+    "df_timit": "dataset_scripts.df_timit",
+    "lav_df": "dataset_scripts.lav_df",
+    "av_deepfake1m": "dataset_scripts.av_deepfake1m",
+    "av_deepfake1m_pp": "dataset_scripts.av_deepfake1m_pp",
+    "polyglotfake": "dataset_scripts.polyglotfake",
+    "idforge": "dataset_scripts.idforge",
+    "kodf": "dataset_scripts.kodf",
+    "deepspeak": "dataset_scripts.deepspeak",
     "avfolder": "dataset_scripts.avfolder",
 }
 
@@ -113,9 +122,14 @@ def _register_with(load: ModuleType) -> None:
 
 
 def _code_hash(module: str) -> str:
-    """Hash a builder's source with the shared schema's: a new version of either never reads an old cache."""
-    digest = hashlib.sha256()
-    for name in (module.rpartition(".")[2], "schema"):
-        with open(os.path.join(os.path.dirname(__file__), f"{name}.py"), "rb") as source:
-            digest.update(source.read())
+    """Hash a builder's name and the source of all of them: a new version of any never reads an old cache.
+
+    Builders use one another's parts. What else is in this folder has no say in a table.
+    """
+    digest = hashlib.sha256(module.encode())
+    folder = os.path.dirname(__file__)
+    for name in sorted(os.listdir(folder)):
+        if name.endswith(".py") and not name.startswith(("demo_", "export")):
+            with open(os.path.join(folder, name), "rb") as source:
+                digest.update(source.read())
     return digest.hexdigest()

@@ -161,6 +161,7 @@ class FakeAVCeleb(CorpusBuilder):
         "gender": datasets.Value("string"),
         "target_ids": datasets.List(datasets.Value("string")),
     }
+    GROUP_COLUMNS: ClassVar[tuple[str, ...]] = ("race", "gender")
 
     def read(self, corpus: Corpus) -> tuple[list[Row], MissingFiles]:
         """See [`CorpusBuilder.read`]. Files that are not in the metadata are counted in a note."""

@@ -135,10 +135,12 @@ class MavosDD(CorpusBuilder):
     DEFAULT_CONFIG_NAME = "open_full"
     DESCRIPTION = "MAVOS-DD: multilingual audio-video open-set deepfake detection."
     HOMEPAGE = "https://huggingface.co/datasets/unibuc-cs/MAVOS-DD"
+    LICENSE: ClassVar[str] = "cc-by-nc-sa-4.0"
     CORPUS_COLUMNS: ClassVar[dict[str, Any]] = {
         "open_set_model": datasets.Value("bool"),
         "open_set_language": datasets.Value("bool"),
     }
+    GROUP_COLUMNS: ClassVar[tuple[str, ...]] = ("open_set_model", "open_set_language")
 
     def read(self, corpus: Corpus) -> tuple[list[Row], MissingFiles]:
         """See [`CorpusBuilder.read`]. `split` is kept in each row until `deal`."""

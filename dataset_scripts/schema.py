@@ -411,7 +411,9 @@ class CorpusBuilder(datasets.GeneratorBasedBuilder):
     BUILDER_CONFIG_CLASS = CorpusConfig
     DESCRIPTION: ClassVar[str] = ""
     HOMEPAGE: ClassVar[str] = ""
+    LICENSE: ClassVar[str] = ""  # the Hub's identifier, where the corpus has such a licence
     CORPUS_COLUMNS: ClassVar[dict[str, Any]] = {}
+    GROUP_COLUMNS: ClassVar[tuple[str, ...]] = ()  # corpus columns by which an evaluation breaks results down
 
     def read(self, corpus: Corpus) -> tuple[list[Row], MissingFiles]:
         """Turn the metadata into rows; a row whose files are missing has None for `video`, and is left out later.
