@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from transformers import AutoConfig
 from transformers.configuration_utils import PreTrainedConfig
 
-QUESTIONS = ("overall", "video", "audio")
+from .configuration_detector import PARTS, AVDetectorConfig
+
+QUESTIONS = PARTS
 """The questions a detector answers, in the order of `answer_positions`' columns."""
 
 LABEL_WORDS = ("Real", "Fake")
@@ -65,7 +67,7 @@ BACKBONES = {
 }
 
 
-class AVLMMConfig(PreTrainedConfig):
+class AVLMMConfig(AVDetectorConfig):
     """
     Configuration of [`AVLMMForDeepfakeDetection`].
 
@@ -78,10 +80,8 @@ class AVLMMConfig(PreTrainedConfig):
         prompts (`dict[str, str]`, *optional*):
             The texts the weights were trained with: `system`, `prefix` (before the clip) and one question for each of
             `overall`, `video` and `audio` (after the clip). Defaults to the published prompt.
-        threshold (`float`, *optional*, defaults to 0.5):
-            P(fake) from which the label is fake; chosen on validation data when a detector is trained.
-        training_summary (`dict`, *optional*):
-            What produced the weights (backbone, stages, data), for people; not read by code.
+        threshold, temperature, abstain_band, calibration, training_summary (*optional*):
+            See [`AVDetectorConfig`].
     """
 
     model_type = "avlmm"
@@ -91,20 +91,12 @@ class AVLMMConfig(PreTrainedConfig):
     thinker_config: dict | PreTrainedConfig | None = None
     label_token_ids: list[int] | None = None
     prompts: dict | None = None
-    threshold: float = 0.5
-    training_summary: dict | None = None
 
     def __post_init__(self, **kwargs):
         if isinstance(self.thinker_config, dict):
             model_type = self.thinker_config.get("model_type", "qwen2_5_omni_thinker")
             self.thinker_config = AutoConfig.for_model(**{**self.thinker_config, "model_type": model_type})
         self.prompts = {**DEFAULT_PROMPTS, **(self.prompts or {})}
-        kwargs["id2label"] = {0: "real", 1: "fake"}
-        kwargs["label2id"] = {"real": 0, "fake": 1}
-        # With the package installed its own pipeline serves the task; the entry in a published config is for
-        # those without it, and would make `pipeline()` ask for `trust_remote_code` where no remote code is needed.
-        if not __name__.startswith("transformers_modules"):
-            kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
 
     @property

@@ -22,6 +22,7 @@ from .media_errors import (
     UnreadableMediaError,
     UnsupportedSourceError,
 )
+from .media_silence import FRAME_SECONDS, LEVEL_SECONDS, leading_silence
 from .media_sources import array_audio, array_video, checked, finite, is_link, name_of, open_tracks, store
 from .media_tracks import EPS, SAMPLING_RATE, FileVideo, resample
 
@@ -42,14 +43,17 @@ __all__ = [
 MAX_CLIP_BYTES = 4 * 1024**3  # frames of one read() may not take more; our own choice
 MAX_DURATION = 7 * 24 * 3600.0  # seconds; beyond it a timestamp is damaged; our own choice
 OFFSET_WARNING = 0.1  # seconds between the first frame and the first sample worth telling
+MAX_TRIM = 2.0  # seconds of leading silence that are trimmed at most; our own choice
+TRIM_WARNING = 0.1  # seconds of trimmed silence worth telling
 
 
 @dataclass
 class MediaInfo:
     """What a file holds. Times in seconds; `None` where the file has no such track.
 
-    `duration` counts from the first frame (from the first sample where there is no video) to the end of the
-    longer track. `av_offset` is the start of the audio minus the start of the video.
+    `duration` counts from the clock's zero, which is the first frame (the first sample where there is no
+    video) plus `trimmed`, to the end of the longer track. `av_offset` is the start of the audio minus the start
+    of the video, and `trimmed` the leading silence that [`MediaReader`] was asked to leave out.
     """
 
     name: str
@@ -65,6 +69,7 @@ class MediaInfo:
     audio_codec: str | None = None
     av_offset: float = 0.0
     file_size: int | None = None
+    trimmed: float = 0.0
 
 
 @dataclass
@@ -118,6 +123,10 @@ class MediaReader:
         max_bytes (`int`): Most bytes to take from a link or a file object.
         timeout (`float`): Longest wait for a link, seconds.
         num_ffmpeg_threads (`int`): Video decoding threads.
+        trim_leading_silence (`bool`): Begin where the sound sets in ([`leading_silence`]), picture and sound
+            alike, so that a detector cannot tell fakes by the silence before them. At most 2 s and half of the
+            shorter track are trimmed; without sound, or silent all through, a clip stays whole.
+            `info.trimmed` tells how much.
 
     Raises:
         MediaError: One of its four kinds; at construction for what can be known without decoding.
@@ -132,9 +141,11 @@ class MediaReader:
         max_bytes: int = 2 * 1024**3,
         timeout: float = 30.0,
         num_ffmpeg_threads: int = 1,
+        trim_leading_silence: bool = False,
     ):
         self.name = name or name_of(source)
         self.max_bytes, self.timeout, self.threads = max_bytes, timeout, num_ffmpeg_threads
+        self.trim_leading_silence = trim_leading_silence
         self._source = _source(source, self.name)
         self._audio_source = None if audio is None else _source(audio, name or name_of(audio))
         self._warnings: list[str] = []
@@ -203,6 +214,8 @@ class MediaReader:
                 name = name_of(self._audio_source)
                 raise UnreadableMediaError(name, "has no audio track", "Give a sound file")
         self._video, self._audio = video, audio
+        # where the clock's zero lies on the clock of each track
+        self._video_zero = video.begin if video else 0.0
         self._audio_zero = audio.begin if video is None or self._audio_source is not None else video.begin
         ends = [0.0]
         offset = 0.0
@@ -220,9 +233,12 @@ class MediaReader:
         if abs(offset) > OFFSET_WARNING:
             side = "after" if offset > 0 else "before"
             notes.append(f"audio starts {abs(offset):.3f} s {side} the video")
+        trimmed = self._silence_to_trim(ends[1:], notes) if self.trim_leading_silence and audio else 0.0
+        self._video_zero += trimmed
+        self._audio_zero += trimmed
         self._info = MediaInfo(
             name=self.name,
-            duration=max(ends),
+            duration=max(ends) - trimmed,
             has_video=video is not None,
             has_audio=audio is not None,
             width=video.width if video else None,
@@ -234,7 +250,30 @@ class MediaReader:
             audio_codec=audio.codec if audio else None,
             av_offset=offset,
             file_size=size,
+            trimmed=trimmed,
         )
+
+    def _silence_to_trim(self, ends: list[float], notes: list[str]) -> float:
+        """Seconds of leading silence to leave out of tracks that end at `ends`, read piece by piece."""
+        limit = min(MAX_TRIM, min(ends) / 2)
+        at = 0.0
+        while at < ends[-1]:
+            try:
+                piece = self._read_audio(at, min(at + LEVEL_SECONDS, ends[-1]), [])
+            except UnreadableMediaError as error:
+                notes.append(f"leading silence was not looked for: {error.reason}")
+                return 0.0
+            if piece is None:
+                return 0.0
+            silence = leading_silence(piece)
+            if silence < len(piece) / SAMPLING_RATE:
+                # whole frames, so that windows stay on the grid of 16 kHz
+                trimmed = math.floor(min(at + silence, limit) / FRAME_SECONDS + EPS) * FRAME_SECONDS
+                if trimmed >= TRIM_WARNING:
+                    notes.append(f"{trimmed:.3f} s of leading silence are trimmed: times count from there")
+                return trimmed
+            at += LEVEL_SECONDS
+        return 0.0
 
     def windows(self, window_seconds: float, hop_seconds: float | None = None) -> list[tuple[float, float]]:
         """Windows over the whole duration as (start, end) seconds. A file shorter than one window gives one.
@@ -285,9 +324,10 @@ class MediaReader:
 
     def _read_video(self, start: float, end: float, fps: float, max_frames: int | None, notes: list[str]):
         video = self._video
-        span = min(end, video.end - video.begin) - start
+        video_end = video.end - self._video_zero
+        span = min(end, video_end) - start
         if span <= EPS:
-            notes.append(f"the video ends at {video.end - video.begin:.2f} s, before this window")
+            notes.append(f"the video ends at {video_end:.2f} s, before this window")
             return None, None
         count = max(1, math.ceil(span * fps - EPS))
         timestamps = torch.arange(count, dtype=torch.float64) / fps
@@ -297,7 +337,7 @@ class MediaReader:
         if size > MAX_CLIP_BYTES:
             reason = f"{len(timestamps)} frames of {video.width}x{video.height} take {size / 1024**3:.1f} GiB"
             raise MediaTooLargeError(self.name, reason, "Read shorter windows or lower fps or max_frames")
-        return video.read(timestamps + start + video.begin, notes), timestamps
+        return video.read(timestamps + start + self._video_zero, notes), timestamps
 
     def _read_audio(self, start: float, end: float, notes: list[str]) -> torch.Tensor | None:
         track, zero = self._audio, self._audio_zero
@@ -341,7 +381,7 @@ def _place(out: torch.Tensor, samples: torch.Tensor, at: float) -> None:
 def read_clip(source: Any, audio: Any = None, **kwargs: Any) -> Clip:
     """Open, read one window (by default everything, at 2 frames per second) and close. Arguments are those of
     [`MediaReader`] and [`MediaReader.read`]."""
-    reader_names = ("name", "max_bytes", "timeout", "num_ffmpeg_threads")
+    reader_names = ("name", "max_bytes", "timeout", "num_ffmpeg_threads", "trim_leading_silence")
     options = {key: kwargs.pop(key) for key in reader_names if key in kwargs}
     with MediaReader(source, audio, **options) as reader:
         return reader.read(**kwargs)

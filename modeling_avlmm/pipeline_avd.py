@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from types import GeneratorType
 from typing import Any
 
@@ -15,6 +16,9 @@ from .media import MediaError, MediaReader
 from .modeling_outputs import fake_probability
 
 SCORE_NAMES = {"overall": "score", "video": "video_score", "audio": "audio_score"}
+UNCERTAIN = "uncertain"
+WORKER_WINDOWS = 16
+"""Files of more windows are read in the main process, so that no worker holds a long recording."""
 
 
 class AVDeepfakeDetectionPipeline(ChunkPipeline):
@@ -58,6 +62,8 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         on_error: str | None = None,
         aggregate: str | None = None,
         threshold: float | None = None,
+        temperature: float | None = None,
+        abstain: bool | None = None,
     ):
         if on_error not in (None, "raise", "return"):
             raise ValueError(f"on_error must be 'raise' or 'return', not {on_error!r}.")
@@ -65,6 +71,13 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             raise ValueError(f"aggregate must be 'mean' or 'max', not {aggregate!r}.")
         if questions is not None and ("overall" not in questions or set(questions) - set(QUESTIONS)):
             raise ValueError(f"questions must be of {QUESTIONS} and hold 'overall', not {questions!r}.")
+        if temperature is not None and not temperature > 0:
+            raise ValueError(f"temperature must be above 0, not {temperature!r}.")
+        if abstain and not getattr(self.model.config, "abstain_band", None):
+            raise ValueError(
+                "abstain=True needs a detector with an abstain_band in its configuration; "
+                "`evaluate_avd.py --calibrate --coverage 0.9` fits one on validation data."
+            )
         given = {
             "window_seconds": window_seconds,
             "hop_seconds": hop_seconds,
@@ -72,7 +85,12 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             "on_error": on_error,
         }
         preprocess = {name: value for name, value in given.items() if value is not None}
-        given = {"aggregate": aggregate, "threshold": threshold}
+        given = {
+            "aggregate": aggregate,
+            "threshold": threshold,
+            "temperature": temperature,
+            "abstain": abstain,
+        }
         return preprocess, {}, {name: value for name, value in given.items() if value is not None}
 
     def __call__(self, inputs, **kwargs) -> dict | list[dict] | Iterator[dict]:
@@ -89,15 +107,23 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             aggregate (`str`, *optional*, defaults to `"mean"`):
                 The file's score from its windows': `"mean"`, or `"max"` where a short fake passage must not be missed.
             threshold (`float`, *optional*): Score from which the label is fake. Defaults to the model's own.
+            temperature (`float`, *optional*):
+                What the log-odds of all scores are divided by. Defaults to the model's own, fitted on validation data;
+                1 gives scores as the network has them.
+            abstain (`bool`, *optional*, defaults to `False`):
+                Give the label `"uncertain"` where the score lies in the model's `abstain_band`. Otherwise a warning
+                says so.
             on_error (`str`, *optional*):
                 `"raise"` or `"return"` a result with `error`. Defaults to raising for one input, returning for many.
             batch_size (`int`, *optional*, defaults to 1): Windows of one forward pass, of one or several files.
-            num_workers (`int`, *optional*, defaults to 0): 1 decodes in a process of its own.
+            num_workers (`int`, *optional*, defaults to 0):
+                Processes that decode. More than one share out the files of a list or dataset; a generator has one.
 
         Returns:
             `dict`, or one for each input:
 
-            - **label** (`str`) -- `"real"` or `"fake"`; None where the file could not be read.
+            - **label** (`str`) -- `"real"`, `"fake"` or, with `abstain`, `"uncertain"`; None where the file could not
+              be read.
             - **score** (`float`) -- P(fake), in [0, 1].
             - **video_score**, **audio_score** (`float`) -- The same for picture and sound; None where there is none.
             - **windows** (`list[dict]`) -- `start` and `end` in seconds, and the three scores, of every window.
@@ -109,8 +135,10 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             MediaError: when the only input cannot be read.
         """
         # A `datasets` table, or an iterator other than an open file, which is one input.
-        if hasattr(inputs, "column_names") or (isinstance(inputs, Iterator) and not hasattr(inputs, "read")):
-            inputs = (row for row in inputs)
+        if hasattr(inputs, "column_names"):
+            inputs = _Rows(inputs) if hasattr(inputs, "num_rows") else (row for row in inputs)
+        elif isinstance(inputs, Iterator) and not hasattr(inputs, "read"):
+            inputs = (item for item in inputs)
         many = isinstance(inputs, list | GeneratorType | torch.utils.data.Dataset)
         if isinstance(inputs, list) and not inputs:
             return []
@@ -134,7 +162,8 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
 
     def _windows(self, source, window_seconds, hop_seconds, questions) -> Iterator[dict]:
         source, audio = split_source(source)
-        with MediaReader(source, audio=audio) as reader:
+        trim = getattr(self.processor, "trim_leading_silence", False)
+        with MediaReader(source, audio=audio, trim_leading_silence=trim) as reader:
             longest = self.processor.max_seconds
             if window_seconds is None and reader.info.duration > longest:
                 window_seconds = longest
@@ -171,17 +200,23 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
     def get_iterator(
         self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params
     ):
-        windows = PipelineChunkIterator(inputs, self.preprocess, preprocess_params)
-        # Windows come out of one generator, which one process can run but several would each run whole.
-        loader = DataLoader(
-            windows, num_workers=min(num_workers, 1), batch_size=batch_size, collate_fn=self.collate
-        )
-        return self._gather(loader, forward_params, postprocess_params)
+        if num_workers > 1 and isinstance(inputs, list | torch.utils.data.Dataset):
+            files = _Files(inputs, self.preprocess, preprocess_params)
+            loader = DataLoader(files, num_workers=num_workers, batch_size=None)
+            windows = (window for number, read in enumerate(loader) for window in files.whole(number, read))
+            batches = (self.collate(batch) for batch in _batched(windows, batch_size))
+        else:
+            windows = PipelineChunkIterator(inputs, self.preprocess, preprocess_params)
+            # Windows come out of one generator, which one process can run but several would each run whole.
+            batches = DataLoader(
+                windows, num_workers=min(num_workers, 1), batch_size=batch_size, collate_fn=self.collate
+            )
+        return self._gather(batches, forward_params, postprocess_params)
 
-    def _gather(self, loader, forward_params, postprocess_params) -> Iterator[dict]:
+    def _gather(self, batches, forward_params, postprocess_params) -> Iterator[dict]:
         """Scores batches of windows and puts the windows of each input together again."""
         windows = []
-        for batch in loader:
+        for batch in batches:
             for window in self.forward(batch, **forward_params):
                 windows.append(window)
                 if window["is_last"]:
@@ -212,17 +247,37 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         return batch["windows"]
 
     def postprocess(
-        self, windows: list[dict], aggregate: str = "mean", threshold: float | None = None
+        self,
+        windows: list[dict],
+        aggregate: str = "mean",
+        threshold: float | None = None,
+        temperature: float | None = None,
+        abstain: bool = False,
     ) -> dict:
+        config = self.model.config
         scored = [window for window in windows if "error" not in window]
         # A file that breaks off keeps the verdict on what came before; the error says where it stopped.
         error = next((window["error"] for window in windows if "error" in window), None)
+        warnings = list(dict.fromkeys(text for window in scored for text in window["warnings"]))
         if threshold is None:
-            threshold = getattr(self.model.config, "threshold", 0.5)
-        scores = {name: _aggregate([w[name] for w in scored], aggregate) for name in SCORE_NAMES.values()}
+            threshold = getattr(config, "threshold", 0.5)
+        own = getattr(config, "temperature", None) or {}
+        scores = {}
+        for part, name in SCORE_NAMES.items():
+            divisor = own.get(part, 1.0) if temperature is None else temperature
+            scores[name] = calibrated(_aggregate([w[name] for w in scored], aggregate), divisor)
+            for window in scored:
+                window[name] = calibrated(window[name], divisor)
         label = None
         if scores["score"] is not None:
-            label = self.model.config.id2label[int(scores["score"] >= threshold)]
+            label = config.id2label[int(scores["score"] >= threshold)]
+            low, high = getattr(config, "abstain_band", None) or (1.0, 0.0)
+            if low <= scores["score"] <= high:
+                if abstain:
+                    label = UNCERTAIN
+                warnings.append(
+                    f"the score is in the range [{low:.3f}, {high:.3f}] where verdicts are uncertain"
+                )
         last = scored[-1] if scored else {}
         return {
             "label": label,
@@ -234,7 +289,7 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             "has_video": last.get("has_video"),
             "has_audio": last.get("has_audio"),
             "num_frames": sum(window["num_frames"] for window in scored),
-            "warnings": list(dict.fromkeys(text for window in scored for text in window["warnings"])),
+            "warnings": warnings,
             "error": error,
         }
 
@@ -242,6 +297,56 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         """Saves everything the pipeline needs: model, custom code, pipeline entry and the whole processor."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
+
+
+class _Rows(torch.utils.data.Dataset):
+    """A `datasets` table as `transformers` knows one; rows are read where they are used."""
+
+    def __init__(self, table):
+        self.table = table
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> dict:
+        return self.table[index]
+
+
+class _Files(torch.utils.data.Dataset):
+    """All windows of a file at a time, for worker processes: order and batches are those of a single process."""
+
+    def __init__(self, inputs, windows_of, parameters: dict):
+        self.inputs, self.windows_of, self.parameters = inputs, windows_of, parameters
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> list[dict] | None:
+        windows = list(islice(self.windows_of(self.inputs[index], **self.parameters), WORKER_WINDOWS + 1))
+        return None if len(windows) > WORKER_WINDOWS else windows
+
+    def whole(self, index: int, windows: list[dict] | None) -> Iterator[dict]:
+        """The windows of a file; of one that is too long to be handed over whole, read here and now."""
+        return (
+            iter(windows) if windows is not None else self.windows_of(self.inputs[index], **self.parameters)
+        )
+
+
+def _batched(windows: Iterator[dict], size: int) -> Iterator[list[dict]]:
+    while batch := list(islice(windows, size)):
+        yield batch
+
+
+def calibrated(score: float | None, temperature: float) -> float | None:
+    """P(fake) whose log-odds were divided by `temperature` (temperature scaling, Guo et al. 2017).
+
+    0 and 1, to which float32 rounds what is nearly certain, stay as they are, so that no order changes.
+    """
+    if score in (None, 0, 1) or temperature == 1:
+        return score
+    log_odds = (math.log(score) - math.log1p(-score)) / temperature
+    likelier = 1 / (1 + math.exp(-abs(log_odds)))  # never overflows
+    return likelier if log_odds >= 0 else math.exp(log_odds) * likelier
 
 
 def split_source(source: Any) -> tuple[Any, Any]:

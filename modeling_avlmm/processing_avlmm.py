@@ -53,6 +53,8 @@ class AVLMMProcessor(ProcessorMixin):
         max_seconds (`float`, *optional*, defaults to 30.0): Longest clip of one row; longer files are read in windows.
         position_id_per_seconds (`int`, *optional*, defaults to 25): Positions per second, the backbone's value.
         seconds_per_chunk (`float`, *optional*, defaults to 2.0): Sound and picture alternate in chunks of this length.
+        trim_leading_silence (`bool`, *optional*, defaults to `False`):
+            Clips begin where their sound sets in ([`MediaReader`]), so that leading silence gives no fake away.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class AVLMMProcessor(ProcessorMixin):
         max_seconds: float = 30.0,
         position_id_per_seconds: int = 25,
         seconds_per_chunk: float = 2.0,
+        trim_leading_silence: bool = False,
         **kwargs,
     ):
         super().__init__(feature_extractor, tokenizer, video_processor, chat_template=chat_template)
@@ -80,6 +83,7 @@ class AVLMMProcessor(ProcessorMixin):
         self.max_seconds = max_seconds
         self.position_id_per_seconds = position_id_per_seconds
         self.seconds_per_chunk = seconds_per_chunk
+        self.trim_leading_silence = trim_leading_silence
         self._layouts = {}
 
     @classmethod
@@ -156,7 +160,7 @@ class AVLMMProcessor(ProcessorMixin):
             MediaError: when the source cannot be read.
             ValueError: when the span is longer than `max_seconds`.
         """
-        with MediaReader(source, audio=audio) as reader:
+        with MediaReader(source, audio=audio, trim_leading_silence=self.trim_leading_silence) as reader:
             span = (reader.info.duration if end is None else end) - start
             if span > self.max_seconds + 1e-6:
                 raise ValueError(

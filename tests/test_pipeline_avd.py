@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 
 import datasets
 import pytest
@@ -10,7 +11,7 @@ import torch
 from transformers import pipeline
 
 from modeling_avlmm import AVLMMForDeepfakeDetection, AVLMMProcessor, MediaError
-from modeling_avlmm.pipeline_avd import SCORE_NAMES
+from modeling_avlmm.pipeline_avd import SCORE_NAMES, calibrated
 
 TASK = "av-deepfake-detection"
 SCORES = tuple(SCORE_NAMES.values())
@@ -209,3 +210,47 @@ def test_half_precision(tiny_detector, clips, detector):
     half = pipeline(TASK, model=str(tiny_detector), dtype=torch.bfloat16, device="cpu")
     assert half.model.dtype == torch.bfloat16
     assert same(half(clips["clip"]), detector(clips["clip"]), tolerance=0.05)
+
+
+# -- calibration and several workers ---------------------------------------------------------------------------------
+
+
+def test_temperature_divides_the_log_odds(detector, clips):
+    plain = detector(str(clips["long"]), window_seconds=2.0)
+    warm = detector(str(clips["long"]), window_seconds=2.0, temperature=3.0)
+
+    def odds(p):
+        return math.log(p / (1 - p))
+
+    for name in ("score", "video_score", "audio_score"):
+        assert odds(warm[name]) == pytest.approx(odds(plain[name]) / 3, abs=1e-9)
+        for before, after in zip(plain["windows"], warm["windows"], strict=True):
+            assert odds(after[name]) == pytest.approx(odds(before[name]) / 3, abs=1e-9)
+    assert calibrated(1.0, 2.0) == 1.0 and calibrated(0.0, 2.0) == 0.0 and calibrated(None, 2.0) is None
+    tiny = [5e-324, 1e-300, 1e-20, 0.5, 1 - 1e-16]
+    assert [calibrated(score, 1e-3) for score in tiny] == sorted(calibrated(score, 1e-3) for score in tiny)
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        detector(str(clips["short"]), temperature=0)
+
+
+def test_uncertain_scores_are_named(detector, clips):
+    config = detector.model.config
+    with pytest.raises(ValueError, match="--calibrate --coverage"):
+        detector(str(clips["short"]), abstain=True)
+    score = detector(str(clips["short"]))["score"]
+    config.abstain_band = [score - 0.01, score + 0.01]
+    try:
+        told = detector(str(clips["short"]))
+        assert told["label"] in ("real", "fake") and "uncertain" in told["warnings"][-1]
+        assert detector(str(clips["short"]), abstain=True)["label"] == "uncertain"
+        config.abstain_band = [score + 0.01, 1.0]
+        sure = detector(str(clips["short"]), abstain=True)
+        assert sure["label"] in ("real", "fake") and not any("uncertain" in text for text in sure["warnings"])
+    finally:
+        config.abstain_band = None
+
+
+def test_a_list_is_shared_out_to_workers(detector, clips):
+    files = [str(clips[name]) for name in ("clip", "broken", "long", "silent", "sound")]
+    options = {"window_seconds": 2.0, "batch_size": 3}
+    assert list(detector(files, num_workers=2, **options)) == list(detector(files, **options))

@@ -75,7 +75,8 @@ class AVCollator:
         """Decodes the part of a row's clip that this draw trains on."""
         source = row["video"] if row["video"] is not None else row["audio"]
         separate = row["audio"] if row["video"] is not None else None
-        with MediaReader(source, audio=separate, name=row["path"]) as reader:
+        trim = self.processor.trim_leading_silence
+        with MediaReader(source, audio=separate, name=row["path"], trim_leading_silence=trim) as reader:
             duration = reader.info.duration
             start, end = 0.0, None
             if self.clip_seconds is not None and duration > self.clip_seconds:

@@ -29,6 +29,8 @@ class ModelRecipe:
         fps (`float`): Frames sampled per second.
         max_frames (`int`): Most frames of a clip.
         min_pixels, max_pixels (`int`): Smallest and largest frame, in pixels, after resizing.
+        trim_leading_silence (`bool`): Clips begin where their sound sets in. For corpora whose fakes begin with a
+            silence, such as FakeAVCeleb; saved with the detector, which then reads every file so.
         prompts (`dict[str, str]`, *optional*): Replaces the published prompts.
     """
 
@@ -39,6 +41,7 @@ class ModelRecipe:
     max_frames: int = 64
     min_pixels: int = 56 * 56
     max_pixels: int = 336 * 336
+    trim_leading_silence: bool = False
     prompts: dict | None = None
 
 

@@ -197,6 +197,7 @@ def load_detector(source: Path | str, recipe: Recipe) -> tuple[AVLMMForDeepfakeD
         "max_frames": recipe.model.max_frames,
         "min_pixels": recipe.model.min_pixels,
         "max_pixels": recipe.model.max_pixels,
+        "trim_leading_silence": recipe.model.trim_leading_silence,
         "max_seconds": recipe.data.clip_seconds,
     }
     if AutoConfig.from_pretrained(source).model_type == "avlmm":

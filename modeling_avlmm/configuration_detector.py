@@ -1,0 +1,44 @@
+"""What the configuration of every detector of this package holds: labels, threshold, calibration."""
+
+from transformers.configuration_utils import PreTrainedConfig
+
+LABELS = ("real", "fake")
+"""Names of the labels: index 0 is real, index 1 is fake."""
+
+PARTS = ("overall", "video", "audio")
+"""What a detector gives a verdict on: the clip as a whole, its picture, its sound."""
+
+
+class AVDetectorConfig(PreTrainedConfig):
+    """
+    Base of the detectors' configurations.
+
+    Args:
+        threshold (`float`, *optional*, defaults to 0.5):
+            Calibrated P(fake) from which the label is fake; chosen on validation data.
+        temperature (`dict[str, float]`, *optional*):
+            For each of `overall`, `video` and `audio`, what the log-odds of a file's score are divided by. Fitted on
+            validation data by `evaluate_avd.py --calibrate`; 1 where it is not given.
+        abstain_band (`list[float]`, *optional*):
+            `[low, high]`: between the two, calibrated P(fake) is too uncertain for a verdict at the coverage that
+            `calibration` states.
+        calibration (`dict`, *optional*):
+            What `temperature`, `threshold` and `abstain_band` were fitted on, for people; not read by code.
+        training_summary (`dict`, *optional*):
+            What produced the weights (backbone, stages, data), for people; not read by code.
+    """
+
+    threshold: float = 0.5
+    temperature: dict | None = None
+    abstain_band: list[float] | None = None
+    calibration: dict | None = None
+    training_summary: dict | None = None
+
+    def __post_init__(self, **kwargs):
+        kwargs["id2label"] = dict(enumerate(LABELS))
+        kwargs["label2id"] = {name: index for index, name in enumerate(LABELS)}
+        # With the package installed its own pipeline serves the task; the entry in a published config is for
+        # those without it, and would make `pipeline()` ask for `trust_remote_code` where no remote code is needed.
+        if not __name__.startswith("transformers_modules"):
+            kwargs.pop("custom_pipelines", None)
+        super().__post_init__(**kwargs)
