@@ -1,7 +1,11 @@
-"""Scores a detector on a protocol and prints its table.
+"""Scores a detector on a protocol and writes predictions and a report.
 
     python evaluate_avd.py --model runs/demo/training/encoders/model \\
         --dataset fakeavceleb --protocol identity_70_30 --data-dir runs/demo/data/FakeAVCeleb_v1.2
+
+    accelerate launch --num_processes 4 evaluate_avd.py ...      on several accelerators, with the same result
+
+    python evaluate_avd.py --predictions runs/evaluation/.../predictions.parquet      the report once more, from it alone
 
 The threshold is chosen on the validation split, where the protocol has one. A run that was stopped goes on when it is
 started again.
@@ -12,49 +16,123 @@ import sys
 from pathlib import Path
 
 
-def parse_arguments() -> argparse.Namespace:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--model", required=True, help="folder or Hub id of a detector, or of an untrained omni backbone"
+    what = parser.add_argument_group("what is evaluated")
+    what.add_argument("--model", help="folder or Hub id of a detector, or of an untrained omni backbone")
+    what.add_argument("--dataset", help="name of a registered dataset, e.g. fakeavceleb")
+    what.add_argument("--protocol", help="its configuration; the dataset's default if left out")
+    what.add_argument("--data-dir", help="folder of the unpacked corpus")
+    what.add_argument("--split", default="test", help="what is reported [%(default)s]")
+    what.add_argument(
+        "--validation-split",
+        default="validation",
+        help="where threshold and calibration are fitted [%(default)s]",
     )
-    parser.add_argument("--dataset", required=True, help="name of a registered dataset, e.g. fakeavceleb")
-    parser.add_argument("--protocol", help="its configuration; the dataset's default if left out")
-    parser.add_argument("--data-dir", required=True, help="folder of the unpacked corpus")
-    parser.add_argument("--split", default="test", help="what is reported [%(default)s]")
-    parser.add_argument(
-        "--validation-split", default="validation", help="where the threshold is chosen [%(default)s]"
+    what.add_argument(
+        "--predictions",
+        type=Path,
+        metavar="FILE",
+        help="only make the report of this predictions.parquet again",
     )
-    parser.add_argument(
+
+    numbers = parser.add_argument_group("how scores become verdicts and numbers")
+    numbers.add_argument(
         "--threshold", help="a number, or 'model' for the model's own; chosen on validation if left out"
     )
-    parser.add_argument(
-        "--output-dir", type=Path, help="where predictions and metrics go [runs/evaluation/...]"
+    numbers.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="fit temperatures on validation and store them, and the threshold, in the model's folder",
     )
-    parser.add_argument("--batch-size", type=int, default=8, help="windows of one pass [%(default)s]")
-    parser.add_argument("--num-workers", type=int, default=0, help="1 decodes in a process of its own")
-    parser.add_argument("--device", help="e.g. cuda:0 or cpu; an accelerator where there is one if left out")
-    parser.add_argument("--dtype", default="auto", help="type of the weights, e.g. bfloat16 [%(default)s]")
-    parser.add_argument(
+    numbers.add_argument(
+        "--coverage",
+        type=float,
+        help="fit a band of uncertain scores that keeps wrong verdicts of each class below 1 - this share, e.g. 0.9",
+    )
+    numbers.add_argument(
+        "--resamples",
+        dest="n_resamples",
+        type=int,
+        default=1000,
+        help="of the bootstrap for confidence intervals [%(default)s]",
+    )
+    numbers.add_argument(
+        "--window-seconds", type=float, help="length of a window [as long as one pass takes]"
+    )
+    numbers.add_argument("--hop-seconds", type=float, help="from one window's start to the next's")
+    numbers.add_argument(
+        "--aggregate", choices=("mean", "max"), help="a clip's score from its windows' [mean]"
+    )
+
+    more = parser.add_argument_group("more about the detector and the data")
+    more.add_argument(
+        "--perturb",
+        nargs="+",
+        metavar="NAME",
+        help="score the split under perturbations too: 'all', or names such as h264 noise delay",
+    )
+    more.add_argument("--severities", nargs="+", type=int, metavar="LEVEL", help="of 1 to 5 [all]")
+    more.add_argument(
+        "--audit",
+        action="store_true",
+        help="look for shortcuts and leaks in the data, and warn of them in the report",
+    )
+
+    running = parser.add_argument_group("how it runs")
+    running.add_argument("--output-dir", type=Path, help="where everything goes [runs/evaluation/...]")
+    running.add_argument("--batch-size", type=int, default=8, help="windows of one pass [%(default)s]")
+    running.add_argument("--num-workers", type=int, default=0, help="processes that decode [%(default)s]")
+    running.add_argument("--device", help="e.g. cuda:0 or cpu; an accelerator where there is one if left out")
+    running.add_argument("--dtype", default="auto", help="type of the weights, e.g. bfloat16 [%(default)s]")
+    running.add_argument(
         "--trust-remote-code", action="store_true", help="run the code in the model's repository"
     )
-    return parser.parse_args()
+    return parser
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = build_parser()
+    options = parser.parse_args()
+    if options.predictions is None:
+        absent = [name for name in ("model", "dataset", "data_dir") if getattr(options, name) is None]
+        if absent:
+            parser.error(f"give --{', --'.join(absent).replace('_', '-')}; or --predictions")
+    elif options.perturb or options.audit:
+        parser.error("--perturb and --audit need --model, --dataset and --data-dir, not --predictions")
+    return options
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    options = parse_arguments()
     # Importing takes seconds; `--help` and wrong usage do not wait for it.
-    from modeling_avlmm.evaluation.command import EvaluationError, evaluate_protocol
+    from modeling_avlmm.evaluation.command import (
+        EvaluationError,
+        evaluate_protocol,
+        is_main_process,
+        report_predictions,
+    )
 
+    arguments = vars(options)
+    path = arguments.pop("predictions")
     try:
-        report, output_dir = evaluate_protocol(**vars(arguments))
+        if path is None:
+            report, output_dir = evaluate_protocol(**arguments)
+        else:
+            output_dir = options.output_dir or path.parent
+            names = ("threshold", "coverage", "n_resamples")
+            report = report_predictions(
+                path, **{name: arguments[name] for name in names}, output_dir=output_dir
+            )
     except EvaluationError as error:
         sys.exit(f"evaluate_avd: {error}")
-    print(
-        f"\n{report['model']} on {report['dataset']}, {report['protocol']}, {report['split']}\n\n{report['table']}\n"
-    )
-    print(f"Predictions and metrics are in {output_dir}.")
+    if is_main_process():
+        from modeling_avlmm.evaluation.table import metrics_table
+
+        print(f"\n{report['model']} on {report['dataset']}, {report['protocol']}, {report['split']}\n")
+        print(f"{metrics_table(report)}\n\nPredictions and report are in {output_dir}.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""Audio-visual deepfake detection from a terminal: look at files, publish a detector.
+"""Audio-visual deepfake detection from a terminal: look at files, publish a detector, check and export datasets.
 
     python -m modeling_avlmm detect clip.mp4 --model my-org/my-detector
     python -m modeling_avlmm publish --model runs/demo/training/encoders/model --to published/demo
+    python -m modeling_avlmm audit --dataset fakeavceleb --data-dir FakeAVCeleb_v1.2
+    python -m modeling_avlmm export fakeavceleb --data-dir FakeAVCeleb_v1.2 --to exported/fakeavceleb
 
 Training and evaluation have scripts of their own: train_sft.py and evaluate_avd.py.
 """
@@ -12,6 +14,10 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from dataset_scripts import export
+
+from .evaluation import audit_command
 
 DEFAULT_MODEL = "AVLMM_DEFAULT_MODEL"
 
@@ -45,6 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
     detect.add_argument(
         "--aggregate", choices=("mean", "max"), help="the file's score from its windows' [mean]"
     )
+    detect.add_argument(
+        "--abstain", action="store_true", help="say 'uncertain' in the detector's range of uncertain scores"
+    )
     detect.add_argument("--batch-size", type=int, default=1, help="windows of one pass [%(default)s]")
     add_loading_options(detect)
 
@@ -65,13 +74,26 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="PATH",
-        help="metrics.json files or folders of evaluate_avd.py",
+        help="report.json files or folders of evaluate_avd.py",
     )
     publish.add_argument("--base-model", help="Hub id of the backbone [from the recipe]")
     publish.add_argument("--datasets", nargs="+", help="what it was trained on [from the recipe]")
     publish.add_argument("--license", help="licence of the weights, e.g. apache-2.0")
     publish.add_argument("--language", nargs="+", help="languages of the speech it was trained on, e.g. en")
     publish.add_argument("--token", help="Hub token [the one of `hf auth login`]")
+
+    audit = commands.add_parser(
+        "audit", help="look for shortcuts and leaks in a dataset", description=audit_command.DESCRIPTION
+    )
+    audit_command.add_arguments(audit)
+
+    dataset = commands.add_parser(
+        "export",
+        help="write, and upload, a dataset that plain `datasets` loads, media inside",
+        description=export.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    export.add_arguments(dataset)
     return parser
 
 
@@ -88,11 +110,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit status."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    if options.command == "detect":
-        if not options.model:
-            parser.error(f"detect needs --model, or {DEFAULT_MODEL} in the environment")
-        return run_detect(options)
-    return run_publish(options)
+    if options.command == "detect" and not options.model:
+        parser.error(f"detect needs --model, or {DEFAULT_MODEL} in the environment")
+    commands = {
+        "detect": run_detect,
+        "publish": run_publish,
+        "audit": audit_command.run,
+        "export": export.run,
+    }
+    return commands[options.command](options)
 
 
 def run_detect(options: argparse.Namespace) -> int:
@@ -110,6 +136,7 @@ def run_detect(options: argparse.Namespace) -> int:
             print("avlmm: this backbone was not trained to detect anything.", file=sys.stderr)
         settings = ("threshold", "window_seconds", "hop_seconds", "aggregate")
         given = {name: getattr(options, name) for name in settings if getattr(options, name) is not None}
+        given["abstain"] = options.abstain
         results = detector(
             (file for file in options.files), batch_size=options.batch_size, on_error="return", **given
         )

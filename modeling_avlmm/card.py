@@ -47,7 +47,7 @@ def render_card(
         template (`Path`): The Jinja template.
         name, repository (`str`): What the detector is called, and where it is.
         config ([`PreTrainedConfig`]), processor ([`ProcessorMixin`]), parameters (`int`): The detector's.
-        reports (`list[dict]`): What `metrics.json` files hold; without any the card says that nothing was measured.
+        reports (`list[dict]`): What `report.json` files hold; without any the card says that nothing was measured.
         training (`dict`): As of [`~hub.training_summary`].
         base_model, datasets, license, language: Metadata of the Hub.
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from dataset_scripts.demo_benchmark import make_demo_benchmark
 from dataset_scripts.schema import CorpusWarning
 
-from .evaluation.command import evaluate_protocol
+from .evaluation.command import PREDICTIONS, evaluate_protocol
+from .evaluation.predictions import read_predictions
 from .hub import publish
 from .training.recipes import Recipe, load_recipe
 from .training.run import starting_point, train
@@ -132,8 +133,8 @@ def evaluate_stages(recipe: Recipe, corpora: dict[str, Path], folder: Path) -> t
 
 def load_elsewhere(published: Path, corpus: Path, evaluation: Path, count: int = 4) -> bool:
     """Whether the published folder gives, in a process that cannot import this package, the scores it gave here."""
-    lines = (evaluation / "predictions_test.jsonl").read_text(encoding="utf-8").splitlines()
-    expected = [json.loads(line) for line in lines[:: max(1, len(lines) // count)]][:count]
+    predictions = [p for p in read_predictions(evaluation / PREDICTIONS)[0] if p["split"] == "test"]
+    expected = predictions[:: max(1, len(predictions) // count)][:count]
     with tempfile.TemporaryDirectory() as elsewhere:
         clips = [str((corpus / entry["path"]).resolve()) for entry in expected]
         environment = {**os.environ, "HF_MODULES_CACHE": elsewhere, "HF_HUB_OFFLINE": "1"}

@@ -16,6 +16,7 @@ from transformers import AutoProcessor, PreTrainedModel
 from .auto import AutoModelForAVDeepfakeDetection
 from .card import render_card
 from .evaluation.identity import detector_identity, is_demonstration
+from .evaluation.report import calibration_of
 
 TEMPLATE = "model_card.md"
 LOCAL_PATHS = ("output_dir", "data_dir", "annotations")
@@ -51,7 +52,7 @@ def publish(
         push (`bool`, *optional*, defaults to `False`): Upload to the Hub.
         private (`bool`, *optional*, defaults to `True`): Whether a repository that does not exist yet is private.
         metrics (`str`, `Path` or list of them, *optional*):
-            `metrics.json` files, or the folders that hold them, as written by `evaluate_avd.py` for this very
+            `report.json` files, or the folders that hold them, as written by `evaluate_avd.py` for this very
             detector. The first threshold in them that was chosen on validation data becomes the detector's own.
         base_model (`str`, *optional*): Hub id of the backbone; taken from the training recipe if left out.
         datasets (`str` or `list[str]`, *optional*): What it was trained on; likewise.
@@ -84,9 +85,10 @@ def publish(
     training = training_summary(model_dir)
     if training:
         model.config.training_summary = training
-    chosen = next((r["threshold"] for _, r in reports if r.get("threshold_clips")), None)
+    chosen = next((report for _, report in reports if report.get("threshold_clips")), None)
     if chosen is not None:
-        model.config.threshold = chosen
+        for key, value in calibration_of(chosen).items():
+            setattr(model.config, key, value)
     name = Path(destination).name if push else destination.resolve().name
     card = render_card(
         template=card_template(),
@@ -115,7 +117,7 @@ def publish(
         card.save(folder / "README.md")
         _copy_training(model_dir, folder)
         for number, (_, report) in enumerate(reports):
-            name = "metrics.json" if number == 0 else f"metrics_{number + 1}.json"
+            name = "report.json" if number == 0 else f"report_{number + 1}.json"
             (folder / name).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         if not push:
             if destination.exists():
@@ -129,11 +131,11 @@ def publish(
 
 
 def load_reports(metrics: str | Path | Sequence[str | Path]) -> list[tuple[Path, dict]]:
-    """The reports of `metrics.json` files, or of the folders that hold them."""
+    """The reports of `report.json` files, or of the folders that hold them."""
     reports = []
     for path in [metrics] if isinstance(metrics, str | Path) else metrics:
         path = Path(path)
-        path = path / "metrics.json" if path.is_dir() else path
+        path = path / "report.json" if path.is_dir() else path
         if not path.is_file():
             raise PublishError(
                 f"There are no metrics at {path}. evaluate_avd.py writes them into its output folder."

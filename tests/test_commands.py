@@ -44,7 +44,7 @@ def test_evaluate_publish_detect(tiny_detector, clip_folder, clips, tmp_path, da
     assert done.returncode == 0, done.stderr
     assert "overall" in done.stdout and "1 of 7 clips could not be read" in done.stdout
     assert str(evaluation) in done.stdout.splitlines()[-1]
-    report = json.loads((evaluation / "metrics.json").read_text())
+    report = json.loads((evaluation / "report.json").read_text())
 
     words = ["--model", tiny_detector, "--to", published, "--metrics", evaluation, "--license", "apache-2.0"]
     done = run("-m", "modeling_avlmm", "publish", *words, cwd=tmp_path)

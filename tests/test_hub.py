@@ -28,6 +28,7 @@ EVERYTHING = {
     "chat_template.jinja",
     "config.json",
     "configuration_avlmm.py",
+    "configuration_detector.py",
     "hub_mixin.py",
     "media.py",
     "model.safetensors",
@@ -104,19 +105,22 @@ def report(tiny_detector) -> dict:
         "threshold": 0.4321,
         "threshold_source": "validation",
         "threshold_clips": 20,
-        "unreadable": ["a.mp4"],
-        "cut_short": [],
+        "unreadable": {"a.mp4": {"type": "MediaError", "message": "x"}},
+        "cut_short": {},
+        "missing": [],
+        "temperature": None,
+        "calibration": None,
         "overall": METRICS,
         "video": {**METRICS, "auc": None, "undefined": "all 3 clips are fake"},
         "audio": None,
-        "by_generator": {"memo": METRICS},
+        "groups": {"generator": {"memo": METRICS}},
         "environment": {"device": "a test", "torch": "2", "transformers": "5"},
         "date": "2026-01-01",
     }
 
 
 def write(report: dict, folder: Path) -> Path:
-    path = folder / "metrics.json"
+    path = folder / "report.json"
     path.write_text(json.dumps(report), encoding="utf-8")
     return path
 
@@ -274,7 +278,7 @@ def test_card_has_the_real_numbers(tiny_detector, report, tmp_path):
 def test_threshold_chosen_on_validation_is_published(tiny_detector, report, tmp_path):
     folder = publish(tiny_detector, tmp_path / "published", metrics=[write(report, tmp_path)])
     assert modeling_avlmm.AVLMMConfig.from_pretrained(folder).threshold == 0.4321
-    assert json.loads((folder / "metrics.json").read_text()) == report
+    assert json.loads((folder / "report.json").read_text()) == report
     assert "From 0.4321 on" in (folder / "README.md").read_text(encoding="utf-8")
 
     given = {**report, "threshold_source": "given", "threshold_clips": None}

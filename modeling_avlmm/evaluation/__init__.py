@@ -1,6 +1,14 @@
 """Scoring datasets and turning scores into numbers that can be compared."""
 
 from .metrics import choose_threshold, detection_metrics
-from .run import evaluate_detector, load_predictions, predict
+from .predictions import predict, read_predictions, write_predictions
+from .report import build_report
 
-__all__ = ["choose_threshold", "detection_metrics", "evaluate_detector", "load_predictions", "predict"]
+__all__ = [
+    "build_report",
+    "choose_threshold",
+    "detection_metrics",
+    "predict",
+    "read_predictions",
+    "write_predictions",
+]

@@ -3,10 +3,14 @@
 import datetime
 import difflib
 import json
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import datasets
 import torch
+from accelerate import PartialState
 from transformers import AutoConfig, pipeline
 
 import dataset_scripts
@@ -17,10 +21,26 @@ from ..hub_mixin import PIPELINE_TASK
 from ..modeling_avlmm import AVLMMForDeepfakeDetection
 from ..pipeline_avd import AVDeepfakeDetectionPipeline
 from ..processing_avlmm import AVLMMProcessor
+from .audit import about_corpus, audit_dataset, write_audit
+from .audit_files import AuditError
 from .identity import detector_identity, is_demonstration
-from .metrics import choose_threshold
-from .run import evaluate_detector, predict
-from .table import metrics_table
+from .perturbations import PerturbationError, check_ffmpeg
+from .predictions import (
+    KEPT,
+    PredictionsError,
+    journals,
+    kept_columns,
+    predict,
+    read_predictions,
+    write_predictions,
+)
+from .rendering import write_report
+from .report import build_report, calibration_of
+from .robustness import choose_conditions, run_robustness
+
+PREDICTIONS = "predictions.parquet"
+ROBUSTNESS, AUDIT = "robustness", "audit"
+"""Folders beside the predictions, each with a JSON file of its name."""
 
 
 class EvaluationError(ValueError):
@@ -38,16 +58,26 @@ def evaluate_protocol(
     output_dir: str | Path | None = None,
     batch_size: int = 1,
     num_workers: int = 0,
+    window_seconds: float | None = None,
+    hop_seconds: float | None = None,
+    aggregate: str | None = None,
+    calibrate: bool = False,
+    coverage: float | None = None,
+    n_resamples: int = 1000,
+    perturb: Sequence[str] | None = None,
+    severities: Sequence[int] | None = None,
+    audit: bool = False,
     device: str | None = None,
     dtype: str = "auto",
     trust_remote_code: bool = False,
 ) -> tuple[dict, Path]:
     """
-    Scores a detector on a protocol and writes predictions and metrics.
+    Scores a detector on a protocol and writes predictions and a report.
 
-    The folder gets `predictions_<split>.jsonl` (one line a clip), `metrics.json`, `unreadable.txt` where there is
-    something to list, and `run.json`, which says whose predictions these are. Started again after it was stopped, it
-    scores what is missing.
+    The folder gets `predictions.parquet` (every clip's labels and scores), the report as `report.json`, `report.md`
+    and `report.html`, `dropped.txt` where there is something to list, and `run.json`, which says whose predictions
+    these are. Started again after it was stopped, it scores what is missing. Under `accelerate launch` every process
+    scores a share of the clips.
 
     Args:
         model (`str`):
@@ -57,96 +87,207 @@ def evaluate_protocol(
         protocol (`str`, *optional*): The dataset's configuration; its default if left out.
         split (`str`, *optional*, defaults to `"test"`): What is reported.
         validation_split (`str`, *optional*, defaults to `"validation"`):
-            Where the threshold is chosen. Without it, or with one class in it, the model's own is used.
+            Where threshold and calibration are fitted. Without it, or with one class in it, the model's own threshold
+            is used.
         threshold (`float` or `"model"`, *optional*):
-            A fixed threshold, or the model's own. The validation split is then not scored.
+            A fixed threshold, or the model's own. The validation split is then scored only for calibration.
         output_dir (`str` or `Path`, *optional*): Defaults to `runs/evaluation/<dataset>_<protocol>/<model>`.
-        batch_size, num_workers (`int`): As for the pipeline.
+        batch_size, num_workers, window_seconds, hop_seconds, aggregate: As for the pipeline.
+        calibrate (`bool`, *optional*, defaults to `False`):
+            Fit temperatures on the validation split, and store them and the threshold in the model's folder.
+        coverage (`float`, *optional*):
+            Fit a band of uncertain scores too, see [`build_report`]; stored as well when `calibrate` is set.
+        n_resamples (`int`, *optional*, defaults to 1000): Of the bootstrap for confidence intervals; 0 for none.
+        perturb (`Sequence[str]`, *optional*): Perturbations under which the split is scored too, or `["all"]`.
+        severities (`Sequence[int]`, *optional*): Of the perturbations; all of them if left out.
+        audit (`bool`, *optional*, defaults to `False`): Look for shortcuts and leaks in the data.
         device (`str`, *optional*): Defaults to an accelerator where there is one.
         dtype (`str`, *optional*, defaults to `"auto"`): Type of the weights.
         trust_remote_code (`bool`, *optional*, defaults to `False`): Run the code in the model's repository.
 
     Returns:
-        `tuple[dict, Path]`: what `metrics.json` holds with `table`, a printable text; and the folder.
+        `tuple[dict, Path]`: the report, see [`build_report`], and the folder. The same in every process.
 
     Raises:
-        EvaluationError: for an unknown dataset, protocol, split, device or model, or a folder with predictions of
-            another model or protocol.
+        EvaluationError: for an unknown dataset, protocol, split, device or model, a folder with predictions of
+            another model or protocol, or a calibration that cannot be fitted or stored.
     """
     threshold = _checked_threshold(threshold)
-    builder = load_protocol(dataset, protocol, data_dir)
+    if coverage is not None and not 0 < coverage < 1:
+        raise EvaluationError(f"coverage must be a share between 0 and 1, not {coverage}.")
+    if perturb:
+        perturb = "all" if "all" in perturb else perturb
+        try:
+            choose_conditions(perturb, severities)
+            check_ffmpeg()
+        except (ValueError, PerturbationError) as error:
+            raise EvaluationError(str(error)) from error
+    if calibrate and not (Path(model) / "config.json").is_file():
+        raise EvaluationError(
+            f"Calibration is stored with the model, and {model} is not a local folder with one."
+        )
+    # First of all: on CPUs processes find one another only when told that there is no accelerator.
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    with state.main_process_first():
+        builder = load_protocol(dataset, protocol, data_dir)
     splits, protocol = builder.as_dataset(), builder.config.name
     if split not in splits:
         raise EvaluationError(f"{dataset}/{protocol} has no split {split!r}; it has {', '.join(splits)}.")
+    if device is None and state.num_processes > 1:
+        device = str(state.device)
     detector, zero_shot = load_detector(model, device, dtype, trust_remote_code)
 
     if output_dir is None:
         name = "_".join(part for part in Path(str(model)).parts[-3:] if part not in ("/", "model"))
         output_dir = Path("runs/evaluation") / f"{dataset}_{protocol}" / name
     output_dir = Path(output_dir)
-    identity = detector_identity(detector.model, detector.processor)
-    _claim(output_dir, {"model": str(model), "dataset": dataset, "protocol": protocol, "detector": identity})
-
-    def scored(name: str) -> list[dict]:
-        print(f"{name}: {len(splits[name])} clips", flush=True)
-        return predict(
-            detector,
-            splits[name],
-            output_dir / f"predictions_{name}.jsonl",
-            batch_size,
-            num_workers=num_workers,
-        )
-
-    own = float(getattr(detector.model.config, "threshold", 0.5))
-    read = []
-    if threshold == "model":
-        threshold, source = own, "the model's own"
-    elif threshold is not None:
-        source = "given"
-    elif validation_split in splits and validation_split != split:
-        read = [p for p in scored(validation_split) if p["score"] is not None]
-        if len({p["label"] for p in read}) == 2:
-            threshold = choose_threshold([p["label"] for p in read], [p["score"] for p in read])
-            source = validation_split
-        else:
-            threshold, source = (
-                own,
-                f"the model's own ({validation_split} has no readable clips of both classes)",
-            )
-    else:
-        threshold, source = own, "the model's own (no validation split)"
-
-    predictions = scored(split)
-    if all(p["score"] is None for p in predictions):
-        first = predictions[0]["error"] if predictions else {"message": "the split is empty"}
-        raise EvaluationError(
-            f"None of the {len(predictions)} clips of {split} could be read. {first['message']}"
-        )
-    report = {
+    options = {"window_seconds": window_seconds, "hop_seconds": hop_seconds, "aggregate": aggregate}
+    options = {name: value for name, value in options.items() if value is not None}
+    run = {
         "model": str(model),
         "zero_shot": zero_shot,
-        "detector": identity,
+        "detector": detector_identity(detector.model, detector.processor),
         "dataset": dataset,
         "protocol": protocol,
-        "split": split,
         "synthetic": is_demonstration(data_dir),
-        "notes": builder.info.description.partition("Notes on this copy:")[2].strip(),
-        "clips": len(predictions),
-        "threshold": threshold,
-        "threshold_source": source,
-        "threshold_clips": len(read) if source == validation_split else None,
-        **evaluate_detector(predictions, threshold),
-        "environment": environment(),
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "options": options,
     }
-    (output_dir / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    errors = {p["path"]: p["error"] for p in predictions if p["score"] is None}
-    listing = output_dir / "unreadable.txt"
-    listing.unlink(missing_ok=True)
-    if errors:
-        lines = [f"{path}\t{error['type']}\t{error['message']}\n" for path, error in errors.items()]
-        listing.write_text("".join(lines), encoding="utf-8")
-    return {**report, "table": metrics_table(report)}, output_dir
+    with state.main_process_first():
+        started = _claim(output_dir, run)
+
+    fitting = validation_split if validation_split in splits and validation_split != split else None
+    needed = [split]
+    if fitting and (threshold is None or calibrate or coverage is not None):
+        needed.insert(0, fitting)
+    columns = builder.GROUP_COLUMNS
+    scoring = {"batch_size": batch_size, "num_workers": num_workers, **options}
+    predictions = _stored(output_dir, lambda name: name not in needed)
+    for name in needed:
+        if state.is_main_process:
+            print(f"{name}: {len(splits[name])} clips", flush=True)
+        done = {p["path"]: p for p in _stored(output_dir, lambda other, name=name: other == name)}
+        rows = kept_columns(splits[name], columns)
+        scored = predict(detector, splits[name], output_dir / name, rows, done, **scoring)
+        predictions += [{**p, "split": name} for p in scored]
+
+    config = detector.model.config
+    about = {
+        **run,
+        "split": split,
+        "validation_split": fitting,
+        "model_threshold": float(getattr(config, "threshold", 0.5)),
+        "temperature": getattr(config, "temperature", None),
+        "group_columns": list(columns),
+        "notes": builder.info.description.partition("Notes on this copy:")[2].strip(),
+        "missing": _missing_files(builder),
+        **started,
+    }
+    if state.is_main_process:
+        write_predictions(output_dir / PREDICTIONS, predictions, about)
+        for name in needed:
+            for journal in journals(output_dir / name):
+                journal.unlink()
+    state.wait_for_everyone()
+    reporting = {
+        "threshold": threshold,
+        "calibrate": calibrate,
+        "coverage": coverage,
+        "n_resamples": n_resamples,
+    }
+    if perturb:
+        score = partial(_score_perturbed, detector, output_dir / ROBUSTNESS, about, **scoring)
+        at = report_predictions(output_dir / PREDICTIONS, **{**reporting, "n_resamples": 0})["threshold"]
+        clean = [p for p in predictions if p["split"] == split]
+        run_robustness(score, splits[split], output_dir / ROBUSTNESS, perturb, severities, at, clean)
+    if audit and state.is_main_process:
+        try:
+            found = audit_dataset(splits, output_dir / AUDIT / "properties.jsonl", num_workers=num_workers)
+        except AuditError as error:
+            raise EvaluationError(str(error)) from error
+        write_audit(found, about_corpus(dataset, protocol, data_dir), output_dir / AUDIT)
+    state.wait_for_everyone()
+    report = report_predictions(
+        output_dir / PREDICTIONS, **reporting, output_dir=output_dir if state.is_main_process else None
+    )
+    if calibrate and state.is_main_process:
+        store_calibration(Path(model), report)
+    return report, output_dir
+
+
+def report_predictions(
+    path: str | Path,
+    threshold: float | str | None = None,
+    calibrate: bool = False,
+    coverage: float | None = None,
+    n_resamples: int = 1000,
+    output_dir: str | Path | None = None,
+) -> dict:
+    """
+    Makes a report of a file of predictions, and of what lies beside it: results of perturbations, an audit.
+
+    Args:
+        path (`str` or `Path`): A `predictions.parquet`.
+        threshold, calibrate, coverage, n_resamples: As for [`evaluate_protocol`]; nothing is stored in a model.
+        output_dir (`str` or `Path`, *optional*): Where the report is written; nowhere if left out.
+
+    Raises:
+        EvaluationError: when the file is not one of predictions, or what is asked cannot be had from it.
+    """
+    threshold = _checked_threshold(threshold)
+    try:
+        predictions, about = read_predictions(path)
+        report = build_report(predictions, about, threshold, calibrate, coverage, n_resamples)
+    except PredictionsError as error:
+        raise EvaluationError(str(error)) from error
+    for name in (ROBUSTNESS, AUDIT):
+        beside = Path(path).parent / name / f"{name}.json"
+        report[name] = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else None
+    if output_dir is not None:
+        write_report(report, predictions, Path(output_dir))
+    return report
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that writes and prints."""
+    return PartialState().is_main_process
+
+
+def store_calibration(model: Path, report: dict) -> None:
+    """Writes threshold, temperature and abstain band of a report into a model folder's configuration."""
+    path = model / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) | calibration_of(report)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _score_perturbed(detector, folder: Path, about: dict, rows, name: str, **scoring) -> list[dict]:
+    """The predictions of perturbed clips, kept in a file of their own."""
+    file = folder / f"{name}.parquet"
+    done = {p["path"]: p for p in read_predictions(file)[0]} if file.is_file() else {}
+    kept = [{key: row.get(key) for key in KEPT} for row in kept_columns(rows.dataset)]
+    if is_main_process():
+        print(f"{name}: {len(kept)} clips", flush=True)
+    predictions = predict(detector, rows, folder / name, kept, done, **scoring)
+    if is_main_process():
+        write_predictions(file, predictions, about | {"perturbation": name})
+        for journal in journals(folder / name):
+            journal.unlink()
+    PartialState().wait_for_everyone()
+    return predictions
+
+
+def _stored(output_dir: Path, wanted: Callable[[str], bool]) -> list[dict]:
+    """What earlier runs left of the splits that are wanted."""
+    if not (output_dir / PREDICTIONS).is_file():
+        return []
+    return [p for p in read_predictions(output_dir / PREDICTIONS)[0] if wanted(p["split"])]
+
+
+def _missing_files(builder: datasets.DatasetBuilder) -> list[str]:
+    """What the corpus lists and the disk does not have."""
+    listing = Path(builder.missing_files)
+    return listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
 
 
 def load_protocol(dataset: str, protocol: str | None, data_dir: str | Path) -> datasets.DatasetBuilder:
@@ -215,26 +356,33 @@ def _checked_threshold(threshold: float | str | None) -> float | str | None:
     return value
 
 
-def _claim(output_dir: Path, run: dict) -> None:
-    """Marks the folder as this run's, or checks that it is."""
+def _claim(output_dir: Path, run: dict) -> dict:
+    """Marks the folder as this run's, or checks that it is; when and where it was started."""
     marker = output_dir / "run.json"
     if marker.is_file():
         before = json.loads(marker.read_text(encoding="utf-8"))
         # The same weights may have moved to another folder.
-        changed = [key for key in ("dataset", "protocol") if before[key] != run[key]]
+        changed = [key for key in ("dataset", "protocol", "options") if before[key] != run[key]]
         changed += [key for key, value in run["detector"].items() if before["detector"].get(key) != value]
         if changed:
             raise EvaluationError(
                 f"{output_dir} holds predictions of {before['model']} on {before['dataset']}/{before['protocol']}; "
                 f"this run differs in {', '.join(changed)}. Give another --output-dir, or delete that folder."
             )
-    elif list(output_dir.glob("predictions_*.jsonl")):
+        return {key: before[key] for key in ("environment", "date")}
+    if (output_dir / PREDICTIONS).is_file():
         raise EvaluationError(
             f"{output_dir} holds predictions, but no run.json that says whose. Give another --output-dir."
         )
-    else:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        marker.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+    started = {
+        "environment": environment(),
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+    }
+    output_dir.mkdir(parents=True, exist_ok=True)
+    temporary = marker.with_suffix(".tmp")
+    temporary.write_text(json.dumps(run | started, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, marker)
+    return started
 
 
 def _nearest(name: str, known) -> str:

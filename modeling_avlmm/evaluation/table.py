@@ -12,13 +12,17 @@ COLUMNS = {
     "eer": "EER",
     "threshold": "threshold",
 }
-PARTS = {"overall": "overall", "video": "picture", "audio": "sound"}
+PART_NAMES = {"overall": "overall", "video": "picture", "audio": "sound"}
 
 
-def report_rows(report: dict) -> list[tuple[str, dict]]:
+def report_rows(report: dict, groups: bool = True) -> list[tuple[str, dict]]:
     """Name and metrics of each row: overall, picture, sound where measured, and each kind of fake."""
-    rows = [(title, report[part]) for part, title in PARTS.items() if report.get(part)]
-    return rows + [(f"fake: {kind}", metrics) for kind, metrics in report.get("by_generator", {}).items()]
+    rows = [(title, report[part]) for part, title in PART_NAMES.items() if report.get(part)]
+    if groups:
+        rows += [
+            (f"fake: {kind}", metrics) for kind, metrics in report["groups"].get("generator", {}).items()
+        ]
+    return rows
 
 
 def number(value: float | int | None, absent: str = "-") -> str:
@@ -40,27 +44,43 @@ def metrics_table(report: dict) -> str:
         for line in lines
     ]
     text.insert(1, "-" * len(text[0]))
-    text.append("")
-    text.append("Accuracy is at the threshold; prior is the accuracy of always giving the commoner class.")
+    return "\n".join([*text, "", *remarks(report)])
+
+
+def remarks(report: dict) -> list[str]:
+    """What has to be known to read a report's numbers, one sentence each."""
+    text = ["Accuracy is at the threshold; prior is the accuracy of always giving the commoner class."]
     text.append(
         f"Threshold of the overall verdict: {report['threshold']:.4f}, from: {report['threshold_source']}."
     )
-    for part in PARTS:
+    interval = next((m["ci"] for _, m in report_rows(report, groups=False) if m.get("ci")), None)
+    if interval:
+        text.append("Intervals: 95 %, bootstrap over identities.")
+    for part, title in PART_NAMES.items():
         if report.get(part) and report[part].get("undefined"):
-            text.append(f"{PARTS[part]}: no ranking metrics, {report[part]['undefined']}.")
+            text.append(f"{title}: no ranking metrics, {report[part]['undefined']}.")
+    if report["missing"]:
+        text.append(
+            f"Files of the corpus that are not on disk and in no number: {len(report['missing'])}; see dropped.txt."
+        )
     if report["unreadable"]:
         text.append(
-            f"{len(report['unreadable'])} of {report['clips']} clips could not be read and are in no number; see unreadable.txt."
+            f"{len(report['unreadable'])} of {report['clips']} clips could not be read and are in no number; "
+            "see dropped.txt."
         )
-    if report.get("synthetic"):
+    if report["cut_short"]:
+        text.append(
+            f"{len(report['cut_short'])} clips break off and were judged on what came before; see dropped.txt."
+        )
+    if report["synthetic"]:
         text.append(
             "The clips are synthetic (demonstration benchmark): these are not numbers of the real corpus."
         )
-    if report.get("notes"):
+    if report["notes"]:
         text.append(f"Of this copy of the corpus: {report['notes']}")
-    if report.get("zero_shot"):
+    if report["zero_shot"]:
         text.append("Zero-shot: this backbone was not trained to detect anything.")
-    return "\n".join(text)
+    return text
 
 
 def markdown_table(report: dict, absent: str = "not measured") -> str:

@@ -1,0 +1,24 @@
+"""
+Metrics. Each folder is also a module for `evaluate.load`, with its card in `README.md`.
+
+`evaluate` runs a copy of such a folder, so what is in one imports nothing outside it; this file is the package's door
+to both.
+"""
+
+from .avd_detection.bootstrap import cluster_bootstrap
+from .avd_detection.detection import (
+    check_labels_and_scores,
+    choose_threshold,
+    detection_metrics,
+    equal_error_rate,
+)
+from .avd_localization.localization import localization_metrics
+
+__all__ = [
+    "check_labels_and_scores",
+    "choose_threshold",
+    "cluster_bootstrap",
+    "detection_metrics",
+    "equal_error_rate",
+    "localization_metrics",
+]

@@ -1,0 +1,262 @@
+"""Writes a report as JSON, Markdown and HTML: one list of sections, three files."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+import jinja2
+
+from ..configuration_detector import PARTS
+from ..pipeline_avd import SCORE_NAMES, calibrated
+from .audit import audit_summary
+from .plots import write_plots
+from .predictions import LABEL_OF
+from .robustness import plot_robustness, robustness_notes, robustness_rows
+from .table import COLUMNS, PART_NAMES, number, remarks, report_rows
+
+LISTED = 20
+"""Dropped files that a report names itself; all of them are in `dropped.txt`."""
+DETAILS = {
+    "recall_fake": "recall of fake, at the threshold",
+    "recall_real": "recall of real, at the threshold",
+    "accuracy_argmax": "accuracy at 0.5",
+    "ap_real": "AP(real)",
+    "fpr_at_90_tpr": "real called fake when 90 % of fakes are found",
+    "fpr_at_95_tpr": "real called fake when 95 % of fakes are found",
+    "fpr_at_99_tpr": "real called fake when 99 % of fakes are found",
+    "tpr_at_1_fpr": "fakes found when 1 % of real is called fake",
+    "brier": "Brier score",
+    "ece": "expected calibration error",
+}
+INTERVALS = ("auc", "ap_fake", "balanced_accuracy", "eer")
+
+
+@dataclass
+class Section:
+    """A heading with what is below it."""
+
+    title: str
+    text: list[str] = field(default_factory=list)
+    head: list[str] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+    items: list[str] = field(default_factory=list)
+    plots: list[tuple[str, Path]] = field(default_factory=list)
+
+
+def write_report(report: dict, predictions: list[dict], folder: Path) -> None:
+    """
+    Writes `report.json`, `report.md`, `report.html`, the folder `plots` and `dropped.txt`.
+
+    Args:
+        report (`dict`): As of [`build_report`].
+        predictions (`list[dict]`): Those the report was made from; the curves are drawn from them.
+        folder (`Path`): Where the files go.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    dropped = list(dropped_files(report))
+    listing = folder / "dropped.txt"
+    listing.unlink(missing_ok=True)
+    if dropped:
+        listing.write_text("".join("\t".join(line) + "\n" for line in dropped), encoding="utf-8")
+    tested = [p for p in predictions if p["split"] == report["split"]]
+    temperature = report["temperature"] or {}
+    columns = {}
+    for part in PARTS:
+        if report[part]:
+            labels, scores = labels_and_scores(tested, part)
+            columns[part] = labels, [calibrated(score, temperature.get(part, 1.0)) for score in scores]
+    plots = list(write_plots(columns, labels_and_scores(tested, "overall"), report, folder / "plots"))
+    title = f"{report['model']} on {report['dataset']}, {report['protocol']}, {report['split']}"
+    if report["robustness"]:
+        caption = "AUC under perturbations; threshold and temperature stay those of the untouched clips"
+        plots.append((caption, plot_robustness(report["robustness"], folder / "plots" / "robustness.svg")))
+    sections = list(report_sections(report, {path.stem: (caption, path) for caption, path in plots}, dropped))
+    for name in ("report.md", "report.html"):
+        text = (files(__package__) / "templates" / name).read_text(encoding="utf-8")
+        environment = jinja2.Environment(
+            autoescape=name.endswith("html"),
+            trim_blocks=True,
+            lstrip_blocks=True,
+            undefined=jinja2.StrictUndefined,
+        )
+        page = environment.from_string(text).render(title=title, sections=sections, folder=folder)
+        (folder / name).write_text(page.rstrip() + "\n", encoding="utf-8")
+
+
+def labels_and_scores(predictions: list[dict], part: str) -> tuple[list[int], list[float]]:
+    """Labels and scores, as the network has them, of the clips that have both."""
+    score = SCORE_NAMES[part]
+    known = [p for p in predictions if p[score] is not None and p[LABEL_OF[score]] is not None]
+    return [p[LABEL_OF[score]] for p in known], [p[score] for p in known]
+
+
+def dropped_files(report: dict) -> Iterator[tuple[str, str, str]]:
+    """What is in no number, or in one only in part: kind, path, reason."""
+    for path in report["missing"]:
+        yield "missing", path, "listed by the corpus, not on disk"
+    for kind in ("unreadable", "cut_short"):
+        for path, error in report[kind].items():
+            yield kind.replace("_", " "), path, f"{error['type']}: {error['message']}"
+
+
+def report_sections(
+    report: dict, plots: dict[str, tuple[str, Path]], dropped: list[tuple]
+) -> Iterator[Section]:
+    """The report from top to bottom."""
+    curves = [plots[name] for name in ("roc", "det", "scores", "reliability") if name in plots]
+    head, rows = metrics_rows(report_rows(report, groups=False))
+    yield Section("Verdicts", head=head, rows=rows, items=remarks(report), plots=curves)
+    yield details_section(report)
+    if report["audit"]:
+        found = audit_summary(report["audit"]) or ["Nothing was found."]
+        yield Section("Shortcuts and leaks in the data", ["See audit/audit.md."], items=found)
+    yield class_mix_section(report)
+    yield Section("Calibration", calibration_text(report))
+    if report["localization"]:
+        yield localization_section(report["localization"])
+    for name, groups in report["groups"].items():
+        note = {
+            "generator": "Each kind of fake against all genuine clips.",
+            "category": "Each pair of labels against all genuine clips.",
+        }.get(name, "Genuine and fake clips of the group.")
+        yield Section(f"By {name.replace('_', ' ')}", [note], *metrics_rows(list(groups.items())))
+    if "groups" in plots:
+        yield Section("Groups side by side", plots=[plots["groups"]])
+    if report["robustness"]:
+        yield robustness_section(report["robustness"], plots["robustness"])
+    for table in report["published"]:
+        yield published_section(report, table)
+    text = [f"{len(dropped)} files; all of them are listed in dropped.txt."] if dropped else ["None."]
+    yield Section(
+        "Dropped files",
+        text,
+        ["what", "file", "why"] if dropped else [],
+        [list(line) for line in dropped[:LISTED]],
+    )
+    yield provenance(report)
+
+
+def metrics_rows(rows: list[tuple[str, dict]]) -> tuple[list[str], list[list[str]]]:
+    """Head and lines of a table of metrics, with confidence intervals where they were computed."""
+    shown = {key: title for key, title in COLUMNS.items() if key != "threshold"}
+    lines = []
+    for name, metrics in rows:
+        cells = [name]
+        for key in shown:
+            interval = (metrics.get("ci") or {}).get(key) if key in INTERVALS else None
+            text = number(metrics.get(key))
+            cells.append(f"{text} [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else text)
+        lines.append(cells)
+    return ["", *shown.values()], lines
+
+
+def details_section(report: dict) -> Section:
+    """The rest of the metrics, a line each."""
+    parts = report_rows(report, groups=False)
+    rows = [[title, *(number(metrics.get(key)) for _, metrics in parts)] for key, title in DETAILS.items()]
+    note = "Brier score and calibration error are of the scores as reported, after the temperature if there is one."
+    return Section("More numbers", [note], ["", *(name for name, _ in parts)], rows)
+
+
+def localization_section(metrics: dict) -> Section:
+    """How well the seconds that scored high are those that were forged."""
+    names = [name for name in metrics if name.startswith(("ap@", "ar@")) or name == "score"]
+    intervals = metrics.get("ci") or {}
+    rows = []
+    for name in names:
+        low, high = intervals.get(name) or (None, None)
+        rows.append(
+            [name.upper() if "@" in name else "challenge score", *map(number, (metrics[name], low, high))]
+        )
+    text = (
+        f"{metrics['n_segments']} fake segments in {metrics['n_files']} files; proposals are runs of windows with high "
+        f"scores ({metrics['n_proposals']}). Conventions of the {metrics['benchmark']} tables."
+    )
+    return Section("Which seconds are fake", [text], ["", "value", "95 % from", "to"], rows)
+
+
+def robustness_section(result: dict, plot: tuple[str, Path]) -> Section:
+    """What perturbations do, level by level."""
+    head, rows = robustness_rows(result)
+    return Section("Perturbations", [], head, rows, robustness_notes(result), [plot])
+
+
+def class_mix_section(report: dict) -> Section:
+    mix = report["class_mix"]
+    read = mix["real"] + mix["fake"]
+    commoner = max(("real", "fake"), key=lambda name: mix[name])
+    return Section(
+        "What was evaluated",
+        [
+            f"{read} of {report['clips']} clips. Always saying {commoner} has an accuracy of {mix[commoner] / read:.4f}: "
+            "compare every accuracy with it.",
+        ],
+        ["clips", "number", "share"],
+        [[name, str(count), f"{count / read:.4f}"] for name, count in mix.items()],
+    )
+
+
+def calibration_text(report: dict) -> list[str]:
+    """What was done to the scores, in sentences."""
+    text = []
+    if report["temperature"]:
+        parts = ", ".join(f"{PART_NAMES[part]} {value:.3f}" for part, value in report["temperature"].items())
+        fitted = bool(report["calibration"])
+        text.append(f"Temperatures: {parts} ({'fitted on validation' if fitted else 'of the model'}).")
+    else:
+        text.append("Scores are the network's own: no temperature.")
+    overall = report["overall"]
+    if overall:
+        text.append(
+            f"Brier score {number(overall.get('brier'))}, expected calibration error {number(overall.get('ece'))}."
+        )
+    fitted = report["calibration"] or {}
+    text += [f"{PART_NAMES[part]}: {reason}" for part, reason in fitted.get("not_fitted", {}).items()]
+    if "abstain_band" in fitted:
+        low, high = fitted["abstain_band"]
+        kept = (1 - fitted["coverage"]) * 100
+        text.append(
+            f"Scores from {low:.4f} to {high:.4f} are uncertain. Outside of them at most {kept:.1f} % of real clips are "
+            f"called fake, and of fake clips real, for clips drawn as the {fitted['clips']} of {fitted['split']} were "
+            "(split conformal prediction, each class for itself; the guarantee is an average over such draws)."
+        )
+        text.append(
+            f"Here: {fitted['abstained']:.1%} uncertain, {_percent(fitted['real_called_fake'])} of real clips called fake, "
+            f"{_percent(fitted['fake_called_real'])} of fake clips called real."
+        )
+    return text
+
+
+def published_section(report: dict, table: dict) -> Section:
+    metrics = list(dict.fromkeys(name for values in table["rows"].values() for name in values))
+    rows = [
+        [name, *(number(values.get(metric)) for metric in metrics)] for name, values in table["rows"].items()
+    ]
+    own = report["overall"] or {}
+    rows.append([f"this report: {report['model']}", *(number(own.get(metric)) for metric in metrics)])
+    notes = list(table["notes"])
+    if report["synthetic"]:
+        notes.insert(
+            0, "This report is of synthetic clips in the corpus's layout: the rows are not comparable."
+        )
+    titles = [COLUMNS.get(metric, metric) for metric in metrics]
+    return Section("Published for this protocol", [table["source"] + "."], ["", *titles], rows, notes)
+
+
+def provenance(report: dict) -> Section:
+    detector, environment = report["detector"], report["environment"]
+    rows = [
+        ["model", report["model"]],
+        *([name, str(value)] for name, value in detector.items()),
+        ["dataset", f"{report['dataset']}, {report['protocol']}, {report['split']}"],
+        ["date", report["date"]],
+        *([name, str(value)] for name, value in environment.items()),
+    ]
+    return Section("Provenance", head=["", ""], rows=rows)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
