@@ -108,6 +108,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     options = parse_arguments()
     # Importing takes seconds; `--help` and wrong usage do not wait for it.
+    from dataset_scripts.schema import plain_corpus_warnings
     from modeling_avlmm.evaluation.command import (
         EvaluationError,
         evaluate_protocol,
@@ -115,6 +116,7 @@ def main() -> None:
         report_predictions,
     )
 
+    plain_corpus_warnings()
     arguments = vars(options)
     path = arguments.pop("predictions")
     try:

@@ -10,7 +10,7 @@ Any field of the recipe can be given as `--any.field value`. A run that was stop
 import argparse
 import sys
 
-from dataset_scripts.schema import CorpusError
+from dataset_scripts.schema import CorpusError, plain_corpus_warnings
 from modeling_avlmm.training.recipes import RecipeError, load_recipe
 from modeling_avlmm.training.trainer import TooManyDropsError
 
@@ -21,6 +21,7 @@ def main() -> None:
     )
     parser.add_argument("--recipe", required=True, help="YAML file of the run, e.g. recipes/demo.yaml")
     arguments, overrides = parser.parse_known_args()
+    plain_corpus_warnings()
     try:
         recipe = load_recipe(arguments.recipe, overrides)
         from modeling_avlmm.training.run import say, train

@@ -13,11 +13,12 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
-from warnings import warn
 
 import datasets
 from datasets.builder import Key
@@ -80,6 +81,19 @@ class ProtocolError(CorpusError, ValueError):
 
 class CorpusWarning(UserWarning):
     """Something about a copy of a corpus that the user should know; also kept in `dataset.info.description`."""
+
+
+def plain_corpus_warnings() -> None:
+    """For command lines: show [`CorpusWarning`] as a sentence, without the place in the code it comes from."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if issubclass(category, CorpusWarning):
+            print(f"warning: {message}", file=sys.stderr)
+        else:
+            shown(message, category, *rest, **more)
+
+    warnings.showwarning = show
 
 
 def parse_label(value: Any, where: str) -> int:
@@ -438,13 +452,13 @@ class CorpusBuilder(datasets.GeneratorBasedBuilder):
         """Warn, and keep the message in `info.description`, where a table read from the cache still has it."""
         separator = "\n- " if _NOTES in self.info.description else _NOTES
         self.info.description += separator + message
-        warn(f"{self.dataset_name}: {message}", CorpusWarning, stacklevel=3)
+        warnings.warn(f"{self.dataset_name}: {message}", CorpusWarning, stacklevel=3)
 
     def as_dataset(self, *args: Any, **kwargs: Any) -> Any:
         """See [`datasets.DatasetBuilder.as_dataset`]; repeats the notes of a table that was already in the cache."""
         if not getattr(self, "_built", False) and _NOTES in self.info.description:
             for message in self.info.description.split(_NOTES)[1].split("\n- "):
-                warn(f"{self.dataset_name}: {message}", CorpusWarning, stacklevel=2)
+                warnings.warn(f"{self.dataset_name}: {message}", CorpusWarning, stacklevel=2)
         return super().as_dataset(*args, **kwargs)
 
     def _info(self) -> datasets.DatasetInfo:

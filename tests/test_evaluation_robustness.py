@@ -18,10 +18,9 @@ from modeling_avlmm.evaluation.robustness import (
     PerturbedRows,
     choose_conditions,
     choose_donors,
-    plot_robustness,
-    robustness_table,
     run_robustness,
 )
+from modeling_avlmm.evaluation.robustness_report import plot_robustness, robustness_table
 from modeling_avlmm.media import MediaError, read_clip
 
 

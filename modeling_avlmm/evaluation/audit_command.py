@@ -40,11 +40,13 @@ def run(options: argparse.Namespace) -> int:
     """Runs the command and returns its exit status."""
     # Loading takes seconds; `--help` and wrong usage do not wait for it.
     import modeling_avlmm  # noqa: F401 (makes the datasets known)
+    from dataset_scripts.schema import plain_corpus_warnings
 
     from .audit import about_corpus, audit_dataset, write_audit
     from .audit_files import AuditError, check_tools
     from .command import EvaluationError, load_protocol
 
+    plain_corpus_warnings()
     try:
         check_tools()
         builder = load_protocol(options.dataset, options.protocol, options.data_dir)

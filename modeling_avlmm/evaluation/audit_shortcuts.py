@@ -27,7 +27,7 @@ FEWEST_CLIPS = 10
 """Of each class, below which nothing is said."""
 
 
-def kind_of(row: dict) -> str:
+def kind_of_fake(row: dict) -> str:
     """What made a fake: the generators of picture and sound."""
     names = (row.get("generator"), row.get("audio_generator"))
     return " + ".join(dict.fromkeys(name for name in names if name not in (None, "real"))) or "unknown"
@@ -89,10 +89,10 @@ def find_shortcuts(
         group=np.unique(groups_of(rows), return_inverse=True)[1],
         columns={name: _column([records[row["path"]][name] for row in rows], name) for name in TITLES},
     )
-    kinds = sorted({kind_of(row) for row in rows if row["label"] == 1})
+    kinds = sorted({kind_of_fake(row) for row in rows if row["label"] == 1})
     chosen = {"all": np.ones(len(rows), bool)}
     if len(kinds) > 1:
-        kind = np.array([kind_of(row) if row["label"] == 1 else "" for row in rows])
+        kind = np.array([kind_of_fake(row) if row["label"] == 1 else "" for row in rows])
         chosen |= {name: (clips.label == 0) | (kind == name) for name in kinds}
     parts = {name: clips.part(mask) for name, mask in chosen.items()}
     tests = sum(len(part.varying()) + 2 for part in parts.values() if part.why_not() is None)

@@ -138,6 +138,18 @@ def kept_columns(dataset: Dataset, more: Sequence[str] = ()) -> list[dict]:
     return dataset.select_columns([name for name in (*KEPT, *more) if name in dataset.column_names]).to_list()
 
 
+def judged(predictions: list[dict], part: str) -> list[dict]:
+    """Those that have a label and a score of a part of the verdict: `overall`, `video` or `audio`."""
+    score = SCORE_NAMES[part]
+    return [p for p in predictions if p[score] is not None and p.get(LABEL_OF[score]) is not None]
+
+
+def labels_and_scores(predictions: list[dict], part: str) -> tuple[list[int], list[float]]:
+    """Labels and scores of those that have both."""
+    score, known = SCORE_NAMES[part], judged(predictions, part)
+    return [p[LABEL_OF[score]] for p in known], [p[score] for p in known]
+
+
 def _journal(stem: Path, rank: int, processes: int) -> Path:
     return stem.with_name(f"{stem.name}.{rank}of{processes}.jsonl")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import jinja2
 
 from ..configuration_detector import PARTS
-from ..pipeline_avd import SCORE_NAMES, calibrated
+from ..pipeline_avd import calibrated
 from .audit import audit_summary
 from .plots import write_plots
-from .predictions import LABEL_OF
-from .robustness import plot_robustness, robustness_notes, robustness_rows
+from .predictions import labels_and_scores
+from .robustness_report import plot_robustness, robustness_notes, robustness_rows
 from .table import COLUMNS, PART_NAMES, number, remarks, report_rows
 
 LISTED = 20
@@ -84,13 +84,6 @@ def write_report(report: dict, predictions: list[dict], folder: Path) -> None:
         )
         page = environment.from_string(text).render(title=title, sections=sections, folder=folder)
         (folder / name).write_text(page.rstrip() + "\n", encoding="utf-8")
-
-
-def labels_and_scores(predictions: list[dict], part: str) -> tuple[list[int], list[float]]:
-    """Labels and scores, as the network has them, of the clips that have both."""
-    score = SCORE_NAMES[part]
-    known = [p for p in predictions if p[score] is not None and p[LABEL_OF[score]] is not None]
-    return [p[LABEL_OF[score]] for p in known], [p[score] for p in known]
 
 
 def dropped_files(report: dict) -> Iterator[tuple[str, str, str]]:

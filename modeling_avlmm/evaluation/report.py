@@ -8,9 +8,10 @@ import yaml
 
 from ..configuration_detector import PARTS
 from ..pipeline_avd import SCORE_NAMES, calibrated
+from .audit_shortcuts import kind_of_fake
 from .calibration import conformal_band, fit_temperature
 from .metrics import choose_threshold, detection_metrics, localization_metrics
-from .predictions import LABEL_OF, PredictionsError
+from .predictions import PredictionsError, judged, labels_and_scores
 from .proposals import segment_proposals
 
 DURATIONS = (2, 5, 10, 30, 60)
@@ -85,7 +86,7 @@ def build_report(
         calibration = {"split": validation, "clips": len(fitting)}
     if calibrate:
         for part in PARTS:
-            labels, scores = _columns(fitting, part)
+            labels, scores = labels_and_scores(fitting, part)
             if labels:
                 try:
                     temperature[part] = fit_temperature(labels, scores)
@@ -100,7 +101,7 @@ def build_report(
     elif threshold is not None:
         threshold, source = float(threshold), "given"
     elif both:
-        threshold, source = choose_threshold(*_columns(fitting, "overall")), validation
+        threshold, source = choose_threshold(*labels_and_scores(fitting, "overall")), validation
         chosen_on = len(fitting)
     else:
         why = f"{validation} has no readable clips of both classes" if validation else "no validation split"
@@ -121,11 +122,8 @@ def build_report(
         "cut_short": {p["path"]: p["error"] for p in read if p["error"] is not None},
     }
     for part in PARTS:
-        known = [
-            p for p in read if p[SCORE_NAMES[part]] is not None and p[LABEL_OF[SCORE_NAMES[part]]] is not None
-        ]
         at = threshold if part == "overall" else 0.5
-        report[part] = _metrics(known, at, part, n_resamples) if known else None
+        report[part] = _metrics(read, at, part, n_resamples)
     report["groups"] = {
         name: {
             group: _metrics(members, threshold, "overall", n_resamples)
@@ -165,7 +163,7 @@ def breakdowns(
 ) -> Iterator[tuple[str, dict[str, list[dict]]]]:
     """The ways in which a report parts the clips; one that makes no difference is left out."""
     real = [p for p in predictions if p["label"] == 0]
-    for name, kind_of in (("category", _category), ("generator", _generator)):
+    for name, kind_of in (("category", _category), ("generator", kind_of_fake)):
         kinds: dict[str, list[dict]] = {}
         for p in predictions:
             if p["label"] == 1:
@@ -186,13 +184,6 @@ def breakdowns(
 
 def _category(p: dict) -> str:
     return CATEGORIES.get((p.get("video_label"), p.get("audio_label")), "unknown")
-
-
-def _generator(p: dict) -> str:
-    names = dict.fromkeys(
-        n for n in (p.get("generator"), p.get("audio_generator")) if n not in (None, "real")
-    )
-    return " + ".join(names) or "unknown"
 
 
 def _duration(p: dict) -> str | None:
@@ -222,16 +213,13 @@ def published_rows(dataset: str, protocol: str) -> list[dict]:
     return tables
 
 
-def _metrics(members: list[dict], threshold: float, part: str = "overall", n_resamples: int = 0) -> dict:
-    labels, scores = _columns(members, part)
-    identities = [p.get("identity") for p in members]
+def _metrics(members: list[dict], threshold: float, part: str, n_resamples: int) -> dict | None:
+    known = judged(members, part)
+    if not known:
+        return None
+    identities = [p.get("identity") for p in known]
+    labels, scores = labels_and_scores(known, part)
     return detection_metrics(labels, scores, threshold, groups=identities, n_resamples=n_resamples)
-
-
-def _columns(predictions: list[dict], part: str) -> tuple[list[int], list[float]]:
-    score = SCORE_NAMES[part]
-    known = [p for p in predictions if p[score] is not None and p[LABEL_OF[score]] is not None]
-    return [p[LABEL_OF[score]] for p in known], [p[score] for p in known]
 
 
 def _calibrate(p: dict, temperature: dict[str, float]) -> dict:
@@ -256,12 +244,12 @@ def _localization(read: list[dict], dataset: str, n_resamples: int) -> dict | No
 def _abstaining(fitting: list[dict], read: list[dict], coverage: float, threshold: float) -> dict:
     """The band of uncertain scores, and what it does on the clips that are reported."""
     try:
-        low, high = conformal_band(*_columns(fitting, "overall"), coverage)
+        low, high = conformal_band(*labels_and_scores(fitting, "overall"), coverage)
     except ValueError as error:
         raise PredictionsError(str(error)) from error
     # A threshold outside would contradict the band's own verdicts; widening it keeps the guarantee.
     low, high = min(low, threshold), max(high, threshold)
-    labels, scores = _columns(read, "overall")
+    labels, scores = labels_and_scores(read, "overall")
     real = [score for label, score in zip(labels, scores, strict=True) if label == 0]
     fake = [score for label, score in zip(labels, scores, strict=True) if label == 1]
     return {
