@@ -117,8 +117,9 @@ def publish(
         card.save(folder / "README.md")
         _copy_training(model_dir, folder)
         for number, (_, report) in enumerate(reports):
-            name = "report.json" if number == 0 else f"report_{number + 1}.json"
-            (folder / name).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            file = "report.json" if number == 0 else f"report_{number + 1}.json"
+            text = json.dumps({**report, "model": name}, indent=2) + "\n"
+            (folder / file).write_text(text, encoding="utf-8")
         if not push:
             if destination.exists():
                 shutil.rmtree(destination)

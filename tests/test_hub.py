@@ -278,7 +278,7 @@ def test_card_has_the_real_numbers(tiny_detector, report, tmp_path):
 def test_threshold_chosen_on_validation_is_published(tiny_detector, report, tmp_path):
     folder = publish(tiny_detector, tmp_path / "published", metrics=[write(report, tmp_path)])
     assert modeling_avlmm.AVLMMConfig.from_pretrained(folder).threshold == 0.4321
-    assert json.loads((folder / "report.json").read_text()) == report
+    assert json.loads((folder / "report.json").read_text()) == {**report, "model": "published"}
     assert "From 0.4321 on" in (folder / "README.md").read_text(encoding="utf-8")
 
     given = {**report, "threshold_source": "given", "threshold_clips": None}

@@ -178,7 +178,7 @@ def evaluate_protocol(
         "model_threshold": float(getattr(config, "threshold", 0.5)),
         "temperature": getattr(config, "temperature", None),
         "group_columns": list(columns),
-        "notes": builder.info.description.partition("Notes on this copy:")[2].strip(),
+        "notes": " ".join(builder.info.description.partition("Notes on this copy:")[2].split("\n- ")).strip(),
         "missing": _missing_files(builder),
         **started,
     }
