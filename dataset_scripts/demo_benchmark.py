@@ -36,10 +36,10 @@ from torchcodec.encoders import Encoder
 from dataset_scripts.demo_face import FRAME_RATE, FRAME_SIZE, SKIN
 from dataset_scripts.demo_forgery import SECONDS, Clip, render, truth, utterance_of
 from dataset_scripts.demo_speech import LANGUAGES, SAMPLE_RATE, name_seed
+from dataset_scripts.demonstration import MARK
 
 FAKEAVCELEB, MAVOS_DD = "fakeavceleb", "mavos_dd"
 FOLDERS = {FAKEAVCELEB: "FakeAVCeleb_v1.2", MAVOS_DD: "MAVOS-DD"}
-STATE_FILE = "demo_benchmark.json"
 GROUPS = [(race, gender) for race in SKIN for gender in ("men", "women")]
 TYPES = {
     "A": "RealVideo-RealAudio",
@@ -311,7 +311,7 @@ def _code_version() -> str:
 
 def _prepare(output: Path, settings: dict[str, object]) -> list[str]:
     """Returns the corpora already complete in `output`; clears what an older code or other settings left there."""
-    state = output / STATE_FILE
+    state = output / MARK
     if state.exists():
         known = json.loads(state.read_text())
         if known["settings"] == settings:
@@ -320,7 +320,7 @@ def _prepare(output: Path, settings: dict[str, object]) -> list[str]:
             shutil.rmtree(output / folder, ignore_errors=True)
     elif any((output / folder).exists() for folder in FOLDERS.values()):
         raise FileExistsError(
-            f"{output} holds {' or '.join(FOLDERS.values())} but no {STATE_FILE}, so it was not made by this script; "
+            f"{output} holds {' or '.join(FOLDERS.values())} but no {MARK}, so it was not made by this script; "
             "give another output directory"
         )
     output.mkdir(parents=True, exist_ok=True)
@@ -376,7 +376,7 @@ def make_demo_benchmark(
         complete = sorted({*complete, corpus})
         counts = _counts(clips_favc, rows_mavos, complete)
         (output / "README.md").write_text(_readme(settings, counts))
-        (output / STATE_FILE).write_text(json.dumps({"settings": settings, "complete": complete}, indent=2))
+        (output / MARK).write_text(json.dumps({"settings": settings, "complete": complete}, indent=2))
     size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
     return {
         "output_dir": str(output),

@@ -23,6 +23,8 @@ from typing import Any, ClassVar, TypeVar
 import datasets
 from datasets.builder import Key
 
+from .demonstration import is_demonstration
+
 LABELS = ["real", "fake"]  # fake = 1 everywhere
 REAL, FAKE = 0, 1
 FULL_SPLIT = "full"  # the one split of a corpus that is not split ("all" is a reserved word of `datasets`)
@@ -474,6 +476,8 @@ class CorpusBuilder(datasets.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         self._built = True
         self.info.description = self.info.description.split(_NOTES)[0]
+        if is_demonstration(self.config.data_dir):
+            self.note("these are drawn clips of the demonstration benchmark in the layout of the corpus.")
         rows, missing = self.read(self.config.locate())
         self._check_missing(missing)
         generators = []

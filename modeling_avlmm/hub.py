@@ -13,9 +13,11 @@ import yaml
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from transformers import AutoProcessor, PreTrainedModel
 
+from dataset_scripts.demonstration import is_demonstration
+
 from .auto import AutoModelForAVDeepfakeDetection
 from .card import render_card
-from .evaluation.identity import detector_identity, is_demonstration
+from .evaluation.identity import detector_identity
 from .evaluation.report import calibration_of
 
 TEMPLATE = "model_card.md"

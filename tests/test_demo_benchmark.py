@@ -164,7 +164,7 @@ def test_complete_is_skipped_partial_is_completed(small):
     options = {"seed": SEED, "identities": 10, "mavos_scale": 0.1, "workers": 1}
     before = {file: file.stat().st_mtime_ns for file in small.rglob("*.mp4")}
     assert demo.make_demo_benchmark(small, **options)["written"] == 0
-    state = small / demo.STATE_FILE
+    state = small / demo.MARK
     known = json.loads(state.read_text())
     assert known["complete"] == ["fakeavceleb", "mavos_dd"]
     lost = sorted(before)[

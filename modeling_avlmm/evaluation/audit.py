@@ -9,6 +9,7 @@ import datetime
 import json
 from pathlib import Path
 
+from dataset_scripts.demonstration import is_demonstration
 from dataset_scripts.schema import stable_order
 
 from ..environment import environment
@@ -16,7 +17,6 @@ from .audit_duplicates import find_duplicates, split_leaks
 from .audit_files import AuditError, check_tools, read_properties
 from .audit_report import KINDS, audit_markdown
 from .audit_shortcuts import DEFAULT_LIMIT, find_shortcuts
-from .identity import is_demonstration
 
 
 def audit_dataset(

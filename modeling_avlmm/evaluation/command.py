@@ -14,6 +14,7 @@ from accelerate import PartialState
 from transformers import AutoConfig, pipeline
 
 import dataset_scripts
+from dataset_scripts.demonstration import is_demonstration
 
 from ..auto import MODEL_FOR_AV_DEEPFAKE_DETECTION_MAPPING
 from ..environment import environment
@@ -23,7 +24,7 @@ from ..pipeline_avd import AVDeepfakeDetectionPipeline
 from ..processing_avlmm import AVLMMProcessor
 from .audit import about_corpus, audit_dataset, write_audit
 from .audit_files import AuditError
-from .identity import detector_identity, is_demonstration
+from .identity import detector_identity
 from .perturbations import PerturbationError, check_ffmpeg
 from .predictions import (
     KEPT,

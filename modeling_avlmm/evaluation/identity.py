@@ -2,15 +2,12 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 SAMPLES = 64
-DEMONSTRATION_MARK = "demo_benchmark.json"
-"""What `dataset_scripts.demo_benchmark` leaves above its corpora, which have the layout of real ones."""
 
 
 def detector_identity(
@@ -45,14 +42,6 @@ def detector_identity(
         "sampling": _hash(sampling),
         "dtype": str(dtype).removeprefix("torch."),
     }
-
-
-def is_demonstration(data_dir: str | Path | None) -> bool:
-    """Whether a corpus folder is of the synthetic benchmark: its numbers must never pass for those of the real one."""
-    if not data_dir:
-        return False
-    folder = Path(data_dir).resolve()
-    return any((place / DEMONSTRATION_MARK).is_file() for place in (folder, folder.parent))
 
 
 def _hash(value) -> str:
