@@ -22,6 +22,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     what = parser.add_argument_group("what is evaluated")
     what.add_argument("--model", help="folder or Hub id of a detector, or of an untrained omni backbone")
+    what.add_argument(
+        "--gate", metavar="MODEL", help="small detector that answers for the clips it is sure of"
+    )
+    what.add_argument(
+        "--gate-band",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="the gate is sure of scores below LOW and above HIGH [the gate's abstain band]",
+    )
     what.add_argument("--dataset", help="name of a registered dataset, e.g. fakeavceleb")
     what.add_argument("--protocol", help="its configuration; the dataset's default if left out")
     what.add_argument("--data-dir", help="folder of the unpacked corpus")
@@ -96,6 +106,8 @@ def build_parser() -> argparse.ArgumentParser:
 def parse_arguments() -> argparse.Namespace:
     parser = build_parser()
     options = parser.parse_args()
+    if options.gate_band and not options.gate:
+        parser.error("--gate-band says when a gate is sure: give the gate, --gate MODEL")
     if options.predictions is None:
         absent = [name for name in ("model", "dataset", "data_dir") if getattr(options, name) is None]
         if absent:

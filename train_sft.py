@@ -11,8 +11,8 @@ import argparse
 import sys
 
 from dataset_scripts.schema import CorpusError, plain_corpus_warnings
+from modeling_avlmm.training.progress import TooManyDropsError
 from modeling_avlmm.training.recipes import RecipeError, load_recipe
-from modeling_avlmm.training.trainer import TooManyDropsError
 
 
 def main() -> None:

@@ -9,18 +9,24 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 import dataset_scripts
 
-from .auto import AutoModelForAVDeepfakeDetection
+from .auto import AutoModelForAVDeepfakeDetection, default_model
 from .configuration_avlmm import AVLMMConfig
+from .configuration_ssavd import SSAVDConfig
 from .hub_mixin import PIPELINE_TASK
 from .media import Clip, MediaError, MediaReader
 from .modeling_avlmm import AVLMMForDeepfakeDetection
 from .modeling_outputs import AVDetectionOutput
+from .modeling_ssavd import SSAVDForDeepfakeDetection
 from .pipeline_avd import AVDeepfakeDetectionPipeline
 from .processing_avlmm import AVLMMProcessor, Question
+from .processing_ssavd import SSAVDProcessor
 
 __version__ = "0.1.0"
 
-for _config, _model, _processor in ((AVLMMConfig, AVLMMForDeepfakeDetection, AVLMMProcessor),):
+for _config, _model, _processor in (
+    (AVLMMConfig, AVLMMForDeepfakeDetection, AVLMMProcessor),
+    (SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor),
+):
     AutoConfig.register(_config.model_type, _config, exist_ok=True)
     AutoModel.register(_config, _model, exist_ok=True)
     AutoModelForAVDeepfakeDetection.register(_config, _model, exist_ok=True)
@@ -35,6 +41,8 @@ if PIPELINE_TASK not in PIPELINE_REGISTRY.supported_tasks:
         PIPELINE_TASK,
         pipeline_class=AVDeepfakeDetectionPipeline,
         pt_model=AutoModelForAVDeepfakeDetection,
+        # Name and revision of what is loaded where none is named; the environment is read here, once.
+        default={"model": (default_model(), None)},
         type="multimodal",
     )
 
@@ -51,4 +59,7 @@ __all__ = [
     "MediaError",
     "MediaReader",
     "Question",
+    "SSAVDConfig",
+    "SSAVDForDeepfakeDetection",
+    "SSAVDProcessor",
 ]

@@ -1,11 +1,12 @@
 """Audio-visual deepfake detection from a terminal: look at files, publish a detector, check and export datasets.
 
     python -m modeling_avlmm detect clip.mp4 --model my-org/my-detector
+    python -m modeling_avlmm train --recipe recipes/ssavd_demo.yaml
     python -m modeling_avlmm publish --model runs/demo/training/encoders/model --to published/demo
     python -m modeling_avlmm audit --dataset fakeavceleb --data-dir FakeAVCeleb_v1.2
     python -m modeling_avlmm export fakeavceleb --data-dir FakeAVCeleb_v1.2 --to exported/fakeavceleb
 
-Training and evaluation have scripts of their own: train_sft.py and evaluate_avd.py.
+The large detector's training and all evaluation have scripts of their own: train_sft.py and evaluate_avd.py.
 """
 
 import argparse
@@ -13,13 +14,13 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from dataset_scripts import export
 
+from .auto import DEFAULT_MODEL, default_model
 from .evaluation import audit_command
-
-DEFAULT_MODEL = "AVLMM_DEFAULT_MODEL"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -38,7 +39,17 @@ def build_parser() -> argparse.ArgumentParser:
     detect.add_argument(
         "--model",
         default=os.environ.get(DEFAULT_MODEL),
-        help=f"folder or Hub id of a detector [${DEFAULT_MODEL}]",
+        help=f"folder or Hub id of a detector [${DEFAULT_MODEL}, or else this package's demonstration detector]",
+    )
+    detect.add_argument(
+        "--gate", metavar="MODEL", help="small detector that answers for the files it is sure of"
+    )
+    detect.add_argument(
+        "--gate-band",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="the gate is sure of scores below LOW and above HIGH [the gate's abstain band]",
     )
     detect.add_argument("--json", action="store_true", help="one JSON object a line, with the timeline")
     detect.add_argument(
@@ -56,6 +67,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     detect.add_argument("--batch-size", type=int, default=1, help="windows of one pass [%(default)s]")
     add_loading_options(detect)
+
+    train = commands.add_parser(
+        "train",
+        help="train a small detector from a recipe",
+        description="Trains a detector in one stage. Any field of the recipe can be given as --any.field VALUE. Started "
+        "again after it was stopped, a run goes on.",
+    )
+    train.add_argument("--recipe", required=True, help="YAML file, e.g. recipes/ssavd_demo.yaml")
 
     publish = commands.add_parser(
         "publish",
@@ -109,9 +128,13 @@ def add_loading_options(parser: argparse.ArgumentParser) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit status."""
     parser = build_parser()
-    options = parser.parse_args(arguments)
-    if options.command == "detect" and not options.model:
-        parser.error(f"detect needs --model, or {DEFAULT_MODEL} in the environment")
+    options, overrides = parser.parse_known_args(arguments)
+    if options.command == "train":
+        return run_train(options.recipe, overrides)
+    if overrides:
+        parser.error(f"unrecognized arguments: {' '.join(overrides)}")
+    if options.command == "detect" and options.gate_band and not options.gate:
+        parser.error("--gate-band says when a gate is sure: give the gate, --gate MODEL")
     commands = {
         "detect": run_detect,
         "publish": run_publish,
@@ -129,9 +152,14 @@ def run_detect(options: argparse.Namespace) -> int:
 
     quiet_transformers()
     try:
-        detector, zero_shot = load_detector(
-            options.model, options.device, options.dtype, options.trust_remote_code
-        )
+        if not options.model:
+            print(
+                f"avlmm: no model was named, so this is the demonstration detector of the package. Give --model, or set "
+                f"{DEFAULT_MODEL}.",
+                file=sys.stderr,
+            )
+        loading = (options.device, options.dtype, options.trust_remote_code, options.gate, options.gate_band)
+        detector, zero_shot = load_detector(options.model or default_model(), *loading)
         if zero_shot:
             print("avlmm: this backbone was not trained to detect anything.", file=sys.stderr)
         settings = ("threshold", "window_seconds", "hop_seconds", "aggregate")
@@ -140,7 +168,7 @@ def run_detect(options: argparse.Namespace) -> int:
         results = detector(
             (file for file in options.files), batch_size=options.batch_size, on_error="return", **given
         )
-        show = show_json if options.json else show_table
+        show = show_json if options.json else partial(show_table, gated=bool(options.gate))
         failed = sum(show(options.files, results))
     except (EvaluationError, ValueError) as error:
         print(f"avlmm: {error}", file=sys.stderr)
@@ -155,10 +183,13 @@ def show_json(files: list[str], results: Iterator[dict]) -> Iterator[bool]:
         yield result["error"] is not None
 
 
-def show_table(files: list[str], results: Iterator[dict]) -> Iterator[bool]:
-    """The same as a table for people."""
+def show_table(files: list[str], results: Iterator[dict], gated: bool = False) -> Iterator[bool]:
+    """The same as a table for people; with a gate it says whose verdict each is."""
     width = max(len("file"), *(len(file) for file in files))
-    print(f"{'file':<{width}}  {'verdict':<10}  {'score':>6}  {'picture':>7}  {'sound':>6}  {'seconds':>8}")
+    last = "  by" if gated else ""
+    print(
+        f"{'file':<{width}}  {'verdict':<10}  {'score':>6}  {'picture':>7}  {'sound':>6}  {'seconds':>8}{last}"
+    )
     for file, result in zip(files, results, strict=True):
         scores = [
             "-" if result[name] is None else f"{result[name]:.3f}"
@@ -166,8 +197,9 @@ def show_table(files: list[str], results: Iterator[dict]) -> Iterator[bool]:
         ]
         seconds = "-" if result["duration"] is None else f"{result['duration']:.1f}"
         verdict = result["label"] or "unreadable"
+        last = f"  {result['decided_by']}" if gated else ""
         print(
-            f"{file:<{width}}  {verdict:<10}  {scores[0]:>6}  {scores[1]:>7}  {scores[2]:>6}  {seconds:>8}",
+            f"{file:<{width}}  {verdict:<10}  {scores[0]:>6}  {scores[1]:>7}  {scores[2]:>6}  {seconds:>8}{last}",
             flush=True,
         )
         if len(result["windows"]) > 1:
@@ -181,6 +213,30 @@ def show_table(files: list[str], results: Iterator[dict]) -> Iterator[bool]:
         for note in notes:
             print(f"  {note}")
         yield result["error"] is not None
+
+
+def run_train(recipe: str, overrides: list[str]) -> int:
+    from dataset_scripts.schema import CorpusError, plain_corpus_warnings
+
+    from .training.detector_recipe import DetectorRecipe
+    from .training.progress import TooManyDropsError
+    from .training.recipes import RecipeError, load_recipe
+    from .training.run_folder import say
+
+    plain_corpus_warnings()
+    try:
+        loaded = load_recipe(recipe, overrides, DetectorRecipe)
+        from .training.detector_run import train_detector
+
+        model_dir = train_detector(loaded)
+    except (RecipeError, TooManyDropsError, CorpusError) as error:
+        print(f"avlmm: {error}", file=sys.stderr)
+        return 2
+    say(
+        f"The detector is in {model_dir}.\nNext: python evaluate_avd.py --model {model_dir} "
+        f"--dataset {loaded.data.dataset} --data-dir {loaded.data.data_dir}"
+    )
+    return 0
 
 
 def run_publish(options: argparse.Namespace) -> int:

@@ -5,16 +5,10 @@ from dataclasses import dataclass
 from transformers import AutoConfig
 from transformers.configuration_utils import PreTrainedConfig
 
-from .configuration_detector import PARTS, AVDetectorConfig
-
-QUESTIONS = PARTS
-"""The questions a detector answers, in the order of `answer_positions`' columns."""
+from .configuration_detector import AVDetectorConfig
 
 LABEL_WORDS = ("Real", "Fake")
 """The answer of each label: index 0 is real, index 1 is fake."""
-
-IGNORE_INDEX = -100
-"""Label of a token that is not part of an answer."""
 
 DEFAULT_PROMPTS = {
     "system": "You are a helpful assistant.",
@@ -80,7 +74,7 @@ class AVLMMConfig(AVDetectorConfig):
         prompts (`dict[str, str]`, *optional*):
             The texts the weights were trained with: `system`, `prefix` (before the clip) and one question for each of
             `overall`, `video` and `audio` (after the clip). Defaults to the published prompt.
-        threshold, temperature, abstain_band, calibration, training_summary (*optional*):
+        threshold, temperature, abstain_band, calibration, notice, training_summary (*optional*):
             See [`AVDetectorConfig`].
     """
 

@@ -6,7 +6,15 @@ LABELS = ("real", "fake")
 """Names of the labels: index 0 is real, index 1 is fake."""
 
 PARTS = ("overall", "video", "audio")
-"""What a detector gives a verdict on: the clip as a whole, its picture, its sound."""
+"""What a detector gives a verdict on, and is asked about: the clip as a whole, its picture, its sound."""
+
+IGNORE_INDEX = -100
+"""Label of what is not to be learned: an unknown one, or a token that is not part of an answer."""
+
+DEMONSTRATION_NOTICE = (
+    "demonstration model trained on drawn faces: its verdict on a real recording means nothing"
+)
+"""The `notice` of detectors that were trained on synthetic clips."""
 
 
 class AVDetectorConfig(PreTrainedConfig):
@@ -26,6 +34,9 @@ class AVDetectorConfig(PreTrainedConfig):
             What `temperature`, `threshold` and `abstain_band` were fitted on, for people; not read by code.
         training_summary (`dict`, *optional*):
             What produced the weights (backbone, stages, data), for people; not read by code.
+        notice (`str`, *optional*):
+            What everyone who uses these weights has to know: the pipeline warns of it when it is made, and it is among
+            the `warnings` of every result. See `DEMONSTRATION_NOTICE`.
     """
 
     threshold: float = 0.5
@@ -33,6 +44,7 @@ class AVDetectorConfig(PreTrainedConfig):
     abstain_band: list[float] | None = None
     calibration: dict | None = None
     training_summary: dict | None = None
+    notice: str | None = None
 
     def __post_init__(self, **kwargs):
         kwargs["id2label"] = dict(enumerate(LABELS))

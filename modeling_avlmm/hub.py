@@ -17,6 +17,7 @@ from dataset_scripts.demonstration import is_demonstration
 
 from .auto import AutoModelForAVDeepfakeDetection
 from .card import render_card
+from .configuration_detector import DEMONSTRATION_NOTICE
 from .evaluation.identity import detector_identity
 from .evaluation.report import calibration_of
 
@@ -87,6 +88,8 @@ def publish(
     training = training_summary(model_dir)
     if training:
         model.config.training_summary = training
+        if training.get("synthetic") and model.config.notice is None:
+            model.config.notice = DEMONSTRATION_NOTICE
     chosen = next((report for _, report in reports if report.get("threshold_clips")), None)
     if chosen is not None:
         for key, value in calibration_of(chosen).items():
@@ -162,7 +165,7 @@ def card_template() -> Path:
 
 def training_summary(model_dir: Path) -> dict:
     """What produced the weights, from the files that training leaves in and above `model_dir`; empty without any."""
-    recipe, stage = _recipe_of(model_dir), model_dir / "stage.json"
+    recipe, stage, single = _recipe_of(model_dir), model_dir / "stage.json", model_dir / "training.json"
     summary = {}
     if recipe is not None:
         plain = yaml.safe_load(recipe.read_text(encoding="utf-8"))
@@ -175,7 +178,10 @@ def training_summary(model_dir: Path) -> dict:
             or is_demonstration(plain["data"].get("data_dir")),
             "stages": [],
         }
-        for planned in plain["stages"]:
+        if plain["model"].get("kind"):
+            summary["network"] = {key: plain["model"].get(key) for key in ("kind", "preset", "options")}
+            summary["pseudo_fakes"] = plain["data"].get("pseudo_fakes")
+        for planned in plain.get("stages", ()):
             summary["stages"].append(
                 {key: planned.get(key) for key in ("name", "kind", "learning_rate", "lora_rank")}
             )
@@ -188,6 +194,10 @@ def training_summary(model_dir: Path) -> dict:
         last = json.loads(stage.read_text(encoding="utf-8"))
         summary["last_stage"] = {key: last.get(key) for key in ("steps", "clips", "dropped")}
         summary["last_stage"]["name"] = last["stage"]["name"]
+    if single.is_file():
+        last = json.loads(single.read_text(encoding="utf-8"))
+        summary["last_stage"] = {key: last.get(key) for key in ("steps", "clips", "dropped", "best_step")}
+        summary["last_stage"]["learning_rate"] = last["training"]["learning_rate"]
     return summary
 
 
@@ -236,17 +246,18 @@ def _check_destination(destination: Path, model_dir: Path) -> None:
 
 
 def _recipe_of(model_dir: Path) -> Path | None:
-    """A run's folder holds `recipe.yaml` and `<stage>/model`; a published folder holds the recipe itself."""
-    for folder in (model_dir, model_dir.resolve().parent.parent):
+    """A run's folder holds `recipe.yaml` and `<stage>/model` or `model`; a published folder holds the recipe itself."""
+    for folder in (model_dir, model_dir.resolve().parent, model_dir.resolve().parent.parent):
         if (folder / "recipe.yaml").is_file():
             return folder / "recipe.yaml"
     return None
 
 
 def _copy_training(model_dir: Path, folder: Path) -> None:
-    """The stage's summary, and the recipe with local folders reduced to their last name."""
-    if (model_dir / "stage.json").is_file():
-        shutil.copyfile(model_dir / "stage.json", folder / "stage.json")
+    """The run's summary, and the recipe with local folders reduced to their last name."""
+    for name in ("stage.json", "training.json"):
+        if (model_dir / name).is_file():
+            shutil.copyfile(model_dir / name, folder / name)
     recipe = _recipe_of(model_dir)
     if recipe is not None:
         plain = yaml.safe_load(recipe.read_text(encoding="utf-8"))
@@ -254,8 +265,10 @@ def _copy_training(model_dir: Path, folder: Path) -> None:
             for key in LOCAL_PATHS:
                 if part.get(key):
                     part[key] = Path(part[key]).name
-        if _hub_id(plain["model"].get("backbone")) is None and plain["model"].get("backbone"):
-            plain["model"]["backbone"] = Path(plain["model"]["backbone"]).name
+        for key in ("backbone", "start"):
+            source = plain["model"].get(key)
+            if source and _hub_id(source) is None:
+                plain["model"][key] = Path(source).name
         (folder / "recipe.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
 
 

@@ -12,7 +12,8 @@ import transformers
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel
 
-from .configuration_avlmm import BACKBONES, IGNORE_INDEX, LABEL_WORDS, QUESTIONS, AVLMMConfig
+from .configuration_avlmm import BACKBONES, LABEL_WORDS, AVLMMConfig
+from .configuration_detector import IGNORE_INDEX, PARTS
 from .hub_mixin import AVDetectionHubMixin
 from .modeling_outputs import AVDetectionOutput
 
@@ -337,4 +338,4 @@ def is_sharded(weight: torch.Tensor) -> bool:
     return distributed_tensor is not None and isinstance(weight, distributed_tensor.DTensor)
 
 
-__all__ = ["QUESTIONS", "AVLMMForDeepfakeDetection", "AVLMMPreTrainedModel"]
+__all__ = ["PARTS", "AVLMMForDeepfakeDetection", "AVLMMPreTrainedModel"]

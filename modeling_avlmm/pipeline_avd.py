@@ -2,18 +2,21 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import islice
 from types import GeneratorType
 from typing import Any
+from warnings import warn
 
 import torch
 from torch.utils.data import DataLoader
 from transformers.pipelines.base import ChunkPipeline
 from transformers.pipelines.pt_utils import PipelineChunkIterator
 
-from .configuration_avlmm import QUESTIONS
+from .configuration_detector import PARTS
 from .media import MediaError, MediaReader
 from .modeling_outputs import fake_probability
+from .pipeline_gate import Gate
 
 SCORE_NAMES = {"overall": "score", "video": "video_score", "audio": "audio_score"}
 UNCERTAIN = "uncertain"
@@ -36,6 +39,24 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
 
     A file longer than one pass takes is read window by window, never held whole. In a list, a file that cannot be
     read gives a result with `error` set, and the others go on.
+
+    With a small detector as `gate`, the model only looks at the files that the gate is not sure of:
+
+    ```python
+    >>> detector = pipeline("av-deepfake-detection", model="my-org/large", gate="my-org/small", gate_band=(0.05, 0.9))
+    >>> detector("clip.mp4")
+    {'label': 'real', 'score': 0.02, ..., 'decided_by': 'gate', 'gate_score': 0.02}
+    ```
+
+    Args:
+        gate (`str`, `Path` or pipeline, *optional*):
+            Folder or Hub id of the small detector, which is loaded on the same device, or its pipeline. (A repository
+            whose own code must run is given as a pipeline, made with `trust_remote_code=True`.) Every file passes it
+            first. It reads in windows of its own length and keeps its own temperature.
+        gate_band (`tuple[float, float]`, *optional*):
+            The gate's verdict stands where its score is below the first or above the second. Defaults to the
+            `abstain_band` of its configuration.
+        kwargs: See [`Pipeline`]; and options of [`~AVDeepfakeDetectionPipeline.__call__`], for all calls.
     """
 
     _load_processor = True
@@ -45,7 +66,7 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
     _load_video_processor = False
     _pipeline_calls_generate = False
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, gate=None, gate_band: tuple[float, float] | None = None, **kwargs):
         super().__init__(*args, **kwargs)
         trained, used = getattr(self.model.config, "prompts", None), getattr(self.processor, "prompts", None)
         if trained != used:
@@ -53,6 +74,11 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
                 "The processor's prompts are not those the model was trained with, so its verdicts would mean nothing. "
                 f"Model: {trained}. Processor: {used}. Load both from the same folder or repository."
             )
+        if gate is None and gate_band is not None:
+            raise ValueError("gate_band says when a gate is sure, and there is no gate.")
+        self.gate = None if gate is None else Gate(gate, gate_band, self.device)
+        if notice := getattr(self.model.config, "notice", None):
+            warn(notice, stacklevel=3)  # the line that called `pipeline`
 
     def _sanitize_parameters(
         self,
@@ -69,8 +95,8 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             raise ValueError(f"on_error must be 'raise' or 'return', not {on_error!r}.")
         if aggregate not in (None, "mean", "max"):
             raise ValueError(f"aggregate must be 'mean' or 'max', not {aggregate!r}.")
-        if questions is not None and ("overall" not in questions or set(questions) - set(QUESTIONS)):
-            raise ValueError(f"questions must be of {QUESTIONS} and hold 'overall', not {questions!r}.")
+        if questions is not None and ("overall" not in questions or set(questions) - set(PARTS)):
+            raise ValueError(f"questions must be of {PARTS} and hold 'overall', not {questions!r}.")
         if temperature is not None and not temperature > 0:
             raise ValueError(f"temperature must be above 0, not {temperature!r}.")
         if abstain and not getattr(self.model.config, "abstain_band", None):
@@ -130,6 +156,10 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             - **duration** (`float`), **has_video**, **has_audio** (`bool`), **num_frames** (`int`) -- What was looked at.
             - **warnings** (`list[str]`) -- What the reader should know, such as a missing sound track.
             - **error** (`dict`) -- `type` and `message`; None where all went well.
+            - **decided_by** (`str`), **gate_score** (`float`) -- With a gate only: `"gate"` or `"model"`, whose result
+              this is, windows included, and the gate's score. Files that cannot be read are the gate's; `window_seconds`,
+              `hop_seconds`, `temperature` and `abstain` are for the model, other options for both. Results come
+              block by block, [`~pipeline_gate.block_size`] files each.
 
         Raises:
             MediaError: when the only input cannot be read.
@@ -150,7 +180,7 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         source: Any,
         window_seconds: float | None = None,
         hop_seconds: float | None = None,
-        questions: tuple[str, ...] = QUESTIONS,
+        questions: tuple[str, ...] = PARTS,
         on_error: str = "raise",
     ) -> Iterator[dict]:
         try:
@@ -200,6 +230,23 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
     def get_iterator(
         self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params
     ):
+        score = partial(
+            self._scored,
+            num_workers=num_workers,
+            batch_size=batch_size,
+            preprocess_params=preprocess_params,
+            forward_params=forward_params,
+            postprocess_params=postprocess_params,
+        )
+        if self.gate is None:
+            return score(inputs)
+        return self.gate.answers(
+            inputs, score, num_workers, batch_size, preprocess_params, postprocess_params
+        )
+
+    def _scored(
+        self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params
+    ) -> Iterator[dict]:
         if num_workers > 1 and isinstance(inputs, list | torch.utils.data.Dataset):
             files = _Files(inputs, self.preprocess, preprocess_params)
             loader = DataLoader(files, num_workers=num_workers, batch_size=None)
@@ -234,7 +281,7 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         columns = {
             SCORE_NAMES[name]: None if logits is None else fake_probability(logits).tolist()
             for name, logits in zip(
-                QUESTIONS, (output.logits, output.video_logits, output.audio_logits), strict=True
+                PARTS, (output.logits, output.video_logits, output.audio_logits), strict=True
             )
         }
         row = 0
@@ -259,6 +306,8 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         # A file that breaks off keeps the verdict on what came before; the error says where it stopped.
         error = next((window["error"] for window in windows if "error" in window), None)
         warnings = list(dict.fromkeys(text for window in scored for text in window["warnings"]))
+        if notice := getattr(config, "notice", None):
+            warnings.insert(0, notice)
         if threshold is None:
             threshold = getattr(config, "threshold", 0.5)
         own = getattr(config, "temperature", None) or {}
@@ -294,7 +343,16 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         }
 
     def save_pretrained(self, save_directory, **kwargs):
-        """Saves everything the pipeline needs: model, custom code, pipeline entry and the whole processor."""
+        """Saves everything the pipeline needs: model, custom code, pipeline entry and the whole processor.
+
+        A gate is another detector, and is saved by `pipeline.gate.detector.save_pretrained`.
+        """
+        if self.gate is not None:
+            warn(
+                "Only the model is saved. Save its gate with `pipeline.gate.detector.save_pretrained(folder)`, and load both "
+                f"with `pipeline(..., gate=folder, gate_band={self.gate.band})`.",
+                stacklevel=2,
+            )
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 

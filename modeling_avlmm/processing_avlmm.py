@@ -9,7 +9,8 @@ import transformers
 from transformers import AutoProcessor, BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
-from .configuration_avlmm import BACKBONES, DEFAULT_PROMPTS, IGNORE_INDEX, LABEL_WORDS, QUESTIONS
+from .configuration_avlmm import BACKBONES, DEFAULT_PROMPTS, LABEL_WORDS
+from .configuration_detector import IGNORE_INDEX, PARTS
 from .media import SAMPLING_RATE, Clip, MediaReader, UnreadableMediaError
 
 SHORTEST_AUDIO_SECONDS = 0.05
@@ -222,12 +223,12 @@ class AVLMMProcessor(ProcessorMixin):
 
         ids, places, owner, labels = [media_ids], [prefix_positions], [np.zeros(len(media_ids), int)], []
         labels.append(np.full(len(media_ids), IGNORE_INDEX))
-        answer_positions = [-1] * len(QUESTIONS)
+        answer_positions = [-1] * len(PARTS)
         cursor = len(media_ids)
         for index, (question, (_, _, after)) in enumerate(zip(questions, layout, strict=True), start=1):
             answer = self._answer_ids(question.answer)
             if question.name is not None:
-                answer_positions[QUESTIONS.index(question.name)] = cursor + len(after) - 1
+                answer_positions[PARTS.index(question.name)] = cursor + len(after) - 1
             segment = np.concatenate([after, answer])
             ids.append(segment)
             places.append(np.tile(np.arange(len(segment)) + closing_position + 1, (3, 1)))

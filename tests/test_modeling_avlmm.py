@@ -18,7 +18,8 @@ from modeling_avlmm import (
     AVLMMForDeepfakeDetection,
     AVLMMProcessor,
 )
-from modeling_avlmm.configuration_avlmm import DEFAULT_PROMPTS, QUESTIONS
+from modeling_avlmm.configuration_avlmm import DEFAULT_PROMPTS
+from modeling_avlmm.configuration_detector import PARTS
 from modeling_avlmm.modeling_avlmm import label_token_ids, question_mask
 from modeling_avlmm.modeling_outputs import fake_probability
 from modeling_avlmm.training.recipes import StageRecipe
@@ -65,9 +66,9 @@ def test_verdict_equals_the_stock_thinkers_language_head(tiny_model, processor, 
 @torch.no_grad()
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_one_clip_and_one_question_equal_many(tiny_model, processor, clips, side):
-    together = tiny_model(**processor(clips, QUESTIONS, padding_side=side))
+    together = tiny_model(**processor(clips, PARTS, padding_side=side))
     for row, clip in enumerate(clips):
-        for question, name in zip(QUESTIONS, NAMES, strict=True):
+        for question, name in zip(PARTS, NAMES, strict=True):
             alone = tiny_model(**processor([clip], [question]))
             torch.testing.assert_close(together[name][row], alone[name][0], atol=1e-4, rtol=0)
 
@@ -88,7 +89,7 @@ def test_language_head_runs_on_two_rows_only(tiny_model, processor, clips):
     called = []
     hook = tiny_model.get_output_embeddings().register_forward_hook(lambda *_: called.append(1))
     try:
-        tiny_model(**processor(clips, QUESTIONS))
+        tiny_model(**processor(clips, PARTS))
     finally:
         hook.remove()
     assert not called
@@ -144,7 +145,7 @@ def test_several_questions_refuse_flash_attention(tiny_model, processor, clips):
     text._attn_implementation, before = "flash_attention_2", text._attn_implementation
     try:
         with pytest.raises(ValueError, match="one question at a time"):
-            tiny_model(**processor(clips[:1], QUESTIONS))
+            tiny_model(**processor(clips[:1], PARTS))
     finally:
         text._attn_implementation = before
 
@@ -175,7 +176,7 @@ def test_saves_and_loads(tiny_model, processor, clips, tmp_path):
     ]
     loaded = AutoModelForAVDeepfakeDetection.from_pretrained(tmp_path)
     assert isinstance(loaded, AVLMMForDeepfakeDetection)
-    batch = processor(clips, QUESTIONS)
+    batch = processor(clips, PARTS)
     with torch.no_grad():
         torch.testing.assert_close(loaded(**batch).logits, tiny_model(**batch).logits)
 

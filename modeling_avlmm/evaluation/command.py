@@ -52,6 +52,8 @@ def evaluate_protocol(
     model: str,
     dataset: str,
     data_dir: str | Path,
+    gate: str | None = None,
+    gate_band: tuple[float, float] | None = None,
     protocol: str | None = None,
     split: str = "test",
     validation_split: str = "validation",
@@ -85,6 +87,9 @@ def evaluate_protocol(
             Folder or Hub id of a detector, or of an omni backbone, which is then scored as it is (zero-shot).
         dataset (`str`): Name of a registered dataset.
         data_dir (`str` or `Path`): Folder of the unpacked corpus.
+        gate (`str`, *optional*), gate_band (`tuple[float, float]`, *optional*):
+            Folder or Hub id of a small detector that answers for the clips it is sure of, and when it is, see [`Gate`].
+            Both detectors' scores are then calibrated by their own temperatures, and `calibrate` is not possible.
         protocol (`str`, *optional*): The dataset's configuration; its default if left out.
         split (`str`, *optional*, defaults to `"test"`): What is reported.
         validation_split (`str`, *optional*, defaults to `"validation"`):
@@ -123,6 +128,10 @@ def evaluate_protocol(
             check_ffmpeg()
         except (ValueError, PerturbationError) as error:
             raise EvaluationError(str(error)) from error
+    if calibrate and gate:
+        raise EvaluationError(
+            "Calibration is stored with one detector: calibrate the gate and the model each by itself, then run with --gate."
+        )
     if calibrate and not (Path(model) / "config.json").is_file():
         raise EvaluationError(
             f"Calibration is stored with the model, and {model} is not a local folder with one."
@@ -136,10 +145,12 @@ def evaluate_protocol(
         raise EvaluationError(f"{dataset}/{protocol} has no split {split!r}; it has {', '.join(splits)}.")
     if device is None and state.num_processes > 1:
         device = str(state.device)
-    detector, zero_shot = load_detector(model, device, dtype, trust_remote_code)
+    detector, zero_shot = load_detector(model, device, dtype, trust_remote_code, gate, gate_band)
 
     if output_dir is None:
         name = "_".join(part for part in Path(str(model)).parts[-3:] if part not in ("/", "model"))
+        if gate:
+            name += f"_gate_{'_'.join(part for part in Path(gate).parts[-3:] if part not in ('/', 'model'))}"
         output_dir = Path("runs/evaluation") / f"{dataset}_{protocol}" / name
     output_dir = Path(output_dir)
     options = {"window_seconds": window_seconds, "hop_seconds": hop_seconds, "aggregate": aggregate}
@@ -148,6 +159,7 @@ def evaluate_protocol(
         "model": str(model),
         "zero_shot": zero_shot,
         "detector": detector_identity(detector.model, detector.processor),
+        "gate": _gate_identity(gate, detector),
         "dataset": dataset,
         "protocol": protocol,
         "synthetic": is_demonstration(data_dir),
@@ -177,7 +189,8 @@ def evaluate_protocol(
         "split": split,
         "validation_split": fitting,
         "model_threshold": float(getattr(config, "threshold", 0.5)),
-        "temperature": getattr(config, "temperature", None),
+        # With a gate the scores are calibrated already, each by the temperature of its own detector.
+        "temperature": None if gate else getattr(config, "temperature", None),
         "group_columns": list(columns),
         "notes": " ".join(builder.info.description.partition("Notes on this copy:")[2].split("\n- ")).strip(),
         "missing": _missing_files(builder),
@@ -313,10 +326,15 @@ def load_protocol(dataset: str, protocol: str | None, data_dir: str | Path) -> d
 
 
 def load_detector(
-    model: str, device: str | None = None, dtype: str = "auto", trust_remote_code: bool = False
+    model: str,
+    device: str | None = None,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    gate: str | None = None,
+    gate_band: tuple[float, float] | None = None,
 ) -> tuple[AVDeepfakeDetectionPipeline, bool]:
     """
-    The pipeline of a detector, or of an untrained omni backbone.
+    The pipeline of a detector, or of an untrained omni backbone, behind a gate if one is named.
 
     Returns:
         `tuple`: the pipeline, and whether the model is a backbone that was not trained to detect anything.
@@ -335,6 +353,9 @@ def load_detector(
     try:
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
         options = {"device": device, "trust_remote_code": trust_remote_code or None}
+        if gate is not None:
+            first, _ = load_detector(gate, None if device is None else str(device), dtype, trust_remote_code)
+            options |= {"gate": first, "gate_band": gate_band}
         known = {config_class.model_type for config_class in MODEL_FOR_AV_DEEPFAKE_DETECTION_MAPPING}
         if config.model_type in known or hasattr(config, "custom_pipelines"):
             return pipeline(PIPELINE_TASK, model=str(model), dtype=dtype, **options), False
@@ -343,6 +364,20 @@ def load_detector(
         return pipeline(PIPELINE_TASK, model=detector, processor=processor, **options), True
     except (OSError, ValueError) as error:
         raise EvaluationError(f"{model} cannot be loaded: {error}") from error
+
+
+def _gate_identity(gate: str | None, detector: AVDeepfakeDetectionPipeline) -> dict | None:
+    """Everything of a gate, and of the temperatures, that scores depend on."""
+    if gate is None:
+        return None
+    first, config = detector.gate.detector, detector.gate.detector.model.config
+    return {
+        "model": str(gate),
+        "detector": detector_identity(first.model, first.processor),
+        "band": list(detector.gate.band),
+        "threshold": float(config.threshold),
+        "temperatures": {"gate": config.temperature, "model": detector.model.config.temperature},
+    }
 
 
 def _checked_threshold(threshold: float | str | None) -> float | str | None:
@@ -363,7 +398,7 @@ def _claim(output_dir: Path, run: dict) -> dict:
     if marker.is_file():
         before = json.loads(marker.read_text(encoding="utf-8"))
         # The same weights may have moved to another folder.
-        changed = [key for key in ("dataset", "protocol", "options") if before[key] != run[key]]
+        changed = [key for key in ("dataset", "protocol", "options", "gate") if before.get(key) != run[key]]
         changed += [key for key, value in run["detector"].items() if before["detector"].get(key) != value]
         if changed:
             raise EvaluationError(

@@ -13,6 +13,7 @@ from accelerate import PartialState
 from datasets import Dataset, Video
 
 from ..pipeline_avd import SCORE_NAMES, AVDeepfakeDetectionPipeline
+from ..pipeline_gate import block_size
 
 LABEL_OF = {"score": "label", "video_score": "video_label", "audio_score": "audio_label"}
 KEPT = (
@@ -28,12 +29,14 @@ KEPT = (
     "fake_segments",
 )
 RESULTS = (*SCORE_NAMES.values(), "duration", "windows", "warnings", "error")
+OF_A_GATE = ("decided_by", "gate_score")
 _ABOUT = b"av-deepfake-detection"
 _WINDOW = pa.struct([("start", pa.float64()), ("end", pa.float64()), ("score", pa.float64())])
 _TYPES = {
     "split": pa.string(),
     **dict.fromkeys(("label", "video_label", "audio_label"), pa.int8()),
-    **dict.fromkeys((*SCORE_NAMES.values(), "duration"), pa.float64()),
+    **dict.fromkeys((*SCORE_NAMES.values(), "duration", "gate_score"), pa.float64()),
+    "decided_by": pa.string(),
     "fake_segments": pa.list_(pa.list_(pa.float64())),
     "windows": pa.list_(_WINDOW),
     "warnings": pa.list_(pa.string()),
@@ -62,7 +65,8 @@ def predict(
     Each verdict is appended at once to the process's own `<journal>.<rank>of<processes>.jsonl`. Started again, a run
     scores what is missing. It goes on where a batch began, so that every clip is in the same batch as in a run that
     was never stopped, and has the same score to the last bit. Scores are those of the network, without the detector's
-    temperature: calibration is part of a report.
+    temperature: calibration is part of a report. With a gate they are calibrated, as two networks give them, and each
+    prediction has `decided_by` and `gate_score`.
 
     Args:
         detector ([`AVDeepfakeDetectionPipeline`]): What scores.
@@ -97,7 +101,9 @@ def predict(
     missing = [index for index, row in enumerate(rows) if row["path"] not in done]
     share = missing[state.process_index :: state.num_processes]
     before = read_journal(own)
-    todo = _resume(own, before, [rows[index]["path"] for index in share], batch_size)
+    gated = getattr(detector, "gate", None) is not None
+    block = block_size(batch_size, num_workers) if gated else None
+    todo = _resume(own, before, [rows[index]["path"] for index in share], batch_size, block)
     share = [index for index in share if rows[index]["path"] in todo]
     state.wait_for_everyone()
 
@@ -107,12 +113,13 @@ def predict(
         batch_size=batch_size,
         num_workers=num_workers,
         on_error="return",
-        temperature=1.0,
+        **({} if gated else {"temperature": 1.0}),
         **options,
     )
+    names = (*RESULTS, *OF_A_GATE) if gated else RESULTS
     with open(own, "a", encoding="utf-8") as lines:
         for count, (index, result) in enumerate(zip(share, results, strict=True), start=1):
-            entry = {"path": rows[index]["path"], **{name: result[name] for name in RESULTS}}
+            entry = {"path": rows[index]["path"], **{name: result[name] for name in names}}
             entry["windows"] = [{key: w[key] for key in ("start", "end", "score")} for w in result["windows"]]
             lines.write(json.dumps(entry) + "\n")
             lines.flush()
@@ -168,8 +175,10 @@ def read_journal(path: Path) -> dict[str, dict]:
     return {entry["path"]: entry for entry in map(json.loads, whole.splitlines())}
 
 
-def _resume(file: Path, before: dict[str, dict], paths: list[str], batch_size: int) -> set[str]:
-    """What of `paths` is still to be scored, after cutting the journal back to the last whole batch."""
+def _resume(
+    file: Path, before: dict[str, dict], paths: list[str], batch_size: int, block: int | None = None
+) -> set[str]:
+    """What of `paths` is still to be scored, after cutting the journal back to the last whole batch, or block of a gate."""
     if not before:
         file.unlink(missing_ok=True)
         return set(paths)
@@ -179,7 +188,8 @@ def _resume(file: Path, before: dict[str, dict], paths: list[str], batch_size: i
         for number, entry in enumerate(entries, start=1):
             # What went into batches: the file's windows and, where it broke off, the error in place of one.
             items += len(entry["windows"]) + (entry["error"] is not None)
-            if items % batch_size == 0 or number == len(paths):
+            whole = items % batch_size == 0 if block is None else number % block == 0
+            if whole or number == len(paths):
                 kept = number
         entries = entries[:kept]
     # The dataset changed since: what is there stays, and batches are new.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import BatchFeature
 
-from ..configuration_avlmm import IGNORE_INDEX
+from ..configuration_detector import IGNORE_INDEX
 from ..media import Clip, MediaError, MediaReader
 from ..processing_avlmm import AVLMMProcessor, Question
 

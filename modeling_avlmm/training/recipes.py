@@ -168,12 +168,13 @@ class Recipe:
             )
 
 
-def load_recipe(path: str | Path, overrides: list[str] = ()) -> Recipe:
+def load_recipe(path: str | Path, overrides: list[str] = (), kind: type = Recipe):
     """
     Reads a recipe and applies `--any.field value` overrides.
 
     Args:
         path (`str` or `Path`): The YAML file.
+        kind (`type`, *optional*, defaults to [`Recipe`]): The dataclass that it fills.
         overrides (`list[str]`): Command-line words: `--field value` or `--field=value`, with dots between levels; a
             stage is named by its number or its name (`--stages.alignment.learning_rate 1e-4`).
 
@@ -189,7 +190,7 @@ def load_recipe(path: str | Path, overrides: list[str] = ()) -> Recipe:
         raise RecipeError(f"{path} holds {type(values).__name__}, not named fields.")
     for key, text in _split_overrides(list(overrides)):
         _override(values, key, yaml.safe_load(text))
-    return _build(Recipe, values, "")
+    return _build(kind, values, "")
 
 
 def _split_overrides(words: list[str]) -> list[tuple[str, str]]:

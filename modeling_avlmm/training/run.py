@@ -1,32 +1,28 @@
 """Runs a recipe: every stage in turn, each resumable, each ending in a detector that loads."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
-import warnings
 from pathlib import Path
 
-import datasets
 import torch
-import transformers
-import yaml
 from accelerate import PartialState
-from datasets import Dataset, Video, load_dataset
+from datasets import Dataset
 from peft import PeftModel
 from transformers import AutoConfig, set_seed
 
-from ..environment import environment
 from ..modeling_avlmm import AVLMMForDeepfakeDetection
 from ..processing_avlmm import AVLMMProcessor
 from .collator import AVCollator, DropList, verdict_questions
 from .dense import DenseCollator, corpus_of_dense_prompts, genuine_rows, load_annotations
+from .progress import latest_checkpoint
 from .recipes import Recipe, RecipeError, StageRecipe
+from .run_folder import load_split, quiet_libraries, say, start_folder
 from .schedule import build_schedule
 from .stages import count_trainable, freeze_for_stage, lora_config
 from .tiny_backbone import make_tiny_backbone
-from .trainer import AVSFTTrainer, latest_checkpoint, sft_config
+from .trainer import AVSFTTrainer, sft_config
 
 
 def train(recipe: Recipe) -> Path:
@@ -54,7 +50,7 @@ def train(recipe: Recipe) -> Path:
         # Threads that wait for a core which a decoding process holds slow down several times over.
         torch.set_num_threads(max(1, (os.cpu_count() or 1) - recipe.data.num_workers))
     output_dir = Path(recipe.output_dir)
-    dataset = load_split(recipe, recipe.data.train_split)
+    dataset = load_split(recipe.data, recipe.data.train_split)
     with PartialState().main_process_first():
         start_folder(output_dir, recipe, dataset)
     model_dir = starting_point(recipe, output_dir)
@@ -170,14 +166,6 @@ def finish_stage(
     trainer.accelerator.wait_for_everyone()
 
 
-def load_split(recipe: Recipe, split: str) -> Dataset:
-    """A split of the recipe's dataset, with media as paths."""
-    dataset = load_dataset(
-        recipe.data.dataset, recipe.data.protocol, data_dir=recipe.data.data_dir, split=split
-    )
-    return dataset.cast_column("video", Video(decode=False))
-
-
 def starting_point(recipe: Recipe, output_dir: Path) -> Path | str:
     """Where the first stage's weights are; the demonstration's are made on the spot."""
     if recipe.model.backbone != "demo":
@@ -209,54 +197,3 @@ def load_detector(source: Path | str, recipe: Recipe) -> tuple[AVLMMForDeepfakeD
         model = AVLMMForDeepfakeDetection.from_backbone(str(source), prompts=recipe.model.prompts, **options)
         processor = AVLMMProcessor.from_backbone(str(source), prompts=recipe.model.prompts, **seen)
     return model, processor
-
-
-def start_folder(output_dir: Path, recipe: Recipe, dataset: Dataset) -> None:
-    """Writes recipe, environment and dataset fingerprint, or checks that they are those of the run that is there."""
-    plain = dataclasses.asdict(recipe)
-    known = output_dir / "recipe.yaml"
-    fingerprint = dataset_fingerprint(dataset)
-    if known.is_file():
-        before = yaml.safe_load(known.read_text(encoding="utf-8"))
-        changed = [key for key in plain if key != "output_dir" and plain[key] != before.get(key)]
-        if changed:
-            raise RecipeError(
-                f"{output_dir} holds a run of another recipe ({', '.join(changed)} differ). Give another --output_dir, "
-                "or delete that folder to start again."
-            )
-        trained_on = json.loads((output_dir / "dataset.json").read_text(encoding="utf-8"))
-        if trained_on["sha256"] != fingerprint["sha256"]:
-            raise RecipeError(
-                f"{output_dir} holds a run on other data ({trained_on['clips']} clips then, {fingerprint['clips']} now). "
-                "Give another --output_dir, or restore the corpus."
-            )
-        return
-    output_dir.mkdir(parents=True, exist_ok=True)
-    (output_dir / "dataset.json").write_text(json.dumps(fingerprint, indent=2), encoding="utf-8")
-    (output_dir / "environment.json").write_text(json.dumps(environment(), indent=2), encoding="utf-8")
-    known.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
-
-
-def dataset_fingerprint(dataset: Dataset) -> dict:
-    """Number of clips, of each label, and a hash over every clip's path and labels."""
-    digest = hashlib.sha256()
-    table = dataset.select_columns(["path", "label", "video_label", "audio_label"])
-    counts = {0: 0, 1: 0}
-    for row in table:
-        counts[row["label"]] += 1
-        digest.update(json.dumps(row, sort_keys=True).encode())
-    return {"clips": len(dataset), "real": counts[0], "fake": counts[1], "sha256": digest.hexdigest()}
-
-
-def quiet_libraries() -> None:
-    """Leaves the terminal to the run's own lines: bars for loading tiny files hide them."""
-    transformers.utils.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    # TRL sets an argument whose name transformers is changing; the user can do nothing about it.
-    warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
-
-
-def say(text: str) -> None:
-    """A line of progress, from one process only."""
-    if PartialState().is_main_process:
-        print(text, flush=True)

@@ -1,0 +1,317 @@
+"""SSAVD: a single-stream detector of 0.48 million parameters that looks and listens in the same layers.
+
+Method: "Lightweight Joint Audio-Visual Deepfake Detection via Single-Stream Multi-Modal Learning Framework" (SS-AVD, arXiv
+2506.07358), written anew after the paper's description and the behaviour of its authors' code.
+"""
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+
+from .configuration_detector import IGNORE_INDEX
+from .configuration_ssavd import SSAVDConfig
+from .hub_mixin import AVDetectionHubMixin
+from .modeling_outputs import AVDetectionOutput
+from .modeling_ssavd_blocks import (
+    AudioFrontEnd,
+    AudioPool,
+    AudioVisualBlock,
+    FrameConv,
+    FrameFusion,
+    SincFilterbank,
+    SpatialBlock,
+    SSAVDStage,
+    TokenAttention,
+    VideoPool,
+)
+from .modeling_ssavd_training import (
+    ClipLabels,
+    change_style,
+    classification_loss,
+    complete_labels,
+    contrastive_loss,
+    shuffled_labels,
+    shuffled_rows,
+    uniform_loss,
+)
+
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+SCALE = 1e-2
+"""What the branches of a block are multiplied with at the start."""
+
+STYLE_HEADS = ("video_style", "audio_style", "unused_style")
+
+
+class SSAVDPreTrainedModel(AVDetectionHubMixin, PreTrainedModel):
+    config_class = SSAVDConfig
+    base_model_prefix = ""
+    main_input_name = "pixel_values"
+    input_modalities = ("video", "audio")
+    # Band edges are in Hz, of which bfloat16 would keep 8 bits.
+    _keep_in_fp32_modules_strict = ["front_end"]
+    # A configuration without style heads loads weights that were trained with them.
+    _keys_to_ignore_on_load_unexpected = [rf"^{name}\." for name in STYLE_HEADS]
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        if isinstance(module, nn.Linear):
+            init.trunc_normal_(module.weight, std=0.02)
+        elif isinstance(module, FrameConv | nn.Conv1d | nn.Conv3d):
+            init.xavier_uniform_(module.weight, gain=2**0.5)
+        elif isinstance(module, nn.Conv2d):
+            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+            init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.InstanceNorm1d | nn.LayerNorm):
+            init.ones_(module.weight)
+            if getattr(module, "running_mean", None) is not None:
+                init.zeros_(module.running_mean)
+                init.ones_(module.running_var)
+                init.zeros_(module.num_batches_tracked)
+        elif isinstance(module, FrameFusion):
+            init.xavier_uniform_(module.weight, gain=2**0.5)
+        elif isinstance(module, TokenAttention):
+            init.xavier_normal_(module.position)
+        elif isinstance(module, SpatialBlock):
+            init.constant_(module.attention_scale, SCALE)
+            init.constant_(module.mlp_scale, SCALE)
+        elif isinstance(module, AudioVisualBlock):
+            init.constant_(module.video_scale, SCALE)
+            init.constant_(module.audio_scale, SCALE)
+            init.copy_(module.segment_mean, module.initial_segment_mean())
+        elif isinstance(module, SincFilterbank):
+            low, band = module.initial_bands()
+            init.copy_(module.low_hz, low)
+            init.copy_(module.band_hz, band)
+        if isinstance(getattr(module, "bias", None), nn.Parameter):
+            init.zeros_(module.bias)
+
+
+class SSAVDForDeepfakeDetection(SSAVDPreTrainedModel):
+    """
+    Deepfake detector with one stream for picture and sound, and a verdict on each and on both.
+
+    Args:
+        config ([`SSAVDConfig`]): Configuration.
+
+    Example:
+
+    ```python
+    >>> from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
+
+    >>> config = SSAVDConfig(frontend="fast")
+    >>> model, processor = SSAVDForDeepfakeDetection(config).eval(), SSAVDProcessor.from_config(config)
+    >>> scores = model(**processor(["clip.mp4"])).scores
+    ```
+    """
+
+    # The losses are averages, over pairs too: the trainer divides them by the accumulation steps, not we.
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: SSAVDConfig):
+        super().__init__(config)
+        self.front_end = AudioFrontEnd(config)
+        widths = [self.front_end.out_channels, *config.channels]
+        self.stages = nn.ModuleList(SSAVDStage(i, widths[i], config) for i in range(len(config.channels)))
+        channels = config.channels[-1]
+        self.video_pool, self.audio_pool = VideoPool(channels), AudioPool(channels)
+        self.head = nn.Linear(2 * channels, 2, bias=False)
+        if config.stream_heads:
+            self.video_head = nn.Linear(channels, 2, bias=False)
+            self.audio_head = nn.Linear(channels, 2, bias=False)
+        if config.style_aug:
+            self.video_style = nn.Sequential(VideoPool(channels), nn.Linear(channels, 2))
+            self.audio_style = nn.Sequential(AudioPool(channels), nn.Linear(channels, 2))
+            # The authors' network has a third one, which no step of theirs calls or trains: kept for the published size,
+            # without a gradient for distributed training to wait for.
+            self.unused_style = nn.Linear(channels, 2).requires_grad_(False)
+        self.post_init()
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        audio_values: torch.FloatTensor | None = None,
+        frame_mask: torch.Tensor | None = None,
+        audio_mask: torch.Tensor | None = None,
+        questions: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        video_labels: torch.LongTensor | None = None,
+        audio_labels: torch.LongTensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> AVDetectionOutput:
+        """
+        A clip without picture or without sound is judged by the head of what it has, and so is the whole of it, which has no
+        other part: `logits` are then the `video_logits` or `audio_logits`, and those of the absent part are NaN. Inside the
+        network an absent part is zeros.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch_size, num_frames, 3, image_size, image_size)`, *optional*):
+                RGB frames: uint8 in [0, 255], or floating point and normalised by ImageNet's mean and deviation. Left out,
+                no clip has a picture.
+            audio_values (`torch.FloatTensor` of shape `(batch_size, audio_samples)`, *optional*):
+                Sound at 16 kHz in [-1, 1], zeros after its end. Left out, no clip has sound.
+            frame_mask (`torch.Tensor` of shape `(batch_size, num_frames)`, *optional*):
+                1 for frames, 0 for padding, which the network sees as zeros. A row of zeros: a clip without picture.
+            audio_mask (`torch.Tensor` of shape `(batch_size,)`, *optional*): 0 for a clip without sound.
+            questions (`torch.Tensor` of shape `(batch_size, 3)`, *optional*):
+                Which of the verdicts overall, video and audio are wanted; the others are NaN. All, if left out.
+            labels, video_labels, audio_labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
+                0 real, 1 fake, -100 unknown; what follows from the others is filled in ([`complete_labels`]).
+            num_items_in_batch (`int`, *optional*): Not used: the losses are averages over clips and pairs.
+
+        Returns:
+            [`AVDetectionOutput`]: with a loss where there are labels. In training it is the sum of all terms, from features
+            with mixed style; in evaluation that of the classification terms alone, which nothing random is in.
+
+        Raises:
+            ValueError: when there is neither picture nor sound, or a shape is not the configuration's.
+        """
+        frames, sound, has_video, has_audio = self._inputs(pixel_values, audio_values, frame_mask, audio_mask)
+        known = None
+        if not (labels is None and video_labels is None and audio_labels is None):
+            known = complete_labels(labels, video_labels, audio_labels, has_video, has_audio)
+
+        for stage in self.stages:
+            frames, sound = stage(frames, sound)
+        video = frames.unflatten(0, (-1, self.config.num_frames)).transpose(1, 2)
+        mixing = self.training and known is not None
+        style_loss = None
+        if mixing and self.config.style_aug:
+            video, video_loss = self._mix_style(video, has_video, self.video_style, known.video)
+            sound, audio_loss = self._mix_style(sound, has_audio, self.audio_style, known.audio)
+            style_loss = video_loss + audio_loss
+        seen, heard = self.video_pool(video), self.audio_pool(sound)
+        both = torch.cat([seen, heard], dim=-1)
+        logits = {"overall": self.head(both).float()}
+        if self.config.stream_heads:
+            logits["video"], logits["audio"] = self.video_head(seen).float(), self.audio_head(heard).float()
+
+        loss = None
+        if known is not None:
+            loss = self._classification(logits, known, has_video & has_audio)
+            if mixing:
+                loss = loss + self._mixed_losses(seen, heard, known, has_video, has_audio)
+            if style_loss is not None:
+                loss = loss + style_loss
+        masked = (
+            frame_mask is not None or audio_mask is not None or pixel_values is None or audio_values is None
+        )
+        if masked or questions is not None:
+            logits = self._absent_as_nan(logits, has_video, has_audio, questions)
+        return AVDetectionOutput(loss, logits["overall"], logits.get("video"), logits.get("audio"))
+
+    # -- in and out --------------------------------------------------------------------------------------------------------
+
+    def _inputs(self, pixel_values, audio_values, frame_mask, audio_mask) -> tuple[torch.Tensor, ...]:
+        """Normalised frames `(B * T, 3, H, W)`, the sound's bands, and which clips have which."""
+        config = self.config
+        given = pixel_values if pixel_values is not None else audio_values
+        if given is None:
+            raise ValueError("SSAVDForDeepfakeDetection needs pixel_values, audio_values or both.")
+        batch, device, dtype = len(given), given.device, self.head.weight.dtype
+        frame_shape = (batch, config.num_frames, 3, config.image_size, config.image_size)
+        if pixel_values is None:
+            pixel_values = torch.zeros(frame_shape, device=device, dtype=dtype)
+            frame_mask = torch.zeros(frame_shape[:2], device=device, dtype=torch.bool)
+        if audio_values is None:
+            audio_values = torch.zeros(batch, config.audio_samples, device=device)
+            audio_mask = torch.zeros(batch, device=device, dtype=torch.bool)
+        for name, values, shape in (
+            ("pixel_values", pixel_values, frame_shape),
+            ("audio_values", audio_values, (batch, config.audio_samples)),
+            ("frame_mask", frame_mask, frame_shape[:2]),
+            ("audio_mask", audio_mask, (batch,)),
+        ):
+            if values is not None and values.shape != shape:
+                raise ValueError(
+                    f"{name} has shape {tuple(values.shape)}, and this model takes {shape}. Prepare clips with "
+                    "SSAVDProcessor.from_config(model.config)."
+                )
+        frames = pixel_values.flatten(0, 1)
+        # Channels last before anything is computed: the copy is of bytes where the pixels are.
+        frames = frames.contiguous(memory_format=torch.channels_last)
+        if not frames.is_floating_point():
+            std = torch.tensor(IMAGE_STD, device=device)[:, None, None]
+            mean = torch.tensor(IMAGE_MEAN, device=device)[:, None, None]
+            frames = torch.addcmul(-mean / std, frames.float(), 1 / (255 * std))
+        has_video = has_audio = torch.ones(batch, device=device, dtype=torch.bool)
+        if frame_mask is not None:
+            frame_mask = frame_mask.bool()
+            has_video = frame_mask.any(dim=1)
+            frames = torch.where(frame_mask.flatten()[:, None, None, None], frames, 0.0)
+        if audio_mask is not None:
+            has_audio = audio_mask.bool()
+            audio_values = torch.where(has_audio[:, None], audio_values, 0.0)
+        return frames.to(dtype), self.front_end(audio_values).to(dtype), has_video, has_audio
+
+    def _absent_as_nan(self, logits: dict, has_video, has_audio, questions) -> dict:
+        """Verdicts on what there is: see `forward`."""
+        shown = {"overall": has_video | has_audio, "video": has_video, "audio": has_audio}
+        overall = logits["overall"]
+        if self.config.stream_heads:
+            alone = torch.where(has_video[:, None], logits["video"], logits["audio"])
+            overall = torch.where((has_video & has_audio)[:, None], overall, alone)
+        verdicts = {**logits, "overall": overall}
+        for column, (name, rows) in enumerate(shown.items()):
+            if name in verdicts:
+                rows = rows if questions is None else rows & questions[:, column].bool()
+                verdicts[name] = verdicts[name].masked_fill(~rows[:, None], float("nan"))
+        return verdicts
+
+    # -- losses ------------------------------------------------------------------------------------------------------------
+
+    def _classification(self, logits: dict, known: ClipLabels, complete: torch.Tensor) -> torch.Tensor:
+        config = self.config
+        if not config.stream_heads:
+            return classification_loss(logits["overall"], known.overall, config.label_smoothing)
+        # The joint head answers for clips that have both parts only, and learns from those.
+        overall = torch.where(complete, known.overall, IGNORE_INDEX)
+        return (
+            classification_loss(logits["overall"], overall, config.label_smoothing)
+            + config.video_weight * classification_loss(logits["video"], known.video, config.label_smoothing)
+            + config.audio_weight * classification_loss(logits["audio"], known.audio, config.label_smoothing)
+        )
+
+    def _mixed_losses(self, seen, heard, known: ClipLabels, has_video, has_audio) -> torch.Tensor:
+        """The mismatched and the contrastive terms."""
+        config, loss = self.config, seen.new_zeros((), dtype=torch.float32)
+        if config.shuffle_av:
+            order = shuffled_rows(has_audio)
+            logits = self.head(torch.cat([seen, heard[order]], dim=-1))
+            mixed = shuffled_labels(known.video, known.audio, order, config.mismatch_is_fake)
+            loss = loss + classification_loss(logits, mixed, config.label_smoothing)
+        if config.contrast_weight:
+            margin = config.contrast_margin
+            contrast = contrastive_loss(seen, known.video, margin)
+            contrast = contrast + contrastive_loss(heard, known.audio, margin)
+            if config.contrast_overall:
+                overall = torch.where(has_video & has_audio, known.overall, IGNORE_INDEX)
+                contrast = contrast + contrastive_loss(torch.cat([seen, heard], dim=-1), overall, margin)
+            loss = loss + config.contrast_weight * contrast
+        return loss
+
+    def _mix_style(
+        self, features: torch.Tensor, present: torch.Tensor, head: nn.Module, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Features with mixed style, and the losses of the style head.
+
+        SagNet updates in turn: the style head on features it sends no gradient into, then the network against the style
+        head, which is not updated. Here both are in one loss, so that one backward pass and one optimiser step do: the
+        head's own loss gets detached features, and the network's goes through the head with detached weights. Each weight
+        gets the gradients of its own steps, all at the weights before the step instead of one after another.
+        """
+        order = shuffled_rows(present)
+        mixed = change_style(features, features[order], torch.rand((), device=features.device))
+        # The content of another clip in this clip's style: only the style belongs to the label.
+        styled = change_style(features[order], features, 0.0)
+        loss = classification_loss(head(styled.detach()), labels)
+        if self.config.adversarial_weight:
+            frozen = {name: weight.detach() for name, weight in head.named_parameters()}
+            logits = torch.func.functional_call(head, frozen, styled)
+            loss = loss + self.config.adversarial_weight * uniform_loss(logits, present)
+        return mixed, loss
+
+
+__all__ = ["SSAVDForDeepfakeDetection", "SSAVDPreTrainedModel"]

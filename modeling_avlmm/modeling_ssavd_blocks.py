@@ -1,0 +1,461 @@
+"""The layers of SSAVD. Frames are folded into the batch, `(B * T, C, H, W)` with channels last in memory.
+
+Folded, every convolution over single frames is a plain 2-D one and the fusion of frames a matrix product, which the
+libraries run many times faster than the `(1, k, k)` and `1 x 1 x 1` 3-D convolutions by which the method is defined.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.utils.generic import maybe_autocast
+
+from .configuration_ssavd import SAMPLING_RATE, WINDOW, SSAVDConfig
+
+TOKEN_WIDTH = WINDOW * WINDOW
+PRE_EMPHASIS = 0.97
+HOP = 16
+"""Samples from one envelope to the next in the fast front end."""
+
+MIN_LOW_HZ = MIN_BAND_HZ = 50.0
+
+
+class FrameConv(nn.Conv2d):
+    """A 3-D convolution with kernel `(1, k, k)`, on folded frames. It has a 3-D one's initialisation."""
+
+
+class PointwiseConv(nn.Conv2d):
+    """A 1 x 1 convolution as the matrix product that it is; with channels last in memory nothing is copied for it."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return F.linear(frames.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)
+
+
+class DilatedDepthwiseConv(nn.Conv2d):
+    """
+    A depthwise convolution with dilation, which keeps the size.
+
+    CPU libraries have fast depthwise convolutions without dilation only. There the image is taken apart into `dilation^2`
+    coarser ones, in which the taps are neighbours, and put together again: the same sums.
+    """
+
+    def __init__(self, channels: int, kernel_size: int, dilation: int):
+        padding = dilation * (kernel_size // 2)
+        super().__init__(channels, channels, kernel_size, padding=padding, dilation=dilation, groups=channels)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        if frames.device.type != "cpu" or torch.compiler.is_exporting():
+            return super().forward(frames)
+        count, channels, height, width = frames.shape
+        step = self.dilation[0]
+        rows, columns = -(-height // step), -(-width // step)
+        frames = F.pad(frames.permute(0, 2, 3, 1), (0, 0, 0, columns * step - width, 0, rows * step - height))
+        coarse = frames.view(count, rows, step, columns, step, channels).permute(0, 2, 4, 1, 3, 5)
+        coarse = coarse.reshape(-1, rows, columns, channels).permute(0, 3, 1, 2)
+        padding = self.padding[0] // step
+        coarse = F.conv2d(coarse, self.weight, self.bias, padding=padding, groups=channels)
+        parts = coarse.permute(0, 2, 3, 1).reshape(count, step, step, rows, columns, channels)
+        frames = parts.permute(0, 3, 1, 4, 2, 5).reshape(count, rows * step, columns * step, channels)
+        return frames[:, :height, :width].permute(0, 3, 1, 2)
+
+
+class GatheringConv(nn.Conv1d):
+    """
+    A convolution of many channels to one, with padding that keeps the length.
+
+    The libraries are slow with one output channel. Here every tap's weights are multiplied with every step in one product
+    of matrices, and what belongs to one step of the output, a diagonal of the result, is added up.
+    """
+
+    def __init__(self, in_channels: int, kernel_size: int):
+        super().__init__(in_channels, 1, kernel_size, padding=kernel_size // 2)
+
+    def forward(self, sound: torch.Tensor) -> torch.Tensor:
+        taps, length = self.kernel_size[0], sound.shape[-1]
+        products = F.pad(self.weight[0].T @ sound, (self.padding[0], self.padding[0]))
+        # Rows longer by one turn the diagonals into columns.
+        diagonals = F.pad(products.flatten(1), (0, taps)).unflatten(1, (taps, -1))
+        return diagonals[..., :length].sum(dim=1, keepdim=True) + self.bias[:, None]
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al. 2016): leaves rows out with `probability` and scales up the others."""
+
+    def __init__(self, probability: float):
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, branch: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.probability == 0:
+            return branch
+        kept = branch.new_empty(len(branch), *[1] * (branch.ndim - 1)).bernoulli_(1 - self.probability)
+        return branch * kept / (1 - self.probability)
+
+
+# -- sound: from the waveform to bands ---------------------------------------------------------------------------------
+
+
+class SincFilterbank(nn.Module):
+    """
+    Band-pass filters with learned edges (SincNet, Ravanelli & Bengio 2018), in pairs a quarter period apart (Pariente et
+    al. 2020).
+
+    Band `k` is `w(t) sinc(b_k t) cos(2 pi f_k t)` and the same with `sin`: an ideal band-pass of width `b_k` around `f_k`
+    with unit gain, cut by a Hamming window. Bands start on the mel scale. The authors use a filterbank whose nominal rate
+    is 8 kHz on sound of 16 kHz; here edges are true frequencies.
+
+    Args:
+        num_filters (`int`): Filters, two for each band.
+        length (`int`): Taps; odd.
+    """
+
+    def __init__(self, num_filters: int, length: int):
+        super().__init__()
+        self.length = length
+        self.low_hz = nn.Parameter(torch.empty(num_filters // 2))
+        self.band_hz = nn.Parameter(torch.empty(num_filters // 2))
+
+    def initial_bands(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Lower edges and widths, Hz, of bands that lie side by side and are equally wide on the mel scale."""
+        highest = SAMPLING_RATE / 2 - MIN_LOW_HZ - MIN_BAND_HZ
+        low, high = (2595 * math.log10(1 + hz / 700) for hz in (30.0, highest))
+        mel = torch.linspace(low, high, len(self.low_hz) + 1, dtype=torch.float64, device="cpu")
+        edges = 700 * (10 ** (mel / 2595) - 1)
+        return edges[:-1].float(), edges.diff().float()
+
+    def forward(self) -> torch.Tensor:
+        """`torch.Tensor` of shape `(2, num_filters / 2, length)`: the even and the odd filter of each band."""
+        low = MIN_LOW_HZ + self.low_hz.float().abs()
+        high = (low + MIN_BAND_HZ + self.band_hz.float().abs()).clamp(MIN_LOW_HZ, SAMPLING_RATE / 2)
+        half = self.length // 2
+        seconds = torch.arange(-half, half + 1, device=low.device, dtype=torch.float32) / SAMPLING_RATE
+        window = 0.54 + 0.46 * torch.cos(seconds * (math.pi * SAMPLING_RATE / half))
+        envelope = window * torch.sinc((high - low)[:, None] * seconds)
+        angle = math.pi * (low + high)[:, None] * seconds
+        return torch.stack([envelope * torch.cos(angle), envelope * torch.sin(angle)])
+
+
+class AudioFrontEnd(nn.Module):
+    """
+    The waveform's bands: pre-emphasis, instance normalisation, filters, logarithm, minus the mean over time.
+
+    `"sinc"` takes the absolute value of every filter's output at every sample, as published. `"fast"` (our own) takes the
+    envelope of each pair, `sqrt(even^2 + odd^2)`, at every 16th sample. The widest band at the start passes less than
+    500 Hz, main lobe of the window included, so 1000 values a second hold its power without aliasing, for a sixteenth of
+    the products. Value `i` is centred at sample `16 i + 6`: interpolated by 4, step `j` is at sample `4 j`, as published.
+
+    Computed in float32 whatever the model's type: edges in Hz need it.
+
+    Args:
+        config ([`SSAVDConfig`]): Configuration.
+    """
+
+    def __init__(self, config: SSAVDConfig):
+        super().__init__()
+        self.fast = config.frontend == "fast"
+        self.normalise = nn.InstanceNorm1d(1, eps=1e-4, affine=True)
+        self.filterbank = SincFilterbank(config.num_filters, config.filter_length)
+        self.out_channels = config.num_filters // 2 if self.fast else config.num_filters
+
+    def forward(self, audio: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            audio (`torch.Tensor` of shape `(batch_size, samples)`): 16 kHz, in [-1, 1].
+
+        Returns:
+            `torch.Tensor`, float32: `(batch_size, num_filters, samples)`, or when fast
+            `(batch_size, num_filters / 2, samples / 16)`.
+        """
+        with maybe_autocast(audio.device.type, enabled=False):
+            audio = audio.float()
+            # The first sample's predecessor is its successor, by reflection.
+            before = torch.cat([audio[:, 1:2], audio[:, :-1]], dim=1)
+            wave = (audio - PRE_EMPHASIS * before)[:, None]
+            norm = self.normalise
+            wave = F.instance_norm(wave, weight=norm.weight.float(), bias=norm.bias.float(), eps=norm.eps)
+            filters = self.filterbank()
+            bands = self._envelopes(wave, filters) if self.fast else self._oscillations(wave, filters)
+            return bands - bands.mean(dim=-1, keepdim=True)
+
+    def _oscillations(self, wave: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
+        bands = F.conv1d(
+            wave, filters.reshape(-1, 1, self.filterbank.length), padding=self.filterbank.length // 2
+        )
+        return torch.log(bands.abs() + 1e-6)
+
+    def _envelopes(self, wave: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
+        # Blocks of 16 samples become channels: the same products as a convolution of stride 16, without copying every
+        # sample sixteen times first.
+        length, centre = self.filterbank.length, self.filterbank.length // 2
+        blocks = -(-length // HOP)
+        shift = HOP // 2 - 2
+        wave = F.pad(wave, (centre - shift, blocks * HOP - HOP - (centre - shift)))
+        wave = wave.reshape(len(wave), -1, HOP).transpose(1, 2)
+        kernel = F.pad(filters.reshape(-1, length), (0, blocks * HOP - length))
+        kernel = kernel.reshape(-1, blocks, HOP).transpose(1, 2)
+        even, odd = F.conv1d(wave, kernel).chunk(2, dim=1)
+        # Half the logarithm of the power: the envelope's own, with a gradient where it is 0.
+        return 0.5 * torch.log(even.square() + odd.square() + 1e-12)
+
+
+# -- picture -----------------------------------------------------------------------------------------------------------
+
+
+class FrameFusion(nn.Module):
+    """Mixes a clip's frames by a T x T matrix, the same for every channel and pixel."""
+
+    def __init__(self, num_frames: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_frames, num_frames))
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        _, channels, height, width = frames.shape
+        # A view, as channels are last in memory.
+        flat = frames.permute(0, 2, 3, 1).reshape(-1, self.weight.shape[0], height * width * channels)
+        return (self.weight @ flat).view(-1, height, width, channels).permute(0, 3, 1, 2)
+
+
+class LargeKernelAttention(nn.Module):
+    """Weighs features by what a receptive field of 23 pixels sees (Visual Attention Network, Guo et al. 2022)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)
+        self.enter = PointwiseConv(channels, channels)
+        self.near = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
+        self.far = DilatedDepthwiseConv(channels, 7, dilation=3)
+        self.mix = PointwiseConv(channels, channels)
+        self.leave = PointwiseConv(channels, channels)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        frames = self.norm(frames)
+        inner = F.relu(self.enter(frames), inplace=True)
+        return frames + self.leave(inner * self.mix(self.far(self.near(inner))))
+
+
+class ConvMLP(nn.Module):
+    """A pixel's MLP with a depthwise 3 x 3 convolution in the middle."""
+
+    def __init__(self, channels: int, ratio: int):
+        super().__init__()
+        width = channels * ratio
+        self.norm = nn.BatchNorm2d(channels)
+        self.enter = PointwiseConv(channels, width)
+        self.depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.leave = PointwiseConv(width, channels)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return self.leave(F.relu(self.depthwise(self.enter(self.norm(frames))), inplace=True))
+
+
+class SpatialBlock(nn.Module):
+    """The video pre-processing module (VPM): fuses frames, looks at each result, and spreads it to the frames again."""
+
+    def __init__(self, channels: int, config: SSAVDConfig):
+        super().__init__()
+        self.fuse = FrameFusion(config.num_frames)
+        self.attention = LargeKernelAttention(channels)
+        self.mlp = ConvMLP(channels, config.mlp_ratio)
+        self.attention_scale = nn.Parameter(torch.empty(channels))
+        self.mlp_scale = nn.Parameter(torch.empty(channels))
+        self.drop_path = DropPath(config.drop_path)
+        self.spread = FrameFusion(config.num_frames)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        frames = self.fuse(frames)
+        frames = torch.addcmul(
+            frames, self.attention_scale[:, None, None], self.drop_path(self.attention(frames))
+        )
+        frames = torch.addcmul(frames, self.mlp_scale[:, None, None], self.drop_path(self.mlp(frames)))
+        return self.spread(frames)
+
+
+# -- picture and sound together ----------------------------------------------------------------------------------------
+
+
+class TokenAttention(nn.Module):
+    """
+    Single-head self-attention whose queries, keys and values are the tokens themselves.
+
+    Tokens get a learned position, and are normalised over the sequence, each of their 49 entries for itself.
+    """
+
+    def __init__(self, num_tokens: int):
+        super().__init__()
+        self.position = nn.Parameter(torch.empty(num_tokens, TOKEN_WIDTH))
+        self.norm = nn.LayerNorm(num_tokens)
+        self.project = nn.Linear(TOKEN_WIDTH, TOKEN_WIDTH, bias=False)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        tokens = self.norm((tokens + self.position).transpose(1, 2)).transpose(1, 2)
+        # A head's own axis, and rows in one piece: without either there is no fused attention on CPUs.
+        tokens = tokens.contiguous()[:, None]
+        return self.project(F.scaled_dot_product_attention(tokens, tokens, tokens)[:, 0])
+
+
+class AudioVisualBlock(nn.Module):
+    """
+    The self-attention audio-visual module (SAAVM): one attention over windows of the frames and segments of the sound.
+
+    Both become one channel; each 7 x 7 window of a frame, and each frame's segment of sound averaged to 49 values, is a
+    token. What the attention gives is added to both.
+
+    Args:
+        channels (`int`): Of picture and sound.
+        size (`int`): Side of the frames.
+        length (`int`): Of the sound.
+        config ([`SSAVDConfig`]): Configuration.
+    """
+
+    def __init__(self, channels: int, size: int, length: int, config: SSAVDConfig):
+        super().__init__()
+        self.num_frames, self.windows, self.length = config.num_frames, size // WINDOW, length
+        self.interleave = config.interleave_windows
+        self.video_in = nn.Sequential(
+            FrameConv(channels, channels, 3, padding=1, groups=channels),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            FrameConv(channels, 1, 3, padding=1),
+        )
+        self.audio_in = nn.Sequential(
+            nn.Conv1d(channels, channels, 3, padding=1),
+            nn.BatchNorm1d(channels),
+            nn.ReLU(inplace=True),
+            GatheringConv(channels, 33),
+        )
+        self.attention = TokenAttention(self.num_frames * (self.windows**2 + 1))
+        self.video_out = FrameConv(1, channels, 3, padding=1)
+        self.audio_out = nn.Conv1d(1, channels, 33, padding=16)
+        self.video_scale = nn.Parameter(torch.empty(channels))
+        self.audio_scale = nn.Parameter(torch.empty(channels))
+        self.drop_path = DropPath(config.drop_path)
+        # Adaptive average pooling as a product, which every exporter knows.
+        self.register_buffer(
+            "segment_mean", torch.empty(length // self.num_frames, TOKEN_WIDTH), persistent=False
+        )
+
+    def initial_segment_mean(self) -> torch.Tensor:
+        """Weights `(samples, 49)` with which each of 49 overlapping stretches of a segment is averaged."""
+        samples = self.length // self.num_frames
+        slots = torch.arange(TOKEN_WIDTH, device="cpu")
+        first, last = slots * samples // TOKEN_WIDTH, -(-(slots + 1) * samples // TOKEN_WIDTH)
+        place = torch.arange(samples, device="cpu")[:, None]
+        return ((place >= first) & (place < last)) / (last - first).float()
+
+    def forward(self, frames: torch.Tensor, sound: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        picture = self._cut(self.video_in(frames))
+        segments = self.audio_in(sound).reshape(-1, self.num_frames, self.length // self.num_frames)
+        tokens = torch.cat([picture, segments @ self.segment_mean.to(segments.dtype)], dim=1)
+        tokens = tokens + self.attention(tokens)
+        picture, segments = tokens.split([picture.shape[1], self.num_frames], dim=1)
+
+        seen = self._drop_clips(self.video_out(self._join(picture)))
+        segments = F.interpolate(segments, size=self.length // self.num_frames)
+        heard = self.drop_path(self.audio_out(segments.reshape(-1, 1, self.length)))
+        frames = torch.addcmul(frames, self.video_scale[:, None, None], seen)
+        return frames, torch.addcmul(sound, self.audio_scale[:, None], heard)
+
+    def _cut(self, frames: torch.Tensor) -> torch.Tensor:
+        """`(B * T, 1, H, W)` to windows `(B, T * P * P, 49)`."""
+        parts = frames.reshape(-1, self.windows, WINDOW, self.windows, WINDOW).transpose(2, 3)
+        return parts.reshape(-1, self.num_frames * self.windows**2, TOKEN_WIDTH)
+
+    def _join(self, tokens: torch.Tensor) -> torch.Tensor:
+        """`(B, T * P * P, 49)` to frames `(B * T, 1, H, W)`."""
+        parts = tokens.reshape(-1, self.windows, self.windows, WINDOW, WINDOW)
+        order = (0, 3, 1, 4, 2) if self.interleave else (0, 1, 3, 2, 4)
+        side = self.windows * WINDOW
+        return parts.permute(order).reshape(-1, 1, side, side)
+
+    def _drop_clips(self, change: torch.Tensor) -> torch.Tensor:
+        """[`DropPath`] for whole clips: the frames of one share their fate."""
+        if not self.training:
+            return change
+        return self.drop_path(change.unflatten(0, (-1, self.num_frames))).flatten(0, 1)
+
+
+# -- blocks and stages -------------------------------------------------------------------------------------------------
+
+
+class SSAVDBlock(nn.Module):
+    """Collaborative audio-visual learning (CAVL): first the picture for itself, then picture and sound together."""
+
+    def __init__(self, channels: int, size: int, length: int, config: SSAVDConfig):
+        super().__init__()
+        self.spatial = SpatialBlock(channels, config)
+        self.spatial_norm = nn.BatchNorm2d(channels)
+        self.joint = AudioVisualBlock(channels, size, length, config)
+        self.video_norm = nn.BatchNorm2d(channels)
+        self.audio_norm = nn.BatchNorm1d(channels)
+
+    def forward(self, frames: torch.Tensor, sound: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        frames, sound = self.joint(self.spatial_norm(self.spatial(frames)), sound)
+        return self.video_norm(frames), self.audio_norm(sound)
+
+
+class SSAVDStage(nn.Module):
+    """Halves picture and sound (both by 4 in the first stage), runs its blocks and normalises."""
+
+    def __init__(self, index: int, audio_channels: int, config: SSAVDConfig):
+        super().__init__()
+        channels, (size, length) = config.channels[index], config.stage_sizes()[index]
+        self.length = length
+        if index == 0:
+            self.video_down = nn.Sequential(
+                FrameConv(3, channels, 7, stride=2, padding=3, bias=False),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(3, stride=2, padding=1),
+            )
+        else:
+            self.video_down = nn.Sequential(
+                FrameConv(config.channels[index - 1], channels, 3, stride=2, padding=1),
+                nn.BatchNorm2d(channels),
+            )
+        kernel, stride = (7, 1 if config.frontend == "fast" else 4) if index == 0 else (3, 2)
+        self.audio_down = nn.Sequential(
+            nn.Conv1d(audio_channels, channels, kernel, stride=stride, padding=kernel // 2),
+            nn.BatchNorm1d(channels),
+        )
+        self.blocks = nn.ModuleList(
+            SSAVDBlock(channels, size, length, config) for _ in range(config.depths[index])
+        )
+        self.video_norm = nn.BatchNorm2d(channels)
+        self.audio_norm = nn.BatchNorm1d(channels)
+
+    def forward(self, frames: torch.Tensor, sound: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        frames, sound = self.video_down(frames), self.audio_down(sound)
+        if sound.shape[-1] != self.length:
+            # Envelopes come at 1 kHz; the published first stage has 4 values in a millisecond.
+            sound = F.interpolate(sound, size=self.length, mode="linear")
+        for block in self.blocks:
+            frames, sound = block(frames, sound)
+        return self.video_norm(frames), self.audio_norm(sound)
+
+
+class VideoPool(nn.Module):
+    """Features of a clip's picture: a depthwise 3 x 3 x 3 convolution and the mean over time and space."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv3d(channels, channels, 3, padding=1, groups=channels)
+
+    def forward(self, video: torch.Tensor) -> torch.Tensor:
+        """`(batch_size, channels, T, H, W)` to `(batch_size, channels)`."""
+        return self.conv(video).mean(dim=(2, 3, 4))
+
+
+class AudioPool(nn.Module):
+    """Features of a clip's sound: a depthwise convolution over 31 steps and the mean over time."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv1d(channels, channels, 31, padding=15, groups=channels)
+
+    def forward(self, sound: torch.Tensor) -> torch.Tensor:
+        """`(batch_size, channels, length)` to `(batch_size, channels)`."""
+        return self.conv(sound).mean(dim=2)

@@ -1,0 +1,101 @@
+"""What every training run prints, counts and goes on from."""
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+
+import torch
+from transformers import TrainerCallback
+
+from .collator import DropList
+from .throughput import peak_flops
+
+
+class TooManyDropsError(RuntimeError):
+    """More clips were unreadable than the recipe allows."""
+
+
+class Progress(TrainerCallback):
+    """
+    Counts what a run works through, prints a line for each log step, and stops a run that drops too much.
+
+    Args:
+        device (`torch.device`): What computes; MFU is relative to its peak.
+        drops ([`DropList`]): Where the collator lists unreadable clips.
+        max_drops (`int`): Different unreadable clips after which training stops.
+    """
+
+    def __init__(self, device: torch.device, drops: DropList, max_drops: int):
+        self.drops = drops
+        self.max_drops = max_drops
+        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        self.peak, self.peak_source = peak_flops(device, dtype)
+        self._reset()
+
+    def _reset(self):
+        self._done = Counter()
+        self._since = time.perf_counter()
+
+    def count(self, **amounts: int) -> None:
+        """Counts what a batch of this process holds: `clips`, `tokens` and `flops`, as far as they are known."""
+        self._done.update(amounts)
+
+    def rates(self, state, processes: int) -> dict[str, float]:
+        """Clips/s, tokens/s and MFU since the last call (this process, times the number of processes), and ETA."""
+        seconds = max(time.perf_counter() - self._since, 1e-9)
+        done = state.global_step - self._first_step
+        elapsed = time.perf_counter() - self._begin
+        rates = {
+            f"{name}_per_s": processes * self._done[name] / seconds
+            for name in ("clips", "tokens")
+            if name in self._done
+        }
+        rates["mfu"] = self._done["flops"] / seconds / self.peak
+        rates["eta_s"] = elapsed / max(done, 1) * (state.max_steps - state.global_step)
+        self._reset()
+        return rates
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._begin = time.perf_counter()
+        self._first_step = state.global_step
+        self._reset()
+        if state.is_world_process_zero:
+            print(f"  MFU is relative to {self.peak / 1e12:.3g} TFLOP/s ({self.peak_source}).", flush=True)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        dropped = {entry["path"] for entry in self.drops.entries()}
+        if len(dropped) > self.max_drops:
+            raise TooManyDropsError(
+                f"{len(dropped)} clips could not be read, more than the {self.max_drops} that data.max_drop_share "
+                f"allows. They are listed with their reasons in {self.drops.path}. Mend or remove them, or raise "
+                "data.max_drop_share."
+            )
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if not state.is_world_process_zero or not logs or "loss" not in logs:
+            return
+        rates = " ".join(f"{k[3:]} {v:.1e}" for k, v in logs.items() if k.startswith("lr/"))
+        work = [
+            f"{logs[f'{name}_per_s']:{form}} {name}/s"
+            for name, form in (("clips", ".1f"), ("tokens", ".0f"))
+            if f"{name}_per_s" in logs
+        ]
+        eta = int(logs["eta_s"])
+        print(
+            f"  step {state.global_step:>5}/{state.max_steps}  loss {logs['loss']:.4f}  lr {rates}  "
+            f"{'  '.join(work)}  MFU {logs['mfu']:.1%}  ETA {eta // 3600}:{eta // 60 % 60:02}:{eta % 60:02}",
+            flush=True,
+        )
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint that was written to its end: the trainer's state is written last of all."""
+    complete = []
+    for checkpoint in folder.glob("checkpoint-*"):
+        try:
+            state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError):
+            continue
+        complete.append((state["global_step"], checkpoint))
+    return max(complete)[1] if complete else None

@@ -1,0 +1,316 @@
+"""The picture of pseudo-fakes: a face blended with a slightly changed copy of itself, for a whole clip.
+
+Frames are uint8 RGB of shape `(T, 3, H, W)`; inputs are never written to.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+SMALLEST_SIDE = 32  # pixels: below, there is no room for a face and a soft edge around it; our own choice
+SMALLEST_RADIUS = 3.0  # pixels, of what is blended
+EDGE_PIXELS = 4.0  # narrowest edge of a mask: a harder one would be a line that any edge filter finds
+PARTS = ("whole", "lower", "upper")
+HARMONICS = (2, 3, 4, 5)  # of the outline
+
+
+@dataclass(frozen=True)
+class FaceRegion:
+    """An upright ellipse around a face; centre and half axes in pixels, x to the right and y down.
+
+    Raises:
+        ValueError: for values that are not finite and axes of 0 and below.
+    """
+
+    x: float
+    y: float
+    half_width: float
+    half_height: float
+
+    def __post_init__(self):
+        if not np.isfinite([self.x, self.y]).all() or not 0 < min(self.half_width, self.half_height) < np.inf:
+            raise ValueError(
+                f"{self} is no region: it needs a finite centre and half axes above 0, in pixels."
+            )
+
+
+def find_face(frames: torch.Tensor) -> FaceRegion:
+    """
+    Where the face of a clip probably is: where it is central, of the colour of skin, and moves.
+
+    A guess without a face detector, good enough for corpora whose clips are cut around one face. It is the mean and spread
+    of three maps multiplied: a Gaussian around the centre of the frame, closeness to the skin colours of Chai and Ngan
+    (IEEE TCSVT 1999; chroma only, so that light and dark skin count alike), and change over time. None of them can rule
+    a place out alone, and the region stays in the middle of the frame and 0.18 to 0.36 of its shorter side in half width.
+    With several people, or one at the edge of the picture, give a true region instead.
+
+    Args:
+        frames (`torch.Tensor` of shape `(T, 3, H, W)`): uint8.
+    """
+    height, width = frames.shape[-2:]
+    step = max(1, min(height, width) // 32)
+    small = frames[..., ::step, ::step].float()
+    red, green, blue = small.unbind(1)
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    cb, cr = 128 + 0.564 * (blue - luma), 128 + 0.713 * (red - luma)
+    skin = torch.exp(-(((cb - 102) / 20) ** 2) - ((cr - 153) / 16) ** 2).mean(0)
+    motion = (
+        small.diff(dim=0).abs().mean(dim=(0, 1)) if len(small) > 1 else torch.zeros_like(skin)
+    )  # (h, w), 0 in a still picture
+    motion = motion / motion.max().clamp(min=1.0)
+    y = torch.linspace(0.5, small.shape[-2] - 0.5, small.shape[-2]) * (height / small.shape[-2])
+    x = torch.linspace(0.5, small.shape[-1] - 0.5, small.shape[-1]) * (width / small.shape[-1])
+    side = min(height, width)
+    central = torch.exp(-0.5 * ((y[:, None] - height / 2) ** 2 + (x - width / 2) ** 2) / (0.2 * side) ** 2)
+    weight = central * (0.15 + skin) * (0.3 + motion)
+    rows, columns = weight.sum(1) / weight.sum(), weight.sum(0) / weight.sum()
+    centre_y, centre_x = float(rows @ y), float(columns @ x)
+    spread = float((columns @ (x - centre_x) ** 2).sqrt() + (rows @ (y - centre_y) ** 2).sqrt()) / 2
+    half_width = float(np.clip(1.6 * spread, 0.18 * side, 0.36 * side))
+    return FaceRegion(
+        float(np.clip(centre_x, width / 2 - 0.15 * side, width / 2 + 0.15 * side)),
+        float(np.clip(centre_y, height / 2 - 0.15 * side, height / 2 + 0.15 * side)),
+        half_width,
+        min(1.3 * half_width, 0.45 * side),
+    )
+
+
+def _drift(seconds: torch.Tensor, amount: float, rng: np.random.Generator) -> torch.Tensor:
+    """A slow wander `(T,)` between -`amount` and `amount`: by true time, whatever the frame rate."""
+    period, phase = rng.uniform(2, 6), rng.uniform(0, 2 * np.pi)
+    return (amount * torch.sin(2 * torch.pi / period * seconds + phase)).float()
+
+
+def _signed(rng: np.random.Generator, low: float, high: float, size: int | None = None) -> np.ndarray:
+    """Uniform in [low, high] with a random sign: never too little to matter."""
+    return rng.choice([-1.0, 1.0], size=size) * rng.uniform(low, high, size=size)
+
+
+@dataclass(frozen=True)
+class _Outline:
+    """A deformed ellipse with a soft edge that wanders over time: `x`, `y` of shape `(T,)`, pixels."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+    half_width: float
+    half_height: float
+    waves: np.ndarray  # (harmonics, 2): cosine and sine amplitude, share of the radius
+    softness: float  # width of the edge, share of the radius
+
+    @classmethod
+    def draw(
+        cls, face: FaceRegion, seconds: torch.Tensor, size: tuple[int, int], rng: np.random.Generator
+    ) -> "_Outline":
+        """For a random part of `face`, so that it lies within a picture of `size` (height, width) at all times."""
+        part = rng.choice(PARTS, p=[0.5, 0.3, 0.2])
+        scale = rng.uniform(0.8, 1.1, size=2)
+        half_width, half_height = face.half_width * scale[0], face.half_height * scale[1]
+        x, y = face.x, face.y
+        if part != "whole":
+            y += (0.45 if part == "lower" else -0.35) * half_height
+            half_width, half_height = 0.8 * half_width, 0.5 * half_height
+        softness = min(max(rng.uniform(0.12, 0.5), EDGE_PIXELS / min(half_width, half_height)), 1.0)
+        waves = rng.normal(0, 0.06, size=(len(HARMONICS), 2)) / np.sqrt(np.asarray(HARMONICS) / 2)[:, None]
+        waves *= min(1.0, 0.25 / np.hypot(*waves.T).sum())  # the radius changes by a quarter at most
+        moves = [_drift(seconds, 0.04 * half, rng) for half in (half_width, half_height)]
+        reach = (1 + np.hypot(*waves.T).sum()) * (1 + softness / 2)
+        centre, half = [], []
+        for at, radius, move, side in zip((x, y), (half_width, half_height), moves, size[::-1], strict=True):
+            room = side / 2 - 2
+            # Of a region that does not fit, first the centre gives way, then the size.
+            radius = min(max(radius, SMALLEST_RADIUS), (room - float(move.abs().max())) / reach)
+            edge = reach * radius + float(move.abs().max()) + 1
+            centre.append(float(np.clip(at, edge, side - 1 - edge)) + move)
+            half.append(radius)
+        return cls(centre[0], centre[1], half[0], half[1], waves, softness)
+
+    def bounds(self, size: tuple[int, int], margin: int) -> tuple[slice, slice]:
+        """Rows and columns that hold the region in every frame, and `margin` pixels more where there are any."""
+        reach = (1 + np.hypot(*self.waves.T).sum()) * (1 + self.softness / 2)
+        spans = []
+        for at, half, side in ((self.y, self.half_height, size[0]), (self.x, self.half_width, size[1])):
+            low, high = float(at.min()) - half * reach - margin, float(at.max()) + half * reach + margin
+            spans.append(slice(max(0, int(low)), min(side, int(high) + 2)))
+        return spans[0], spans[1]
+
+    def mask(self, rows: slice, columns: slice) -> torch.Tensor:
+        """`(T, h, w)` in [0, 1]: 1 inside, 0 outside, in between smoothly over the edge."""
+        y = (torch.arange(rows.start, rows.stop) - self.y[:, None]) / self.half_height
+        x = (torch.arange(columns.start, columns.stop) - self.x[:, None]) / self.half_width
+        x, y = torch.broadcast_tensors(x[:, None, :], y[:, :, None])
+        radius = torch.hypot(x, y).clamp_(min=1e-6)
+        cosine, sine = x / radius, y / radius
+        outline = torch.ones_like(radius)
+        of_k = (cosine, sine)  # cos(k a) and sin(k a), by the addition theorem
+        for k in range(2, max(HARMONICS) + 1):
+            of_k = (of_k[0] * cosine - of_k[1] * sine, of_k[1] * cosine + of_k[0] * sine)
+            if k in HARMONICS:
+                a, b = self.waves[HARMONICS.index(k)]
+                outline.add_(of_k[0], alpha=float(a)).add_(of_k[1], alpha=float(b))
+        ramp = ((1 + self.softness / 2 - radius / outline) / self.softness).clamp_(0, 1)
+        return ramp * ramp * (3 - 2 * ramp)
+
+
+def _colour(
+    tone: torch.Tensor, seconds: torch.Tensor, flicker: bool, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A change of colour for each frame: matrices `(T, 3, 3)` and shifts `(T, 3, 1)` of 0 to 255.
+
+    `tone` `(3,)` is the mean colour of what is changed: contrast turns around it and shifts are in proportion to it, so that
+    dark skin does not show what light skin hides.
+    """
+    count, luma = len(seconds), torch.tensor([0.299, 0.587, 0.114])
+    saturation = 1 + float(_signed(rng, 0.04, 0.2))
+    matrix = saturation * torch.eye(3) + (1 - saturation) * luma.expand(3, 3)
+    gain = 1 + float(_signed(rng, 0.02, 0.1)) + _drift(seconds, 0.015, rng)
+    shift = torch.from_numpy(_signed(rng, 3, 10, size=3)).float() + _drift(seconds, 2, rng)[:, None]
+    if flicker:
+        gain = gain + torch.from_numpy(rng.normal(0, 0.03, size=count)).float()
+        shift = shift + torch.from_numpy(rng.normal(0, 2.5, size=(count, 3))).float()
+    strength = min(max(float(luma @ tone) / 128, 0.5), 1.0)
+    matrix = matrix * gain[:, None, None]
+    return matrix, (strength * shift + (1 - gain[:, None]) * (matrix[0] @ tone / gain[0]))[..., None]
+
+
+def _warp(
+    picture: torch.Tensor, x: torch.Tensor, y: torch.Tensor, reach: tuple[float, float], seconds: torch.Tensor,
+    flicker: bool, rng: np.random.Generator,
+) -> torch.Tensor:  # fmt: skip
+    """`picture` turned, scaled and moved around (`x`, `y`) (each `(T,)`, pixels of it) by little, slowly changing."""
+    count, _, height, width = picture.shape
+    angle = float(_signed(rng, 0.0, 0.035)) + _drift(seconds, 0.01, rng)
+    zoom = [1 + float(_signed(rng, 0.01, 0.05)) + _drift(seconds, 0.008, rng) for _ in range(2)]
+    move = [float(_signed(rng, 0.01, 0.05)) * r + _drift(seconds, 0.015 * r, rng) for r in reach]
+    if flicker:
+        move = [
+            m + torch.from_numpy(rng.normal(0, 0.012 * r, count)).float()
+            for m, r in zip(move, reach, strict=True)
+        ]
+    cosine, sine = torch.cos(angle), torch.sin(angle)
+    # In normalised coordinates of [-1, 1], where a pixel is 2 / width or 2 / height.
+    cx, cy = (2 * x + 1) / width - 1, (2 * y + 1) / height - 1
+    a, b = cosine * zoom[0], -sine * zoom[1] * height / width
+    c, d = sine * zoom[0] * width / height, cosine * zoom[1]
+    tx = cx - a * cx - b * cy + 2 * move[0] / width
+    ty = cy - c * cx - d * cy + 2 * move[1] / height
+    theta = torch.stack([torch.stack([a, b, tx], -1), torch.stack([c, d, ty], -1)], 1)
+    grid = F.affine_grid(theta, list(picture.shape), align_corners=False)
+    return F.grid_sample(picture, grid, padding_mode="border", align_corners=False)
+
+
+def _blur(picture: torch.Tensor, sigma: float) -> torch.Tensor:
+    """A Gaussian of five taps each way: for a `sigma` of about 1.2 pixels at most."""
+    taps = np.exp(-0.5 * (np.arange(3) / sigma) ** 2)
+    taps /= taps[0] + 2 * taps[1:].sum()
+    for dim in (-1, -2):
+        pad = (2, 2, 0, 0) if dim == -1 else (0, 0, 2, 2)
+        wide = F.pad(picture, pad, mode="replicate")
+        size = picture.shape[dim]
+        picture = wide.narrow(dim, 2, size) * float(taps[0])
+        for k in (1, 2):
+            picture.add_(wide.narrow(dim, 2 - k, size), alpha=float(taps[k]))
+            picture.add_(wide.narrow(dim, 2 + k, size), alpha=float(taps[k]))
+    return picture
+
+
+def _down_and_up(picture: torch.Tensor, factor: float) -> torch.Tensor:
+    """Made smaller by `factor` and as large as before again."""
+    height, width = picture.shape[-2:]
+    small = (max(2, round(height / factor)), max(2, round(width / factor)))
+    options = {"mode": "bilinear", "align_corners": False}
+    planes = picture.reshape(
+        1, -1, height, width
+    )  # many channels of one picture: twice as fast as many pictures
+    planes = F.interpolate(F.interpolate(planes, size=small, **options), size=(height, width), **options)
+    return planes.view(picture.shape)
+
+
+def _to_uint8(picture: torch.Tensor) -> torch.Tensor:
+    return picture.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def self_blended_faces(
+    frames: torch.Tensor, timestamps: torch.Tensor, rng: np.random.Generator, face: FaceRegion | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    A face blended with a changed copy of itself, the same way all through the clip.
+
+    Self-Blended Images (Shiohara and Yamasaki, CVPR 2022, arXiv 2204.08376) carried to video. Theirs: a copy of the face
+    changed in colour, sharpness (down and up, or sharpened) and by a small affine map, blended in through a deformed and
+    softened mask at a random ratio. Our own choice:
+
+    - an ellipse with a wavy outline around the face, its lower or its upper part, instead of hulls of landmarks;
+    - one mask and one change for the whole clip, both wandering slowly with time, as a face swap is steady but not fixed;
+      in three clips of ten colour and place also flicker from frame to frame;
+    - the copy alone is changed, where the authors change either: outside of the mask every pixel stays as it is;
+    - ratios of 0.5, 0.75 and 1, without the authors' 0.25, which rounding to 8 bits may make invisible; and no change is
+      drawn so small that nothing is left of it.
+
+    Args:
+        frames (`torch.Tensor` of shape `(T, 3, H, W)`): uint8, at least 32 pixels each way.
+        timestamps (`torch.Tensor` of shape `(T,)`): Seconds.
+        rng (`np.random.Generator`): Draws all of this.
+        face ([`FaceRegion`], *optional*): Where the face is; by default where [`find_face`] guesses it.
+
+    Returns:
+        The frames, and the mask as float32 of shape `(T, H, W)`: the share of the copy in each pixel.
+
+    Raises:
+        ValueError: for frames smaller than that.
+    """
+    size = tuple(frames.shape[-2:])
+    if min(size) < SMALLEST_SIDE:
+        raise ValueError(
+            f"frames of {size[1]}x{size[0]} are too small to blend a face; {SMALLEST_SIDE} pixels are needed."
+        )
+    seconds = timestamps - timestamps[0]
+    outline = _Outline.draw(face or find_face(frames), seconds, size, rng)
+    margin = max(4, round(0.08 * max(outline.half_width, outline.half_height)))
+    rows, columns = outline.bounds(size, margin)
+    mask = outline.mask(rows, columns) * float(rng.choice([0.5, 0.75, 1.0, 1.0, 1.0]))
+    flicker = bool(rng.random() < 0.3)
+
+    own = frames[..., rows, columns].float()
+    count, _, height, width = own.shape
+    reach = (outline.half_width, outline.half_height)
+    copy = _warp(own, outline.x - columns.start, outline.y - rows.start, reach, seconds, flicker, rng)
+    if rng.random() < 0.5:
+        copy = _down_and_up(copy, float(rng.uniform(1.5, 3.5)))
+    else:
+        copy = torch.lerp(_blur(copy, 1.0), copy, float(rng.uniform(1.5, 2.5)))  # unsharp masking
+    tone = (own[0] * mask[0]).sum((1, 2)) / mask[0].sum()
+    matrix, shift = _colour(tone, seconds, flicker, rng)
+    copy = torch.baddbmm(shift, matrix, copy.reshape(count, 3, -1)).view(count, 3, height, width)
+    copy.clamp_(0, 255)
+
+    blended = frames.clone()
+    blended[..., rows, columns] = _to_uint8(torch.lerp(own, copy, mask[:, None]))
+    whole = torch.zeros(count, *size)
+    whole[:, rows, columns] = mask
+    return blended, whole
+
+
+def harmless_frames(frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """
+    What cameras, editors and web sites do to genuine pictures, everywhere in the frame alike: none of it makes a fake.
+
+    All amounts are our own choice. Always brightness within 6 % and a shift within 5 of 255; a fifth of the time a flicker
+    of 1.5 %; a quarter each is made smaller by up to 1.6 and large again, blurred (sigma 0.4 to 0.9) or sharpened. Rounded
+    to 8 bits.
+    """
+    picture = frames.float()
+    way = rng.random()
+    if way < 0.25:
+        picture = _down_and_up(picture, float(rng.uniform(1.1, 1.6)))
+    elif way < 0.5:
+        picture = _blur(picture, float(rng.uniform(0.4, 0.9)))
+    elif way < 0.75:
+        picture = torch.lerp(_blur(picture, 1.0), picture, float(rng.uniform(1.2, 1.8)))
+    gain = np.full(len(frames), rng.uniform(0.94, 1.06))
+    if rng.random() < 0.2:
+        gain += rng.normal(0, 0.015, size=len(frames))
+    shift = torch.from_numpy(rng.uniform(-5, 5, size=3)).float()
+    gain = torch.from_numpy(gain).float()
+    return _to_uint8(picture * gain[:, None, None, None] + shift[:, None, None])

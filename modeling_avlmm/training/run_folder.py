@@ -1,0 +1,73 @@
+"""The folder of a training run: what it is a run of, and whether it may be gone on with."""
+
+import dataclasses
+import hashlib
+import json
+import warnings
+from pathlib import Path
+
+import datasets
+import transformers
+import yaml
+from accelerate import PartialState
+from datasets import Dataset, Video, load_dataset
+
+from ..environment import environment
+from .recipes import DataRecipe, RecipeError
+
+
+def load_split(data: DataRecipe, split: str) -> Dataset:
+    """A split of the recipe's dataset, with media as paths."""
+    dataset = load_dataset(data.dataset, data.protocol, data_dir=data.data_dir, split=split)
+    return dataset.cast_column("video", Video(decode=False))
+
+
+def start_folder(output_dir: Path, recipe, dataset: Dataset) -> None:
+    """Writes recipe, environment and dataset fingerprint, or checks that they are those of the run that is there."""
+    plain = dataclasses.asdict(recipe)
+    known = output_dir / "recipe.yaml"
+    fingerprint = dataset_fingerprint(dataset)
+    if known.is_file():
+        before = yaml.safe_load(known.read_text(encoding="utf-8"))
+        changed = [key for key in plain if key != "output_dir" and plain[key] != before.get(key)]
+        if changed:
+            raise RecipeError(
+                f"{output_dir} holds a run of another recipe ({', '.join(changed)} differ). Give another --output_dir, "
+                "or delete that folder to start again."
+            )
+        trained_on = json.loads((output_dir / "dataset.json").read_text(encoding="utf-8"))
+        if trained_on["sha256"] != fingerprint["sha256"]:
+            raise RecipeError(
+                f"{output_dir} holds a run on other data ({trained_on['clips']} clips then, {fingerprint['clips']} now). "
+                "Give another --output_dir, or restore the corpus."
+            )
+        return
+    output_dir.mkdir(parents=True, exist_ok=True)
+    (output_dir / "dataset.json").write_text(json.dumps(fingerprint, indent=2), encoding="utf-8")
+    (output_dir / "environment.json").write_text(json.dumps(environment(), indent=2), encoding="utf-8")
+    known.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+
+
+def dataset_fingerprint(dataset: Dataset) -> dict:
+    """Number of clips, of each label, and a hash over every clip's path and labels."""
+    digest = hashlib.sha256()
+    table = dataset.select_columns(["path", "label", "video_label", "audio_label"])
+    counts = {0: 0, 1: 0}
+    for row in table:
+        counts[row["label"]] += 1
+        digest.update(json.dumps(row, sort_keys=True).encode())
+    return {"clips": len(dataset), "real": counts[0], "fake": counts[1], "sha256": digest.hexdigest()}
+
+
+def quiet_libraries() -> None:
+    """Leaves the terminal to the run's own lines: bars for loading tiny files hide them."""
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    # TRL sets an argument whose name transformers is changing; the user can do nothing about it.
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
+
+
+def say(text: str) -> None:
+    """A line of progress, from one process only."""
+    if PartialState().is_main_process:
+        print(text, flush=True)

@@ -1,0 +1,273 @@
+"""The layers of SSAVD: equality with their plain definitions, and what the two front ends hear."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from ssavd_factory import TINY, batch, stir, tiny
+
+from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection
+from modeling_avlmm.modeling_ssavd_blocks import (
+    AudioFrontEnd,
+    AudioVisualBlock,
+    DilatedDepthwiseConv,
+    DropPath,
+    FrameFusion,
+    GatheringConv,
+    SpatialBlock,
+    TokenAttention,
+)
+
+# -- the layers equal their plain definitions --------------------------------------------------------------------------
+
+
+def folded(video: torch.Tensor) -> torch.Tensor:
+    """`(B, C, T, H, W)` to what the layers work on."""
+    return video.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def unfolded(frames: torch.Tensor, num_frames: int) -> torch.Tensor:
+    return frames.unflatten(0, (-1, num_frames)).transpose(1, 2)
+
+
+def norm(layer, features):
+    return F.batch_norm(features, layer.running_mean, layer.running_var, layer.weight, layer.bias)
+
+
+def plain_spatial(block: SpatialBlock, video: torch.Tensor) -> torch.Tensor:
+    """By 3-D convolutions, `1 x 1 x 1` over frames and `(1, k, k)` over pixels."""
+
+    def conv(layer, features):
+        dilation, padding = layer.dilation[0], layer.padding[0]
+        return F.conv3d(
+            features,
+            layer.weight[:, :, None],
+            layer.bias,
+            padding=(0, padding, padding),
+            dilation=(1, dilation, dilation),
+            groups=layer.groups,
+        )
+
+    def over_frames(layer, features):
+        return F.conv3d(features.transpose(1, 2), layer.weight[:, :, None, None, None]).transpose(1, 2)
+
+    video = over_frames(block.fuse, video)
+    attention, mlp = block.attention, block.mlp
+    shortcut = norm(attention.norm, video)
+    inner = conv(attention.enter, shortcut).relu()
+    weighed = inner * conv(attention.mix, conv(attention.far, conv(attention.near, inner)))
+    change = conv(attention.leave, weighed) + shortcut
+    video = video + block.attention_scale[:, None, None, None] * change
+    change = conv(mlp.leave, conv(mlp.depthwise, conv(mlp.enter, norm(mlp.norm, video))).relu())
+    return over_frames(block.spread, video + block.mlp_scale[:, None, None, None] * change)
+
+
+def plain_joint(block: AudioVisualBlock, video: torch.Tensor, sound: torch.Tensor):
+    """By 3-D convolutions, loops over windows, adaptive pooling and a written-out softmax."""
+
+    def conv3d(layer, features):
+        return F.conv3d(
+            features, layer.weight[:, :, None], layer.bias, padding=(0, 1, 1), groups=layer.groups
+        )
+
+    def conv1d(layer, features):
+        return F.conv1d(features, layer.weight, layer.bias, padding=layer.kernel_size[0] // 2)
+
+    num_frames, windows = block.num_frames, block.windows
+    picture = conv3d(block.video_in[3], norm(block.video_in[1], conv3d(block.video_in[0], video)).relu())
+    tokens = [
+        picture[:, 0, t, 7 * p : 7 * p + 7, 7 * q : 7 * q + 7].flatten(1)
+        for t in range(num_frames)
+        for p in range(windows)
+        for q in range(windows)
+    ]
+    heard = conv1d(block.audio_in[3], norm(block.audio_in[1], conv1d(block.audio_in[0], sound)).relu())
+    tokens += [F.adaptive_avg_pool1d(part, 49)[:, 0] for part in heard.chunk(num_frames, dim=2)]
+    tokens = torch.stack(tokens, dim=1)
+
+    attention = block.attention
+    x = tokens + attention.position
+    mean, variance = x.mean(1, keepdim=True), x.var(1, keepdim=True, unbiased=False)
+    x = (x - mean) / (variance + 1e-5).sqrt() * attention.norm.weight[:, None] + attention.norm.bias[:, None]
+    weights = torch.softmax(x @ x.transpose(1, 2) / 7, dim=-1)
+    tokens = tokens + weights @ x @ attention.project.weight.T
+
+    joined = torch.empty_like(picture)
+    index = 0
+    for t in range(num_frames):
+        for p in range(windows):
+            for q in range(windows):
+                window = tokens[:, index].unflatten(1, (7, 7))
+                if block.interleave:
+                    joined[:, 0, t, p::windows, q::windows] = window
+                else:
+                    joined[:, 0, t, 7 * p : 7 * p + 7, 7 * q : 7 * q + 7] = window
+                index += 1
+    length = block.length // num_frames
+    places = torch.arange(length) * 49 // length
+    waves = torch.cat([tokens[:, index + t, places] for t in range(num_frames)], dim=1)[:, None]
+    video = video + block.video_scale[:, None, None, None] * conv3d(block.video_out, joined)
+    return video, sound + block.audio_scale[:, None] * conv1d(block.audio_out, waves)
+
+
+@pytest.fixture
+def parts():
+    """Picture `(2, 4, 4, 28, 28)` and sound `(2, 4, 800)` of a stage."""
+    torch.manual_seed(3)
+    return torch.randn(2, 4, 4, 28, 28), torch.randn(2, 4, 800)
+
+
+def test_spatial_block_equals_its_definition(parts):
+    block = SpatialBlock(4, SSAVDConfig(**TINY))
+    for weight in block.parameters():
+        torch.nn.init.normal_(weight, std=0.5)
+    stir(block.eval())
+    video, _ = parts
+    torch.testing.assert_close(
+        unfolded(block(folded(video)), 4), plain_spatial(block, video), atol=1e-3, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("interleave", [False, True])
+def test_joint_block_equals_its_definition(parts, interleave):
+    block = tiny(image_size=112, interleave_windows=interleave).stages[0].blocks[0].joint
+    video, sound = parts
+    frames, heard = block(folded(video), sound)
+    expected_video, expected_sound = plain_joint(block, video, sound)
+    torch.testing.assert_close(unfolded(frames, 4), expected_video, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(heard, expected_sound, atol=1e-4, rtol=1e-4)
+
+
+def test_statistics_over_folded_frames_are_those_of_the_clip(parts):
+    """A BatchNorm2d on folded frames learns what a BatchNorm3d learns on clips."""
+    video, _ = parts
+    flat, whole = torch.nn.BatchNorm2d(4), torch.nn.BatchNorm3d(4)
+    torch.testing.assert_close(unfolded(flat(folded(video)), 4), whole(video))
+    torch.testing.assert_close(flat.running_var, whole.running_var)
+
+
+def test_frame_fusion_mixes_frames_and_nothing_else(parts):
+    fuse = FrameFusion(4)
+    with torch.no_grad():
+        fuse.weight.copy_(torch.eye(4).roll(1, dims=0))
+    video, _ = parts
+    assert torch.equal(unfolded(fuse(folded(video)), 4), video.roll(1, dims=2))
+
+
+@pytest.mark.parametrize("size", [7, 9, 14, 28])
+def test_dilated_convolution_equals_a_convolution(size):
+    torch.manual_seed(0)
+    conv, frames = DilatedDepthwiseConv(5, 7, dilation=3), torch.randn(2, 5, size, size, requires_grad=True)
+    expected = F.conv2d(frames, conv.weight, conv.bias, padding=9, dilation=3, groups=5)
+    torch.testing.assert_close(conv(frames), expected, atol=1e-6, rtol=1e-5)
+    gradients = [
+        torch.autograd.grad(out.square().sum(), (frames, conv.weight)) for out in (conv(frames), expected)
+    ]
+    torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-4)
+
+
+def test_gathering_convolution_equals_a_convolution(parts):
+    torch.manual_seed(0)
+    conv, (_, sound) = GatheringConv(4, 33), parts
+    torch.testing.assert_close(
+        conv(sound), F.conv1d(sound, conv.weight, conv.bias, padding=16), atol=1e-5, rtol=0
+    )
+
+
+def test_attention_knows_no_other_order_than_position():
+    """Without positions, and with one weight for all tokens, permuted tokens give permuted results."""
+    torch.manual_seed(0)
+    attention = TokenAttention(6)
+    torch.nn.init.zeros_(attention.position)
+    tokens, order = torch.randn(2, 6, 49), torch.randperm(6)
+    torch.testing.assert_close(attention(tokens)[:, order], attention(tokens[:, order]), atol=1e-5, rtol=0)
+
+
+def test_drop_path_leaves_rows_out_and_keeps_the_mean():
+    torch.manual_seed(0)
+    drop, ones = DropPath(0.25), torch.ones(4000, 2)
+    dropped = drop(ones)
+    assert dropped.unique().tolist() == [0.0, pytest.approx(4 / 3)]
+    assert torch.equal(dropped[:, 0], dropped[:, 1])
+    assert dropped.mean().item() == pytest.approx(1, abs=0.05)
+    assert drop.eval()(ones) is ones
+
+
+# -- the front ends ----------------------------------------------------------------------------------------------------
+
+
+def front_end(frontend: str) -> AudioFrontEnd:
+    return SSAVDForDeepfakeDetection(
+        SSAVDConfig(**{**TINY, "num_filters": 64, "filter_length": 251}, frontend=frontend)
+    ).front_end
+
+
+def test_filters_are_pairs_of_unit_gain_in_their_bands():
+    bank = front_end("sinc").filterbank
+    even, odd = bank().detach()
+    assert torch.equal(even, even.flip(-1)) and torch.allclose(odd, -odd.flip(-1), atol=1e-7)
+    low, band = bank.low_hz.detach(), bank.band_hz.detach()
+    centres = 50 + low + (50 + band) / 2
+    seconds = (torch.arange(251) - 125) / 16_000
+    for k in (0, 10, 25, 31):
+        tone = torch.exp(2j * math.pi * centres[k] * seconds)
+        # The two differ by a quarter of a period: each has the other's gain.
+        assert abs((even[k] * tone).sum().item()) == pytest.approx(abs((odd[k] * tone).sum().item()), rel=0.1)
+        far = torch.exp(2j * math.pi * (centres[k] + 1500) * seconds)
+        assert abs((even[k] * far).sum()) < 0.02 * abs((even[k] * tone).sum())
+    # Side by side from 30 Hz on, and equally wide on the mel scale.
+    assert low[0].item() == pytest.approx(30) and torch.allclose(low[1:], (low + band)[:-1], rtol=1e-4)
+    mel = 2595 * torch.log10(1 + torch.cat([low, (low + band)[-1:]]).double() / 700)
+    assert torch.allclose(mel.diff(), mel.diff()[0], rtol=1e-3)
+
+
+def test_published_front_end_equals_its_definition():
+    model, audio = front_end("sinc"), batch(SSAVDConfig(**TINY))["audio_values"]
+    with torch.no_grad():
+        model.normalise.weight.fill_(1.5)
+        model.normalise.bias.fill_(0.1)
+        emphasised = audio - 0.97 * F.pad(audio[:, None], (1, 0), "reflect")[:, 0, :-1]
+        wave = F.pad(model.normalise(emphasised[:, None]), (125, 125)).double()
+        even, odd = model.filterbank().double()
+        for k, taps in ((0, even[0]), (31, even[31]), (32, odd[0]), (63, odd[31])):
+            band = (wave.unfold(-1, 251, 1) @ taps)[:, 0]
+            expected = torch.log(band.abs() + 1e-6)
+            expected = expected - expected.mean(-1, keepdim=True)
+            # Where the band crosses zero the logarithm magnifies rounding: the others are close.
+            off = (model(audio)[:, k].double() - expected).abs()
+            assert off.median() < 1e-4 and off.quantile(0.999) < 0.05
+
+
+def test_fast_front_end_is_the_envelope_of_the_same_filters():
+    """Every 16th value of the pairs' magnitude at stride 1, from sample 6 on."""
+    model, audio = front_end("fast"), batch(SSAVDConfig(**TINY))["audio_values"]
+    with torch.no_grad():
+        emphasised = audio - 0.97 * F.pad(audio[:, None], (1, 0), "reflect")[:, 0, :-1]
+        wave = model.normalise(emphasised[:, None])
+        even, odd = F.conv1d(wave, model.filterbank().reshape(-1, 1, 251), padding=125).chunk(2, dim=1)
+        expected = torch.log(torch.hypot(even, odd)[..., 6::16])
+        torch.testing.assert_close(
+            model(audio), expected - expected.mean(-1, keepdim=True), atol=1e-3, rtol=1e-4
+        )
+
+
+def test_fast_front_end_is_aligned_with_the_published_one():
+    """A click is at the same step of both first stages' sound."""
+    audio = torch.zeros(1, 3200)
+    audio[0, 2000] = 0.5
+    for frontend in ("sinc", "fast"):
+        bands = front_end(frontend)(audio).detach().exp()
+        steps = bands[..., ::4] if frontend == "sinc" else F.interpolate(bands, size=800, mode="linear")
+        weights = steps[0].mean(0)[450:551]
+        centre = (weights * torch.arange(450, 551)).sum() / weights.sum()
+        assert centre.item() == pytest.approx(500, abs=1), frontend
+
+
+def test_silence_is_finite_and_has_finite_gradients():
+    for frontend in ("sinc", "fast"):
+        model = front_end(frontend)
+        model(torch.zeros(2, 3200)).square().sum().backward()
+        assert all(torch.isfinite(weight.grad).all() for weight in model.parameters())
