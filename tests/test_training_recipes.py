@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from modeling_avlmm.training.recipes import RecipeError, StageRecipe, load_recipe
+from modeling_avlmm.training.detector_recipe import DetectorRecipe
+from modeling_avlmm.training.recipes import Recipe, RecipeError, StageRecipe, load_recipe
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 
@@ -20,9 +21,11 @@ def recipe_file(tmp_path):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_every_recipe_in_the_repository_reads(path):
-    recipe = load_recipe(path)
+    small = path.stem.startswith("ssavd")
+    recipe = load_recipe(path, kind=DetectorRecipe if small else Recipe)
     assert recipe.name == path.stem
-    assert [stage.kind for stage in recipe.stages][-2:] == ["alignment", "encoders"]
+    if not small:
+        assert [stage.kind for stage in recipe.stages][-2:] == ["alignment", "encoders"]
 
 
 def test_published_runs_have_recipes():
