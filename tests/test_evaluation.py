@@ -505,6 +505,19 @@ def test_perturbations_and_the_audit_are_in_the_report(tiny_detector, clip_folde
     assert evaluate(tiny_detector, clip_folder, out, **options)["robustness"] == report["robustness"]
 
 
+def test_perturbed_clips_are_judged_by_calibrated_scores(tiny_detector, clip_folder, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_detector, folder)
+    config = json.loads((folder / "config.json").read_text())
+    temperature = dict.fromkeys(("overall", "video", "audio"), 7.0)
+    (folder / "config.json").write_text(json.dumps({**config, "temperature": temperature}))
+    report = evaluate(folder, clip_folder, tmp_path / "out", perturb=["lossless"])
+    (control,) = report["robustness"]["conditions"]
+    assert report["temperature"] == temperature and control["flipped"] == 0
+    for key in ("balanced_accuracy", "recall_fake", "recall_real"):
+        assert control[key] == report["robustness"]["clean"][key] == report["overall"][key]
+
+
 def test_predictions_of_two_models_are_never_mixed(tiny_detector, tiny_backbone, clip_folder, tmp_path):
     out = tmp_path / "out"
     evaluate(tiny_detector, clip_folder, out, threshold=0.5)

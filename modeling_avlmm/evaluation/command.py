@@ -36,7 +36,7 @@ from .predictions import (
     write_predictions,
 )
 from .rendering import write_report
-from .report import build_report, calibration_of
+from .report import build_report, calibration_of, with_temperature
 from .robustness import choose_conditions, run_robustness
 
 PREDICTIONS = "predictions.parquet"
@@ -209,9 +209,13 @@ def evaluate_protocol(
         "n_resamples": n_resamples,
     }
     if perturb:
-        score = partial(_score_perturbed, detector, output_dir / ROBUSTNESS, about, **scoring)
-        at = report_predictions(output_dir / PREDICTIONS, **{**reporting, "n_resamples": 0})["threshold"]
-        clean = [p for p in predictions if p["split"] == split]
+        untouched = report_predictions(output_dir / PREDICTIONS, **{**reporting, "n_resamples": 0})
+        temperature = untouched["temperature"]
+        score = partial(
+            _score_perturbed, detector, output_dir / ROBUSTNESS, about, temperature=temperature, **scoring
+        )
+        clean = [with_temperature(p, temperature) for p in predictions if p["split"] == split]
+        at = untouched["threshold"]
         run_robustness(score, splits[split], output_dir / ROBUSTNESS, perturb, severities, at, clean)
     if audit and state.is_main_process:
         try:
@@ -275,8 +279,10 @@ def store_calibration(model: Path, report: dict) -> None:
     os.replace(temporary, path)
 
 
-def _score_perturbed(detector, folder: Path, about: dict, rows, name: str, **scoring) -> list[dict]:
-    """The predictions of perturbed clips, kept in a file of their own."""
+def _score_perturbed(
+    detector, folder: Path, about: dict, rows, name: str, temperature: dict | None, **scoring
+) -> list[dict]:
+    """The predictions of perturbed clips, kept in a file of their own, with calibrated scores."""
     file = folder / f"{name}.parquet"
     done = {p["path"]: p for p in read_predictions(file)[0]} if file.is_file() else {}
     kept = [{key: row.get(key) for key in KEPT} for row in kept_columns(rows.dataset)]
@@ -288,7 +294,7 @@ def _score_perturbed(detector, folder: Path, about: dict, rows, name: str, **sco
         for journal in journals(folder / name):
             journal.unlink()
     PartialState().wait_for_everyone()
-    return predictions
+    return [with_temperature(p, temperature) for p in predictions]
 
 
 def _stored(output_dir: Path, wanted: Callable[[str], bool]) -> list[dict]:

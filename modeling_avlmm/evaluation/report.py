@@ -92,7 +92,7 @@ def build_report(
                     temperature[part] = fit_temperature(labels, scores)
                 except ValueError as error:
                     calibration.setdefault("not_fitted", {})[part] = str(error)
-    tested, fitting = ([_calibrate(p, temperature) for p in chosen] for chosen in (tested, fitting))
+    tested, fitting = ([with_temperature(p, temperature) for p in chosen] for chosen in (tested, fitting))
     read = [p for p in tested if p["score"] is not None]
 
     chosen_on = None
@@ -222,8 +222,10 @@ def _metrics(members: list[dict], threshold: float, part: str, n_resamples: int)
     return detection_metrics(labels, scores, threshold, groups=identities, n_resamples=n_resamples)
 
 
-def _calibrate(p: dict, temperature: dict[str, float]) -> dict:
-    return {**p, **{name: calibrated(p[name], temperature[part]) for part, name in SCORE_NAMES.items()}}
+def with_temperature(p: dict, temperature: dict[str, float] | None) -> dict:
+    """A prediction with calibrated scores."""
+    divisors = temperature or {}
+    return {**p, **{name: calibrated(p[name], divisors.get(part, 1.0)) for part, name in SCORE_NAMES.items()}}
 
 
 def _localization(read: list[dict], dataset: str, n_resamples: int) -> dict | None:
