@@ -19,6 +19,7 @@ from pathlib import Path
 
 from dataset_scripts import export
 
+from . import onnx_export, streaming
 from .auto import DEFAULT_MODEL, default_model
 from .evaluation import audit_command
 
@@ -113,6 +114,16 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     export.add_arguments(dataset)
+
+    onnx = commands.add_parser(
+        "onnx", help="export a small detector to ONNX", description=onnx_export.DESCRIPTION
+    )
+    onnx_export.add_arguments(onnx)
+
+    stream = commands.add_parser(
+        "stream", help="score a recording while it grows", description=streaming.DESCRIPTION
+    )
+    streaming.add_arguments(stream)
     return parser
 
 
@@ -140,6 +151,8 @@ def main(arguments: list[str] | None = None) -> int:
         "publish": run_publish,
         "audit": audit_command.run,
         "export": export.run,
+        "onnx": onnx_export.run,
+        "stream": streaming.run,
     }
     return commands[options.command](options)
 

@@ -209,7 +209,7 @@ class SSAVDForDeepfakeDetection(SSAVDPreTrainedModel):
         given = pixel_values if pixel_values is not None else audio_values
         if given is None:
             raise ValueError("SSAVDForDeepfakeDetection needs pixel_values, audio_values or both.")
-        batch, device, dtype = len(given), given.device, self.head.weight.dtype
+        batch, device, dtype = given.shape[0], given.device, self.head.weight.dtype
         frame_shape = (batch, config.num_frames, 3, config.image_size, config.image_size)
         if pixel_values is None:
             pixel_values = torch.zeros(frame_shape, device=device, dtype=dtype)

@@ -194,7 +194,7 @@ class AudioFrontEnd(nn.Module):
         blocks = -(-length // HOP)
         shift = HOP // 2 - 2
         wave = F.pad(wave, (centre - shift, blocks * HOP - HOP - (centre - shift)))
-        wave = wave.reshape(len(wave), -1, HOP).transpose(1, 2)
+        wave = wave.reshape(wave.shape[0], -1, HOP).transpose(1, 2)
         kernel = F.pad(filters.reshape(-1, length), (0, blocks * HOP - length))
         kernel = kernel.reshape(-1, blocks, HOP).transpose(1, 2)
         even, odd = F.conv1d(wave, kernel).chunk(2, dim=1)

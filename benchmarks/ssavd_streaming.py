@@ -1,0 +1,242 @@
+"""How many times faster than real time SSAVD scores a growing recording, decoding included, and in how much memory.
+
+    python benchmarks/ssavd_streaming.py --threads 2
+    python benchmarks/ssavd_streaming.py --threads 2 --memory --csv-dir benchmarks/results
+
+Makes a synthetic 480p recording with ffmpeg (moving test picture, noise and tone; H.264 and AAC in MPEG-TS) and streams it
+with every network: fast and sinc front end, on PyTorch, onnxruntime and onnxruntime with eight bits. Weights are random,
+which costs the same as trained ones. All take turns in one run, so that a busy machine is busy for all of them, and the
+quickest turn counts, which was disturbed least; on a machine that does other work only the ratios mean something. `decode`
+is reading and decoding alone, `network` the rest. With --memory each network also streams 60 and 600 seconds in a process of
+its own, and its largest resident memory is compared.
+"""
+
+import argparse
+import csv
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
+from modeling_avlmm.configuration_ssavd import FRONT_ENDS
+from modeling_avlmm.environment import environment
+from modeling_avlmm.onnx_export import ONNXDetector, example_inputs, export_onnx
+from modeling_avlmm.streaming import StreamingDetector
+from modeling_avlmm.streaming_file import GrowingFile, GrowingTracks, Picture
+
+ENGINES = ("pytorch", "onnx", "onnx_int8")
+
+
+def make_recording(path: Path, seconds: int) -> Path:
+    """854 x 480 at 25 frames per second, keyframes every 2 s, stereo at 48 kHz: some 1.5 Mbit/s."""
+    picture = f"testsrc2=size=854x480:rate=25:duration={seconds},noise=alls=8:allf=t"
+    sound = f"aevalsrc='0.2*sin(2*PI*220*t)+0.1*(random(0)-0.5)|0.1*(random(1)-0.5)':s=48000:d={seconds}"
+    codecs = ["-c:v", "libx264", "-preset", "veryfast", "-g", "50", "-b:v", "1400k", "-pix_fmt", "yuv420p"]
+    command = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-nostdin", "-y"]
+    command += ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound, *codecs, "-c:a", "aac", str(path)]
+    subprocess.run(command, check=True)
+    return path
+
+
+def repeat_recording(path: Path, target: Path, times: int) -> Path:
+    """The recording `times` in a row, which takes no time to make."""
+    command = [
+        "ffmpeg",
+        "-hide_banner",
+        "-loglevel",
+        "error",
+        "-nostdin",
+        "-y",
+        "-stream_loop",
+        str(times - 1),
+    ]
+    subprocess.run([*command, "-i", str(path), "-c", "copy", str(target)], check=True)
+    return target
+
+
+def make_detector(folder: Path, frontend: str) -> None:
+    """Random weights with statistics of activations as they are after training, for PyTorch and as ONNX."""
+    torch.manual_seed(0)
+    model = SSAVDForDeepfakeDetection(SSAVDConfig.from_preset("small", frontend=frontend, style_aug=False))
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = None  # the mean over all passes
+    model.train()
+    with torch.no_grad():
+        for seed in range(2):
+            model(**example_inputs(model.config, 2, seed))
+    model.eval().save_pretrained(folder / "pytorch")
+    SSAVDProcessor.from_config(model.config).save_pretrained(folder / "pytorch")
+    made = export_onnx(folder / "pytorch", folder / "onnx", int8=True)
+    print(
+        f"{frontend}: ONNX differs by {made.difference:.1e} (logit), int8 by {made.int8_difference:.1e} (score)"
+    )
+
+
+def load(folder: Path, engine: str, threads: int) -> StreamingDetector:
+    if engine == "pytorch":
+        return StreamingDetector(folder / "pytorch", threads=threads)
+    return StreamingDetector(ONNXDetector(folder / "onnx", engine == "onnx_int8", threads), threads=threads)
+
+
+def seconds_to_stream(detector: StreamingDetector, path: Path) -> tuple[float, int]:
+    begin = time.perf_counter()
+    windows = sum(1 for _ in detector.stream_file(path, patience=0))
+    return time.perf_counter() - begin, windows
+
+
+def seconds_to_decode(path: Path, threads: int, side: int = 224) -> float:
+    """Reading and decoding as in a stream: every packet, and ten frames a second converted and made small."""
+    begin = time.perf_counter()
+    due, zero = 0.0, None
+    file = GrowingFile(path, 0)
+    for part in GrowingTracks(file, str(path), threads):
+        if isinstance(part, Picture):
+            zero = part.start if zero is None else zero
+            if part.start - zero >= due - 1e-6:
+                torch.nn.functional.interpolate(
+                    part.load()[None], (side, side), mode="bilinear", antialias=True
+                )
+                due += 0.1
+    file.close()
+    return time.perf_counter() - begin
+
+
+def peak_memory(folder: Path, engine: str, threads: int, path: Path) -> tuple[float, float]:
+    """MB of a fresh process: the most after streaming `path`, and what it had before the first window."""
+    command = [sys.executable, __file__, "--threads", str(threads)]
+    command += ["--one", json.dumps([str(folder), engine, str(path)])]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return tuple(json.loads(done.stdout.splitlines()[-1]))
+
+
+def stream_once(folder: str, engine: str, path: str, threads: int) -> None:
+    detector = load(Path(folder), engine, threads)
+    before = resident()
+    for _ in detector.stream_file(path, patience=0):
+        pass
+    print(json.dumps([resident(), before]))
+
+
+def resident() -> float:
+    """Largest resident memory of this process so far, MB."""
+    # Not getrusage where it can be helped: its figure starts with that of the process that started this one.
+    status = Path("/proc/self/status")
+    if status.is_file():
+        lines = status.read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def measure(options: argparse.Namespace, work: Path) -> list[dict]:
+    recording = make_recording(work / "recording.ts", options.seconds)
+    detectors, times = {}, {}
+    for frontend in options.frontends:
+        make_detector(work / frontend, frontend)
+        for engine in options.engines:
+            detectors[frontend, engine] = load(work / frontend, engine, options.threads)
+    decoding, windows = [], 0
+    for _ in range(options.turns):
+        decoding.append(seconds_to_decode(recording, options.threads))
+        for key, detector in detectors.items():
+            taken, windows = seconds_to_stream(detector, recording)
+            times.setdefault(key, []).append(taken)
+    decode, slowest = min(decoding), max(min(taken) for taken in times.values())
+    rows = []
+    for (frontend, engine), taken in times.items():
+        best = min(taken)
+        rows.append(
+            {
+                "frontend": frontend,
+                "engine": engine,
+                "threads": options.threads,
+                "recording_seconds": options.seconds,
+                "windows": windows,
+                "seconds": round(best, 3),
+                "decode_seconds": round(decode, 3),
+                "network_seconds": round(best - decode, 3),
+                "times_real_time": round(options.seconds / best, 2),
+                "speedup_over_slowest": round(slowest / best, 2),
+                "load_at_start": round(os.getloadavg()[0], 2),
+            }
+        )
+    if options.memory:
+        detectors.clear()
+        longer = repeat_recording(recording, work / "longer.ts", 10)
+        for row in rows:
+            place = (work / row["frontend"], row["engine"], options.threads)
+            short, before = peak_memory(*place, recording)
+            long, _ = peak_memory(*place, longer)
+            row.update(mb_before=round(before), mb_peak=round(short), mb_peak_10_times_longer=round(long))
+    return rows
+
+
+def versions() -> dict[str, str]:
+    found = environment()
+    for name in ("onnxruntime", "onnx", "onnxscript"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def csv_name(found: dict, threads: int) -> str:
+    """Hardware and versions in the name, so that two results are never taken for the same."""
+    device = re.sub(r"[^a-z0-9]+", "-", found["device"].lower()).strip("-")
+    engine = f"torch-{found['torch']}_onnxruntime-{found.get('onnxruntime', 'none')}"
+    return f"ssavd_streaming_{device}_{threads}-threads_{engine}.csv"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=2, help="of decoding and of the network [%(default)s]")
+    parser.add_argument("--seconds", type=int, default=60, help="of recording [%(default)s]")
+    parser.add_argument("--turns", type=int, default=3, help="[%(default)s]")
+    parser.add_argument("--frontends", nargs="+", choices=FRONT_ENDS, default=["fast", "sinc"])
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
+    parser.add_argument("--memory", action="store_true", help="measure memory, in 12 more processes")
+    parser.add_argument(
+        "--csv-dir", type=Path, metavar="DIR", help="write a CSV there, named by what it ran on"
+    )
+    parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        stream_once(*options.one, options.threads)
+        return
+    with tempfile.TemporaryDirectory(prefix="ssavd-streaming-") as work:
+        rows = measure(options, Path(work))
+    for row in rows:
+        memory = ""
+        if options.memory:
+            memory = f"; {row['mb_peak']} MB, {row['mb_peak_10_times_longer']} MB for 10 times the recording"
+        print(
+            f"{row['frontend']:>5} {row['engine']:<9} {row['times_real_time']:6.1f} x real time "
+            f"({row['seconds']:.2f} s, {row['decode_seconds']:.2f} of them decoding{memory})"
+        )
+    found = versions()
+    print(f"on {found['device']}, {options.threads} threads, load {rows[0]['load_at_start']}")
+    if options.csv_dir is not None:
+        options.csv_dir.mkdir(parents=True, exist_ok=True)
+        path = options.csv_dir / csv_name(found, options.threads)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            extra = {**found, "date": time.strftime("%Y-%m-%d")}
+            writer = csv.DictWriter(file, fieldnames=[*rows[0], *extra])
+            writer.writeheader()
+            writer.writerows({**row, **extra} for row in rows)
+        print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()
