@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import BatchFeature
+from transformers import BatchFeature, ProcessorMixin
 
 from ..configuration_detector import IGNORE_INDEX
 from ..media import Clip, MediaError, MediaReader
@@ -73,20 +73,35 @@ class AVCollator:
 
     def read(self, row: dict) -> Clip:
         """Decodes the part of a row's clip that this draw trains on."""
-        source = row["video"] if row["video"] is not None else row["audio"]
-        separate = row["audio"] if row["video"] is not None else None
-        trim = self.processor.trim_leading_silence
-        with MediaReader(source, audio=separate, name=row["path"], trim_leading_silence=trim) as reader:
-            duration = reader.info.duration
-            start, end = 0.0, None
-            if self.clip_seconds is not None and duration > self.clip_seconds:
-                if self.crop == "random":
-                    rng = np.random.default_rng([self.seed, row.get("draw", 0)])
-                    start = float(rng.uniform(0, duration - self.clip_seconds))
-                end = start + self.clip_seconds
-            return reader.read(
-                start=start, end=end, fps=self.processor.fps, max_frames=self.processor.max_frames
-            )
+        rng = np.random.default_rng([self.seed, row.get("draw", 0)]) if self.crop == "random" else None
+        return read_row(row, self.processor, self.clip_seconds, rng)
+
+
+def read_row(
+    row: dict, processor: ProcessorMixin, clip_seconds: float | None, rng: np.random.Generator | None
+) -> Clip:
+    """
+    Decodes a row's clip, or a part of it, as a processor samples it.
+
+    Args:
+        row (`dict`): In the package's schema.
+        processor (`ProcessorMixin`): Says how frames are sampled, and whether leading silence is trimmed.
+        clip_seconds (`float`, *optional*): Longer clips are cut to this length.
+        rng (`numpy.random.Generator`, *optional*): Where to cut; at the start if left out.
+
+    Raises:
+        MediaError: when the clip cannot be read.
+    """
+    source = row["video"] if row["video"] is not None else row["audio"]
+    separate = row["audio"] if row["video"] is not None else None
+    trim = processor.trim_leading_silence
+    with MediaReader(source, audio=separate, name=row["path"], trim_leading_silence=trim) as reader:
+        start, end = 0.0, None
+        if clip_seconds is not None and reader.info.duration > clip_seconds:
+            if rng is not None:
+                start = float(rng.uniform(0, reader.info.duration - clip_seconds))
+            end = start + clip_seconds
+        return reader.read(start=start, end=end, fps=processor.fps, max_frames=processor.max_frames)
 
 
 def empty_batch(token_id: int) -> BatchFeature:

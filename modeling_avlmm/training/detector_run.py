@@ -29,9 +29,9 @@ from transformers import (
 
 from ..auto import MODEL_FOR_AV_DEEPFAKE_DETECTION_MAPPING, AutoModelForAVDeepfakeDetection
 from ..configuration_detector import IGNORE_INDEX
-from ..media import Clip, MediaError, MediaReader
+from ..media import Clip, MediaError
 from .augment import augment_clip
-from .collator import DropList
+from .collator import DropList, read_row
 from .detector_recipe import DetectorRecipe, NetworkRecipe
 from .progress import Progress, latest_checkpoint
 from .pseudo_fakes import PseudoFaker
@@ -302,15 +302,7 @@ class ClipCollator:
 
     def read(self, row: dict, rng: np.random.Generator | None) -> Clip:
         """Decodes the part of a row's clip that this draw trains on."""
-        source = row["video"] if row["video"] is not None else row["audio"]
-        separate = row["audio"] if row["video"] is not None else None
-        trim = self.processor.trim_leading_silence
-        with MediaReader(source, audio=separate, name=row["path"], trim_leading_silence=trim) as reader:
-            start, room = 0.0, reader.info.duration - self.clip_seconds
-            if rng is not None and self.crop == "random" and room > 0:
-                start = float(rng.uniform(0, room))
-            end = min(start + self.clip_seconds, reader.info.duration)
-            return reader.read(start, end, fps=self.processor.fps, max_frames=self.processor.max_frames)
+        return read_row(row, self.processor, self.clip_seconds, rng if self.crop == "random" else None)
 
 
 class DetectorTrainer(Trainer):
@@ -350,7 +342,7 @@ class DetectorTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            logs[f"lr/{'all'}"] = logs.pop("learning_rate", self.args.learning_rate)
+            logs["lr/all"] = logs.pop("learning_rate", self.args.learning_rate)
             logs.update(self._progress.rates(self.state, self.accelerator.num_processes))
         if "eval_auc" in logs and self.is_world_process_zero():
             print(f"  step {self.state.global_step:>5}  validation AUC {logs['eval_auc']:.4f}", flush=True)
