@@ -12,9 +12,7 @@ The large detector's training and all evaluation have scripts of their own: trai
 import argparse
 import json
 import os
-import re
 import sys
-import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -23,7 +21,6 @@ from dataset_scripts import export
 
 from . import onnx_export, streaming
 from .auto import DEFAULT_MODEL, default_model
-from .configuration_detector import DEMONSTRATION_NOTICE
 from .evaluation import audit_command
 
 
@@ -175,10 +172,7 @@ def run_detect(options: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
         loading = (options.device, options.dtype, options.trust_remote_code, options.gate, options.gate_band)
-        with warnings.catch_warnings():
-            # A detector's notice is printed with every result.
-            warnings.filterwarnings("ignore", message=re.escape(DEMONSTRATION_NOTICE))
-            detector, zero_shot = load_detector(options.model or default_model(), *loading)
+        detector, zero_shot = load_detector(options.model or default_model(), *loading)
         if zero_shot:
             print("avlmm: this backbone was not trained to detect anything.", file=sys.stderr)
         settings = ("threshold", "window_seconds", "hop_seconds", "aggregate")
