@@ -1,14 +1,22 @@
 """Scoring datasets and turning scores into numbers that can be compared."""
 
-from .metrics import choose_threshold, detection_metrics
-from .predictions import predict, read_predictions, write_predictions
-from .report import build_report
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "build_report",
-    "choose_threshold",
-    "detection_metrics",
-    "predict",
-    "read_predictions",
-    "write_predictions",
-]
+# Imported when they are asked for: the command line's other commands need none of it, and it takes a second.
+_MODULE_OF = {
+    "build_report": "report",
+    "choose_threshold": "metrics",
+    "detection_metrics": "metrics",
+    "predict": "predictions",
+    "read_predictions": "predictions",
+    "write_predictions": "predictions",
+}
+
+__all__ = list(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)

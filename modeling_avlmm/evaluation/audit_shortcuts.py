@@ -19,18 +19,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from .audit_files import CATEGORICAL, NUMERIC, TITLES
+from .predictions import kind_of_fake
 
 DEFAULT_LIMIT = 0.6
 FOLDS = 5
 RESAMPLES = 200
 FEWEST_CLIPS = 10
 """Of each class, below which nothing is said."""
-
-
-def kind_of_fake(row: dict) -> str:
-    """What made a fake: the generators of picture and sound."""
-    names = (row.get("generator"), row.get("audio_generator"))
-    return " + ".join(dict.fromkeys(name for name in names if name not in (None, "real"))) or "unknown"
 
 
 def groups_of(rows: list[dict]) -> list[str]:

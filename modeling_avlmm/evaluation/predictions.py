@@ -145,6 +145,12 @@ def kept_columns(dataset: Dataset, more: Sequence[str] = ()) -> list[dict]:
     return dataset.select_columns([name for name in (*KEPT, *more) if name in dataset.column_names]).to_list()
 
 
+def kind_of_fake(row: dict) -> str:
+    """What made a fake: the generators of picture and sound."""
+    names = (row.get("generator"), row.get("audio_generator"))
+    return " + ".join(dict.fromkeys(name for name in names if name not in (None, "real"))) or "unknown"
+
+
 def judged(predictions: list[dict], part: str) -> list[dict]:
     """Those that have a label and a score of a part of the verdict: `overall`, `video` or `audio`."""
     score = SCORE_NAMES[part]

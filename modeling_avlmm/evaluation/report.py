@@ -8,10 +8,9 @@ import yaml
 
 from ..configuration_detector import PARTS
 from ..pipeline_avd import SCORE_NAMES, calibrated
-from .audit_shortcuts import kind_of_fake
 from .calibration import conformal_band, fit_temperature
 from .metrics import choose_threshold, detection_metrics, localization_metrics
-from .predictions import PredictionsError, judged, labels_and_scores
+from .predictions import PredictionsError, judged, kind_of_fake, labels_and_scores
 from .proposals import segment_proposals
 
 DURATIONS = (2, 5, 10, 30, 60)
