@@ -1,4 +1,4 @@
-"""SSAVD without PyTorch at run time: export to ONNX, check what came out, 8-bit weights, and a detector on onnxruntime.
+"""Exports SSAVD to ONNX, checks what came out, and writes 8-bit weights.
 
     python -m modeling_avlmm onnx --model runs/ssavd/model --to exported/ssavd --int8
 
@@ -15,19 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from .configuration_detector import PARTS
 from .configuration_ssavd import SSAVDConfig
-from .media import Clip
 from .modeling_ssavd import SSAVDForDeepfakeDetection
-from .pipeline_avd import SCORE_NAMES, calibrated
+from .onnx_detector import (
+    INPUTS,
+    INT8_FILE,
+    MODEL_FILE,
+    ONNXDetector,
+    ONNXExportError,
+    arrays,
+    output_names,
+)
 from .processing_ssavd import SSAVDProcessor
 
-INPUTS = ("pixel_values", "audio_values", "frame_mask", "audio_mask")
-OUTPUTS = {"overall": "logits", "video": "video_logits", "audio": "audio_logits"}
-MODEL_FILE, INT8_FILE = "model.onnx", "model_int8.onnx"
 TOLERANCE = 1e-3
 """Largest difference of a logit between PyTorch and onnxruntime; our own choice."""
 OPSET = 18
@@ -36,10 +38,6 @@ DESCRIPTION = (
     "Writes an SSAVD detector as ONNX, with its configuration and processor, and checks that onnxruntime gives the same "
     "logits as PyTorch, with and without picture and sound. Ends with 0 when they are the same, 2 otherwise."
 )
-
-
-class ONNXExportError(ValueError):
-    """The export cannot be made, or does not compute what the model computes."""
 
 
 @dataclass
@@ -69,11 +67,6 @@ class _Verdicts(torch.nn.Module):
     def forward(self, pixel_values, audio_values, frame_mask, audio_mask):
         output = self.model(pixel_values, audio_values, frame_mask=frame_mask, audio_mask=audio_mask)
         return tuple(getattr(output, name) for name in output_names(self.model.config))
-
-
-def output_names(config: SSAVDConfig) -> list[str]:
-    """Outputs of the graph: a detector without heads for picture and sound has only `logits`."""
-    return list(OUTPUTS.values()) if config.stream_heads else [OUTPUTS["overall"]]
 
 
 def export_onnx(
@@ -294,7 +287,7 @@ def quantize(path: str | Path, target: str | Path, clips: Sequence[Mapping[str, 
 
             def get_next(self):
                 row = next(self.rows, None)
-                return None if row is None else _arrays(row)
+                return None if row is None else arrays(row)
 
         quantize_static(
             ready,
@@ -309,93 +302,6 @@ def quantize(path: str | Path, target: str | Path, clips: Sequence[Mapping[str, 
     finally:
         root.setLevel(level)
         ready.unlink(missing_ok=True)
-
-
-# -- running -----------------------------------------------------------------------------------------------------------
-
-
-class ONNXDetector:
-    """
-    A detector on onnxruntime, from the folder that [`export_onnx`] wrote. No weights are loaded by PyTorch.
-
-    ```python
-    >>> from modeling_avlmm.onnx_export import ONNXDetector
-
-    >>> detector = ONNXDetector("exported/ssavd", threads=2)
-    >>> detector(["clip.mp4"])
-    [{'score': 0.97, 'video_score': 0.99, 'audio_score': 0.12}]
-    ```
-
-    Args:
-        folder (`str` or `Path`): The folder.
-        int8 (`bool`, *optional*, defaults to `False`): Use `model_int8.onnx`.
-        threads (`int`, *optional*): Threads of one pass. Defaults to the number of cores.
-
-    Raises:
-        ONNXExportError: when onnxruntime is missing, or the file.
-    """
-
-    def __init__(self, folder: str | Path, int8: bool = False, threads: int | None = None):
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ONNXExportError("onnxruntime cannot be imported. Run `pip install onnxruntime`.") from error
-        path = Path(folder) / (INT8_FILE if int8 else MODEL_FILE)
-        if not path.is_file():
-            how = "python -m modeling_avlmm onnx --model MODEL --to DIR" + " --int8" * int8
-            raise ONNXExportError(f"{path}: there is no such file. Write it with `{how}`.")
-        self.config = SSAVDConfig.from_pretrained(folder)
-        self.processor = SSAVDProcessor.from_pretrained(folder)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors: its optimizer warns of every constant that it leaves alone
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-    def logits(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """
-        Args:
-            inputs (`Mapping`): What the processor returns: tensors or arrays. `questions` is not needed.
-
-        Returns:
-            `dict[str, np.ndarray]`: `logits` and, with heads for them, `video_logits` and `audio_logits`, each `(B, 2)`.
-        """
-        names = output_names(self.config)
-        return dict(zip(names, self.session.run(names, _arrays(inputs)), strict=True))
-
-    def scores(self, inputs: Mapping[str, Any]) -> dict[str, list[float | None]]:
-        """P(fake) of each clip, not calibrated, under the pipeline's names; None where there is nothing to judge."""
-        given = self.logits(inputs)
-        columns = {}
-        for part in PARTS:
-            rows = given.get(OUTPUTS[part], np.full((len(inputs["audio_values"]), 2), np.nan))
-            margins = (rows[:, 1] - rows[:, 0]).astype(np.float64)
-            values = 1 / (1 + np.exp(-np.clip(margins, -700, 700)))
-            columns[SCORE_NAMES[part]] = [None if np.isnan(value) else float(value) for value in values]
-        return columns
-
-    def __call__(self, clips: list[Any | Clip], temperature: float | None = None) -> list[dict]:
-        """
-        Scores clips no longer than one pass takes (`processor.max_seconds`) in one batch; [`StreamingDetector`] reads
-        longer ones.
-
-        Args:
-            clips (`list`): Paths, bytes, arrays or [`Clip`]s: whatever [`MediaReader`] opens.
-            temperature (`float`, *optional*): What log-odds are divided by. Defaults to the detector's own.
-
-        Returns:
-            `list[dict]`: `score`, `video_score` and `audio_score` of each clip, in [0, 1]; None where there is no such part.
-        """
-        columns = self.scores(self.processor(list(clips)))
-        own = self.config.temperature or {}
-        for part in PARTS:
-            divisor = own.get(part, 1.0) if temperature is None else temperature
-            columns[SCORE_NAMES[part]] = [calibrated(value, divisor) for value in columns[SCORE_NAMES[part]]]
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def _arrays(inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    return {name: np.asarray(inputs[name]) for name in INPUTS}
 
 
 # -- command -----------------------------------------------------------------------------------------------------------
@@ -436,4 +342,4 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-__all__ = ["ONNXDetector", "ONNXExport", "ONNXExportError", "export_onnx", "quantize"]
+__all__ = ["ONNXExport", "export_onnx", "quantize"]

@@ -11,7 +11,8 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from .media_errors import UnreadableMediaError
 from .media_sources import finite
 from .media_tracks import EPS
 from .modeling_outputs import fake_probability
-from .onnx_export import MODEL_FILE, ONNXDetector, ONNXExportError
+from .onnx_detector import ENGINES, MODEL_FILE, ONNXDetector, ONNXExportError
 from .pipeline_avd import SCORE_NAMES, calibrated
 from .processing_ssavd import SSAVDProcessor
 from .streaming_file import JOIN, GrowingFile, GrowingTracks, Picture
@@ -68,7 +69,10 @@ class StreamingDetector:
             there is to trim is not known when the first window is due (`summary` says so).
         hop_seconds (`float`, *optional*, defaults to 1.0):
             From one window's start to the next's, at most three quarters of a window.
-        threads (`int`, *optional*): Threads of decoding and of the network; for PyTorch those of the whole process.
+        threads (`int`, *optional*, defaults to 1):
+            With more than one, one of them decodes the next windows of a file while the others score. PyTorch's are those of
+            the whole process, and stay as they are where none are given; a loaded [`ONNXDetector`] has its own.
+        engine (`str`, *optional*, defaults to `"onnxruntime"`): Of an exported detector's folder, see [`ONNXDetector`].
 
     Raises:
         ValueError: for a hop out of range, or a detector that is not SSAVD.
@@ -80,8 +84,12 @@ class StreamingDetector:
         processor: SSAVDProcessor | None = None,
         hop_seconds: float = 1.0,
         threads: int | None = None,
+        engine: str = ENGINES[0],
     ):
-        self._score, self.config, self.processor = _scorer(model, processor, threads)
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1, not {threads}.")
+        network = None if threads is None else max(1, threads - 1)
+        self._score, self.config, self.processor = _scorer(model, processor, network, engine)
         self.window_seconds, self.hop_seconds = self.processor.max_seconds, hop_seconds
         self.threads = threads or 1
         if not 0 < hop_seconds <= MAX_OVERLAP_HOP * self.window_seconds:
@@ -111,7 +119,7 @@ class StreamingDetector:
         self._video_end = 0.0
         self._sound, self._sound_first, self._sound_end = torch.zeros(0), 0, None
         self._totals = {name: [0, 0.0, -math.inf] for name in SCORE_NAMES.values()}
-        self._seconds, self._finished = 0.0, False
+        self._windows, self._seconds, self._finished = 0, 0.0, False
 
     # -- what comes in -----------------------------------------------------------------------------------------------------
 
@@ -169,13 +177,7 @@ class StreamingDetector:
         Returns:
             `list[dict]`: as from [`~StreamingDetector.push`].
         """
-        if self._finished:
-            return []
-        self._finished = True
-        if self._picture is not None:
-            self._show(self._video_end, last=True)
-            self._picture = None
-        return self._scored(self._left())
+        return [] if self._finished else self._scored(self._end())
 
     def stream_file(self, source: Any, patience: float = 5.0, poll: float = 0.1) -> Iterator[dict]:
         """
@@ -196,13 +198,29 @@ class StreamingDetector:
         name = str(getattr(source, "name", source) if hasattr(source, "read") else source)
         file = GrowingFile(source, patience, poll)
         try:
-            tracks = GrowingTracks(file, name, self.threads)
+            tracks = GrowingTracks(file, name)
             self.reset(tracks.has_video, tracks.has_audio)
-            yield from self._follow(tracks)
+            groups = self._follow(tracks)
+            if self.threads == 1:
+                for clips in groups:
+                    yield from self._scored(clips)
+            else:
+                yield from self._scored_beside(groups)
         finally:
             file.close()
+        if not self._windows:
+            raise UnreadableMediaError(name, "has neither a frame nor a sample that can be decoded")
 
-    def _follow(self, tracks: GrowingTracks) -> Iterator[dict]:
+    def _scored_beside(self, groups: Iterator[list[Clip]]) -> Iterator[dict]:
+        """Scores windows while a thread decodes the next ones, one group ahead."""
+        with ThreadPoolExecutor(1, "decoding") as thread:
+            coming = thread.submit(next, groups, None)
+            while clips := coming.result():
+                coming = thread.submit(next, groups, None)
+                yield from self._scored(clips)
+
+    def _follow(self, tracks: GrowingTracks) -> Iterator[list[Clip]]:
+        """Windows as they become complete, in groups that are never empty."""
         zero, early = None, []
         for part in tracks:
             if zero is None:
@@ -221,7 +239,8 @@ class StreamingDetector:
                 else:
                     self._add_sound(piece.samples, piece.start - zero)
             early = []
-            yield from self._scored(self._complete())
+            if clips := list(self._complete()):
+                yield clips
         if tracks.damaged:
             self.warnings.append(f"{tracks.damaged} packets cannot be decoded and were left out")
         if early:
@@ -229,9 +248,15 @@ class StreamingDetector:
             self.warnings.append("the video track has no frame that can be decoded")
             for piece in early:
                 self._add_sound(piece.samples, piece.start - early[0].start)
-        yield from self.finish()
-        if not self._next:
-            raise UnreadableMediaError(tracks.name, "has neither a frame nor a sample that can be decoded")
+        if clips := list(self._end()):
+            yield clips
+
+    def _end(self) -> Iterator[Clip]:
+        self._finished = True
+        if self._picture is not None:
+            self._show(self._video_end, last=True)
+            self._picture = None
+        return self._left()
 
     def _add_picture(self, picture: Picture) -> None:
         before = self._picture
@@ -325,7 +350,6 @@ class StreamingDetector:
         """The next window, which is taken out."""
         frames = self._frames.pop(self._next, [])
         self._next += 1
-        self._seconds = end
         times = torch.arange(len(frames), dtype=torch.float64) / self.processor.fps
         audio = None
         begin = round(start * SAMPLING_RATE)
@@ -338,9 +362,10 @@ class StreamingDetector:
             audio = F.pad(heard, (length - len(heard), 0))
         return Clip(torch.stack(frames) if frames else None, times, audio, start, end, "the recording")
 
-    def _scored(self, clips: Iterator[Clip]) -> list[dict]:
+    def _scored(self, clips: Iterable[Clip]) -> list[dict]:
         results, waiting = [], []
         for clip in clips:
+            self._windows, self._seconds = self._windows + 1, clip.end
             if clip.has_video or clip.has_audio:
                 waiting.append(clip)
             else:
@@ -392,17 +417,19 @@ class StreamingDetector:
             **means,
             **largest,
             "threshold": threshold,
-            "windows": self._next,
+            "windows": self._windows,
             "seconds": self._seconds,
             "warnings": list(dict.fromkeys(self.warnings)),
         }
 
 
-def _scorer(model: Any, processor: Any, threads: int | None) -> tuple[Callable[[Mapping], dict], Any, Any]:
+def _scorer(
+    model: Any, processor: Any, threads: int | None, engine: str
+) -> tuple[Callable[[Mapping], dict], Any, Any]:
     """A function from a batch to columns of P(fake), the detector's configuration and its processor."""
     if isinstance(model, str | Path):
         if (Path(model) / MODEL_FILE).is_file():
-            model = ONNXDetector(model, threads=threads)
+            model = ONNXDetector(model, threads=threads or 1, engine=engine)
         else:
             from transformers import AutoProcessor
 
@@ -450,7 +477,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--patience", type=float, default=5.0, help="seconds without new bytes that end it [%(default)g]"
     )
-    parser.add_argument("--threads", type=int, help="of decoding and of the network")
+    parser.add_argument("--threads", type=int, help="one decodes, the others score [1 does both]")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0], help="what runs an ONNX folder [%(default)s]"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line, the summary last")
 
 
@@ -459,8 +489,12 @@ def run(options: argparse.Namespace) -> int:
     import modeling_avlmm  # noqa: F401 (makes the detector known)
 
     try:
-        model = ONNXDetector(options.model, True, options.threads) if options.int8 else options.model
-        detector = StreamingDetector(model, hop_seconds=options.hop_seconds, threads=options.threads)
+        model, engine = options.model, options.engine
+        if options.int8:
+            model = ONNXDetector(model, True, max(1, (options.threads or 1) - 1), engine)
+        detector = StreamingDetector(
+            model, hop_seconds=options.hop_seconds, threads=options.threads, engine=engine
+        )
     except (ONNXExportError, ValueError, OSError) as error:
         print(f"avlmm: {error}", file=sys.stderr)
         return 2

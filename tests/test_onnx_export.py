@@ -15,7 +15,8 @@ from test_modeling_ssavd import tiny
 
 import modeling_avlmm.onnx_export as onnx_export
 from modeling_avlmm import SSAVDProcessor
-from modeling_avlmm.onnx_export import ONNXDetector, ONNXExportError, check_inputs, example_inputs
+from modeling_avlmm.onnx_detector import ONNXDetector, ONNXExportError
+from modeling_avlmm.onnx_export import check_inputs, example_inputs
 from modeling_avlmm.streaming import StreamingDetector
 
 for package in ("onnx", "onnxruntime", "onnxscript"):
@@ -138,6 +139,33 @@ def test_streaming_on_onnxruntime(folders, tmp_path):
             assert window[name] == pytest.approx(other[name], abs=1e-5)
 
 
+def test_openvino_gives_the_same_logits(folders):
+    pytest.importorskip("openvino", reason="openvino is not installed (pip install modeling-avlmm[openvino])")
+    detector = ONNXDetector(folders[2], threads=1, engine="openvino")
+    for inputs in check_inputs(folders[0].config):
+        assert_same_logits(folders[0], detector, inputs)
+
+
+def test_bad_engines(folders):
+    with pytest.raises(ONNXExportError, match="engine must be one of onnxruntime, openvino, not 'tensorrt'"):
+        ONNXDetector(folders[2], engine="tensorrt")
+    with pytest.raises(ONNXExportError, match="int8=True needs"):
+        ONNXDetector(folders[2], int8=True, engine="openvino")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_decoding_beside_the_network_changes_nothing(folders, tmp_path, threads):
+    path = make_clip(tmp_path / "clip.mkv", seconds=6.5)
+    detector = StreamingDetector(folders[2], threads=threads)
+    windows = list(detector.stream_file(path, patience=0))
+    assert [window["start"] for window in windows] == [0, 1, 2, 3, 4]
+    assert windows == list(StreamingDetector(folders[2]).stream_file(path, patience=0))
+    # One window scored, the next decoded already: what is told is about the first.
+    first = next(stream := detector.stream_file(path, patience=0))
+    assert (first, detector.summary()["windows"], detector.summary()["seconds"]) == (windows[0], 1, 3.0)
+    stream.close()
+
+
 def test_int8_with_calibration(folders, tmp_path):
     model, _, exported, _ = folders
     clips = [example_inputs(model.config, 1, seed=seed) for seed in range(2)]
@@ -196,7 +224,7 @@ def test_command(folders, tmp_path, capsys, monkeypatch):
 def test_detector_loads_no_weights_into_torch(folders):
     """The folder is enough: it is read in a process that has no model folder and no exporter."""
     code = (
-        "import sys; from modeling_avlmm.onnx_export import ONNXDetector, example_inputs;"
+        "import sys; from modeling_avlmm.onnx_detector import ONNXDetector; from modeling_avlmm.onnx_export import example_inputs;"
         f"d = ONNXDetector({str(folders[2])!r}, threads=1);"
         "print(d.scores(example_inputs(d.config, 1))['score'][0] > 0, 'onnxscript' in sys.modules)"
     )
