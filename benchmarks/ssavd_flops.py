@@ -1,31 +1,41 @@
 """Cost of SSAVD with its published and its fast front end, measured in one run.
 
     python benchmarks/ssavd_flops.py --threads 2
-    python benchmarks/ssavd_flops.py --preset large --csv ssavd_flops.csv
+    python benchmarks/ssavd_flops.py --preset large --save
 
 FLOPs are 2 per multiply-add of every convolution and matrix product (`torch.utils.flop_counter`), for one clip and without
 training heads; they are the same everywhere. Clips per second depend on the machine and on what else runs there: both
-front ends take turns, and of each the quickest pass counts, which was disturbed least. Where others compute too, set OMP_WAIT_POLICY=PASSIVE: else
-threads that wait for one another take the processors away from each other.
+front ends take turns, and of each the quickest pass counts, which was disturbed least. Where others compute too, set OMP_WAIT_POLICY=PASSIVE: else threads that wait for one another take the
+processors away from each other.
 """
 
 import argparse
-import csv
-import platform
 import time
-from pathlib import Path
 
 import torch
-import transformers
+from results import write_results
 from torch.utils.flop_counter import FlopCounterMode
 
 from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection
 from modeling_avlmm.configuration_ssavd import FRONT_ENDS, PRESETS
+from modeling_avlmm.environment import environment
 
 
 def build(preset: str, frontend: str) -> SSAVDForDeepfakeDetection:
     config = SSAVDConfig.from_preset(preset, frontend=frontend, style_aug=False)
     return SSAVDForDeepfakeDetection(config).eval()
+
+
+@torch.no_grad()
+def settle(model: SSAVDForDeepfakeDetection) -> SSAVDForDeepfakeDetection:
+    """Gives random weights the statistics of activations that training gives: without, they overflow."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = None  # the mean over all passes
+    model.train()
+    for _ in range(2):
+        model(**make_inputs(model.config, 2, model.device))
+    return model.eval()
 
 
 def make_inputs(config: SSAVDConfig, batch_size: int, device: torch.device) -> dict[str, torch.Tensor]:
@@ -69,7 +79,7 @@ def seconds_per_pass(
 
 def measure(preset: str, batch_size: int, repeats: int, device: str) -> list[dict]:
     """One row for each front end, the published one first."""
-    models = {name: build(preset, name).to(device) for name in FRONT_ENDS}
+    models = {name: settle(build(preset, name).to(device)) for name in FRONT_ENDS}
     batch = make_inputs(models["sinc"].config, batch_size, torch.device(device))
     seconds = seconds_per_pass(models, batch, repeats)
     rows = []
@@ -87,23 +97,9 @@ def measure(preset: str, batch_size: int, repeats: int, device: str) -> list[dic
                 "batch_size": batch_size,
                 "threads": torch.get_num_threads(),
                 "device": device,
-                "hardware": torch.cuda.get_device_name() if device.startswith("cuda") else cpu_name(),
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-                "date": time.strftime("%Y-%m-%d"),
             }
         )
     return rows
-
-
-def cpu_name() -> str:
-    """What the system says the processor is."""
-    listing = Path("/proc/cpuinfo")
-    if listing.is_file():
-        for line in listing.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def main() -> None:
@@ -111,27 +107,26 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--preset", choices=PRESETS, default="small")
-    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8], help="[%(default)s]")
     parser.add_argument("--repeats", type=int, default=15, help="timed passes of each [%(default)s]")
     parser.add_argument("--threads", type=int, default=2, help="of the CPU [%(default)s]")
     parser.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the rows there too")
+    parser.add_argument("--save", action="store_true", help="write a CSV to benchmarks/results")
     options = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
-    rows = measure(options.preset, options.batch_size, options.repeats, options.device)
+    rows = []
+    for batch_size in options.batch_sizes:
+        rows += measure(options.preset, batch_size, options.repeats, options.device)
     for row in rows:
         print(
             f"{row['frontend']:>5}: {row['gflops']:6.3f} GFLOPs a clip, {row['frontend_gflops']:.3f} of them in the front "
-            f"end; {row['parameters']:,} parameters; {row['clips_per_second']:.2f} clips/s ({row['speedup']:.2f}x)"
+            f"end; {row['parameters']:,} parameters; {row['batch_size']} at a time: {row['clips_per_second']:.2f} clips/s "
+            f"({row['speedup']:.2f}x)"
         )
-    print(f"on {rows[0]['hardware']}, {options.threads} threads, torch {torch.__version__}")
-    if options.csv is not None:
-        with options.csv.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        print(f"written to {options.csv}")
+    print(f"on {environment()['device']}, {options.threads} threads, torch {torch.__version__}")
+    if options.save:
+        write_results(rows, f"ssavd_{options.preset}", threads=options.threads)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """How many times faster than real time SSAVD scores a growing recording, decoding included, and in how much memory.
 
     python benchmarks/ssavd_streaming.py --threads 2
-    python benchmarks/ssavd_streaming.py --threads 2 --memory --csv-dir benchmarks/results
+    python benchmarks/ssavd_streaming.py --threads 2 --memory --save
 
 Makes a synthetic 480p recording with ffmpeg (moving test picture, noise and tone; H.264 and AAC in MPEG-TS) and streams it
 with every network: fast and sinc front end, on PyTorch, onnxruntime, onnxruntime with eight bits and OpenVINO. Weights are random,
@@ -12,19 +12,17 @@ its own, and its largest resident memory is compared.
 """
 
 import argparse
-import csv
 import json
 import os
-import re
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from results import write_results
 
 from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
 from modeling_avlmm.configuration_ssavd import FRONT_ENDS
@@ -182,23 +180,6 @@ def measure(options: argparse.Namespace, work: Path) -> list[dict]:
     return rows
 
 
-def versions() -> dict[str, str]:
-    found = environment()
-    for name in ("onnxruntime", "openvino", "onnx", "onnxscript"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def csv_name(found: dict, threads: int) -> str:
-    """Hardware and versions in the name, so that two results are never taken for the same."""
-    device = re.sub(r"[^a-z0-9]+", "-", found["device"].lower()).strip("-")
-    engine = "_".join(f"{name}-{found.get(name, 'none')}" for name in ("torch", "onnxruntime", "openvino"))
-    return f"ssavd_streaming_{device}_{threads}-threads_{engine}.csv"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -211,9 +192,7 @@ def main() -> None:
     parser.add_argument(
         "--memory", action="store_true", help="measure memory, in two more processes for each"
     )
-    parser.add_argument(
-        "--csv-dir", type=Path, metavar="DIR", help="write a CSV there, named by what it ran on"
-    )
+    parser.add_argument("--save", action="store_true", help="write a CSV to benchmarks/results")
     parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -229,17 +208,9 @@ def main() -> None:
             f"{row['frontend']:>5} {row['engine']:<9} {row['times_real_time']:6.1f} x real time "
             f"({row['seconds']:.2f} s, {row['decode_seconds']:.2f} of them decoding{memory})"
         )
-    found = versions()
-    print(f"on {found['device']}, {options.threads} threads, load {rows[0]['load_at_start']}")
-    if options.csv_dir is not None:
-        options.csv_dir.mkdir(parents=True, exist_ok=True)
-        path = options.csv_dir / csv_name(found, options.threads)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            extra = {**found, "date": time.strftime("%Y-%m-%d")}
-            writer = csv.DictWriter(file, fieldnames=[*rows[0], *extra])
-            writer.writeheader()
-            writer.writerows({**row, **extra} for row in rows)
-        print(f"written to {path}")
+    print(f"on {environment()['device']}, {options.threads} threads, load {rows[0]['load_at_start']}")
+    if options.save:
+        write_results(rows, "ssavd_streaming", ("torch", "onnxruntime", "openvino"), threads=options.threads)
 
 
 if __name__ == "__main__":

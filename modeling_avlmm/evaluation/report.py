@@ -60,6 +60,7 @@ def build_report(
         - **localization** -- [`localization_metrics`] of the runs of windows with high scores, where the corpus marks
           the fake seconds of every fake; None elsewhere.
         - **clips**, **class_mix**, **unreadable**, **cut_short** -- What was evaluated, and what was not.
+        - **decided_by** -- With a gate: how many clips the gate and the model answered for.
         - **published** -- Rows of others for the same protocol, see `published.yaml`.
 
     Raises:
@@ -117,6 +118,7 @@ def build_report(
         "threshold_clips": chosen_on,
         "temperature": temperature if set(temperature.values()) != {1.0} else None,
         "calibration": calibration,
+        "decided_by": dict(Counter(p["decided_by"] for p in read)) if about.get("gate") else None,
         "unreadable": {p["path"]: p["error"] for p in tested if p["score"] is None},
         "cut_short": {p["path"]: p["error"] for p in read if p["error"] is not None},
     }

@@ -59,6 +59,11 @@ def remarks(report: dict) -> list[str]:
     for part, title in PART_NAMES.items():
         if report.get(part) and report[part].get("undefined"):
             text.append(f"{title}: no ranking metrics, {report[part]['undefined']}.")
+    if decided := report.get("decided_by"):
+        text.append(
+            f"The gate {report['gate']['model']} answered for {decided.get('gate', 0)} of {sum(decided.values())} clips; "
+            f"the scores are of two networks, each with its own temperature."
+        )
     if report["missing"]:
         text.append(
             f"Files of the corpus that are not on disk and in no number: {len(report['missing'])}; see dropped.txt."
