@@ -11,20 +11,24 @@ import dataset_scripts
 
 from .auto import AutoModelForAVDeepfakeDetection, default_model
 from .configuration_avlmm import AVLMMConfig
+from .configuration_avpl import AVPLConfig
 from .configuration_ssavd import SSAVDConfig
 from .hub_mixin import PIPELINE_TASK
 from .media import Clip, MediaError, MediaReader
 from .modeling_avlmm import AVLMMForDeepfakeDetection
+from .modeling_avpl import AVPLForDeepfakeDetection
 from .modeling_outputs import AVDetectionOutput
 from .modeling_ssavd import SSAVDForDeepfakeDetection
 from .pipeline_avd import AVDeepfakeDetectionPipeline
 from .processing_avlmm import AVLMMProcessor, Question
+from .processing_avpl import AVPLProcessor
 from .processing_ssavd import SSAVDProcessor
 
 __version__ = "0.1.0"
 
 for _config, _model, _processor in (
     (AVLMMConfig, AVLMMForDeepfakeDetection, AVLMMProcessor),
+    (AVPLConfig, AVPLForDeepfakeDetection, AVPLProcessor),
     (SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor),
 ):
     AutoConfig.register(_config.model_type, _config, exist_ok=True)
@@ -54,6 +58,9 @@ __all__ = [
     "AVLMMConfig",
     "AVLMMForDeepfakeDetection",
     "AVLMMProcessor",
+    "AVPLConfig",
+    "AVPLForDeepfakeDetection",
+    "AVPLProcessor",
     "AutoModelForAVDeepfakeDetection",
     "Clip",
     "MediaError",

@@ -35,7 +35,7 @@ def render_card(
     parameters: int,
     reports: list[dict],
     training: dict,
-    base_model: str | None,
+    base_model: str | list[str] | None,
     datasets: list[str] | None,
     license: str | None,
     language: list[str] | None,

@@ -85,6 +85,7 @@ def publish(
     for path, report in reports:
         _check_report(path, report, model, processor)
 
+    _check_encoders(model)
     training = training_summary(model_dir)
     if training:
         model.config.training_summary = training
@@ -105,7 +106,7 @@ def publish(
         parameters=model.num_parameters(),
         reports=[report for _, report in reports],
         training=training,
-        base_model=base_model or _hub_id(training.get("backbone")),
+        base_model=base_model or _hub_id(training.get("backbone")) or _encoders_on_the_hub(model),
         datasets=[datasets] if isinstance(datasets, str) else datasets or _trained_on(training),
         license=license,
         language=[language] if isinstance(language, str) else language,
@@ -179,6 +180,7 @@ def training_summary(model_dir: Path) -> dict:
             "stages": [],
         }
         if plain["model"].get("kind"):
+            _name_local_sources(plain["model"])
             summary["network"] = {key: plain["model"].get(key) for key in ("kind", "preset", "options")}
             summary["pseudo_fakes"] = plain["data"].get("pseudo_fakes")
         for planned in plain.get("stages", ()):
@@ -214,6 +216,30 @@ def _load(model_dir: Path) -> tuple[PreTrainedModel, AutoProcessor]:
         return model, AutoProcessor.from_pretrained(model_dir)
     except ValueError as error:
         raise PublishError(f"{model_dir} is not a detector of this package: {error}") from error
+
+
+def _check_encoders(model: PreTrainedModel) -> None:
+    """A frozen encoder that is not stored must be found by others; one that is has no place but its name."""
+    if not hasattr(model.config, "stored_encoders"):
+        return
+    stored = model.config.stored_encoders()
+    for part in ("vision", "audio"):
+        source = getattr(model.config, f"{part}_encoder")
+        if source is None or _hub_id(source) is not None:
+            continue
+        if part not in stored:
+            raise PublishError(
+                f"The detector's {part} encoder is the local folder {source}, which nobody else has: set "
+                "save_encoders to true in its config.json to publish it with the detector, or give the Hub id of the "
+                f"same weights as {part}_encoder."
+            )
+        setattr(model.config, f"{part}_encoder", None)
+
+
+def _encoders_on_the_hub(model: PreTrainedModel) -> list[str] | None:
+    """Hub ids of the frozen encoders of a detector that has some."""
+    sources = [getattr(model.config, f"{part}_encoder", None) for part in ("vision", "audio")]
+    return [source for source in sources if _hub_id(source) is not None] or None
 
 
 def _check_report(path: Path, report: dict, model: PreTrainedModel, processor) -> None:
@@ -265,11 +291,17 @@ def _copy_training(model_dir: Path, folder: Path) -> None:
             for key in LOCAL_PATHS:
                 if part.get(key):
                     part[key] = Path(part[key]).name
-        for key in ("backbone", "start"):
-            source = plain["model"].get(key)
-            if source and _hub_id(source) is None:
-                plain["model"][key] = Path(source).name
+        _name_local_sources(plain["model"])
         (folder / "recipe.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+
+
+def _name_local_sources(network: dict) -> None:
+    """Reduces the local folders in a recipe's `model` to their last name, in place."""
+    options = network.get("options") or {}
+    for place, keys in ((network, ("backbone", "start")), (options, ("vision_encoder", "audio_encoder"))):
+        for key in keys:
+            if place.get(key) and _hub_id(place[key]) is None:
+                place[key] = Path(place[key]).name
 
 
 def _hub_id(backbone: str | None) -> str | None:

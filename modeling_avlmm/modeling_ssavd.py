@@ -26,14 +26,18 @@ from .modeling_ssavd_blocks import (
     VideoPool,
 )
 from .modeling_ssavd_training import (
-    ClipLabels,
     change_style,
-    classification_loss,
-    complete_labels,
     contrastive_loss,
     shuffled_labels,
     shuffled_rows,
     uniform_loss,
+)
+from .modeling_verdicts import (
+    ClipLabels,
+    classification_loss,
+    complete_labels,
+    verdicts_loss,
+    verdicts_on_what_there_is,
 )
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
@@ -189,7 +193,8 @@ class SSAVDForDeepfakeDetection(SSAVDPreTrainedModel):
 
         loss = None
         if known is not None:
-            loss = self._classification(logits, known, has_video & has_audio)
+            weights = self.config.label_smoothing, self.config.video_weight, self.config.audio_weight
+            loss = verdicts_loss(logits, known, has_video & has_audio, *weights)
             if mixing:
                 loss = loss + self._mixed_losses(seen, heard, known, has_video, has_audio)
             if style_loss is not None:
@@ -198,7 +203,7 @@ class SSAVDForDeepfakeDetection(SSAVDPreTrainedModel):
             frame_mask is not None or audio_mask is not None or pixel_values is None or audio_values is None
         )
         if masked or questions is not None:
-            logits = self._absent_as_nan(logits, has_video, has_audio, questions)
+            logits = verdicts_on_what_there_is(logits, has_video, has_audio, questions)
         return AVDetectionOutput(loss, logits["overall"], logits.get("video"), logits.get("audio"))
 
     # -- in and out --------------------------------------------------------------------------------------------------------
@@ -245,33 +250,7 @@ class SSAVDForDeepfakeDetection(SSAVDPreTrainedModel):
             audio_values = torch.where(has_audio[:, None], audio_values, 0.0)
         return frames.to(dtype), self.front_end(audio_values).to(dtype), has_video, has_audio
 
-    def _absent_as_nan(self, logits: dict, has_video, has_audio, questions) -> dict:
-        """Verdicts on what there is: see `forward`."""
-        shown = {"overall": has_video | has_audio, "video": has_video, "audio": has_audio}
-        overall = logits["overall"]
-        if self.config.stream_heads:
-            alone = torch.where(has_video[:, None], logits["video"], logits["audio"])
-            overall = torch.where((has_video & has_audio)[:, None], overall, alone)
-        verdicts = {**logits, "overall": overall}
-        for column, (name, rows) in enumerate(shown.items()):
-            if name in verdicts:
-                rows = rows if questions is None else rows & questions[:, column].bool()
-                verdicts[name] = verdicts[name].masked_fill(~rows[:, None], float("nan"))
-        return verdicts
-
     # -- losses ------------------------------------------------------------------------------------------------------------
-
-    def _classification(self, logits: dict, known: ClipLabels, complete: torch.Tensor) -> torch.Tensor:
-        config = self.config
-        if not config.stream_heads:
-            return classification_loss(logits["overall"], known.overall, config.label_smoothing)
-        # The joint head answers for clips that have both parts only, and learns from those.
-        overall = torch.where(complete, known.overall, IGNORE_INDEX)
-        return (
-            classification_loss(logits["overall"], overall, config.label_smoothing)
-            + config.video_weight * classification_loss(logits["video"], known.video, config.label_smoothing)
-            + config.audio_weight * classification_loss(logits["audio"], known.audio, config.label_smoothing)
-        )
 
     def _mixed_losses(self, seen, heard, known: ClipLabels, has_video, has_audio) -> torch.Tensor:
         """The mismatched and the contrastive terms."""

@@ -153,6 +153,9 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             - **score** (`float`) -- P(fake), in [0, 1].
             - **video_score**, **audio_score** (`float`) -- The same for picture and sound; None where there is none.
             - **windows** (`list[dict]`) -- `start` and `end` in seconds, and the three scores, of every window.
+            - **disagreement** (`float`), **timeline** (`list[dict]`) -- Only of detectors that match picture and sound over
+              time: how little the two belong together, in [0, 1], on average (None without one of them), and of every
+              frame with sound, as `time` in seconds and `disagreement`. Not calibrated: a score of its own.
             - **duration** (`float`), **has_video**, **has_audio** (`bool`), **num_frames** (`int`) -- What was looked at.
             - **warnings** (`list[str]`) -- What the reader should know, such as a missing sound track.
             - **error** (`dict`) -- `type` and `message`; None where all went well.
@@ -284,12 +287,20 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
                 PARTS, (output.logits, output.video_logits, output.audio_logits), strict=True
             )
         }
+        disagreements = None if output.frame_scores is None else output.frame_scores.tolist()
         row = 0
         for window in batch["windows"]:
             if "error" not in window:
                 for name, column in columns.items():
                     value = math.nan if column is None else column[row]
                     window[name] = None if math.isnan(value) else value
+                if disagreements is not None:
+                    times = batch["inputs"]["frame_times"][row].tolist()
+                    window["frames"] = [
+                        (window["start"] + time, value)
+                        for time, value in zip(times, disagreements[row], strict=True)
+                        if not math.isnan(value)
+                    ]
                 row += 1
         return batch["windows"]
 
@@ -328,11 +339,13 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
                     f"the score is in the range [{low:.3f}, {high:.3f}] where verdicts are uncertain"
                 )
         last = scored[-1] if scored else {}
+        matched = timeline(scored) if getattr(config, "gives_frame_scores", False) else {}
         return {
             "label": label,
             **scores,
             "threshold": threshold,
             "windows": [{key: w[key] for key in ("start", "end", *SCORE_NAMES.values())} for w in scored],
+            **matched,
             "name": last.get("name"),
             "duration": last.get("duration"),
             "has_video": last.get("has_video"),
@@ -413,6 +426,17 @@ def split_source(source: Any) -> tuple[Any, Any]:
         return source, None
     video, audio = source.get("video"), source.get("audio")
     return (audio, None) if video is None else (video, audio)
+
+
+def timeline(windows: list[dict]) -> dict:
+    """`timeline` and `disagreement` of a file, from the `frames` of its windows: where these overlap, their mean."""
+    values: dict[float, list[float]] = {}
+    for window in windows:
+        for time, value in window.get("frames", ()):
+            values.setdefault(round(time, 3), []).append(value)
+    line = [{"time": time, "disagreement": sum(v) / len(v)} for time, v in sorted(values.items())]
+    mean = sum(point["disagreement"] for point in line) / len(line) if line else None
+    return {"disagreement": mean, "timeline": line}
 
 
 def _aggregate(scores: list[float | None], how: str) -> float | None:

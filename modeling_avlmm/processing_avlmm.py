@@ -7,11 +7,11 @@ import numpy as np
 import torch
 import transformers
 from transformers import AutoProcessor, BatchFeature
-from transformers.processing_utils import ProcessorMixin
 
 from .configuration_avlmm import BACKBONES, DEFAULT_PROMPTS, LABEL_WORDS
 from .configuration_detector import IGNORE_INDEX, PARTS
-from .media import SAMPLING_RATE, Clip, MediaReader, UnreadableMediaError
+from .media import SAMPLING_RATE, Clip, UnreadableMediaError
+from .processing_clips import ClipProcessor
 
 SHORTEST_AUDIO_SECONDS = 0.05
 
@@ -32,7 +32,7 @@ class Question:
     name: str | None = None
 
 
-class AVLMMProcessor(ProcessorMixin):
+class AVLMMProcessor(ClipProcessor):
     """
     Prepares clips for [`AVLMMForDeepfakeDetection`].
 
@@ -57,6 +57,9 @@ class AVLMMProcessor(ProcessorMixin):
         trim_leading_silence (`bool`, *optional*, defaults to `False`):
             Clips begin where their sound sets in ([`MediaReader`]), so that leading silence gives no fake away.
     """
+
+    default_questions = ("overall",)
+    too_long_advice = "Give start and end, use the pipeline's window_seconds, or raise max_seconds."
 
     def __init__(
         self,
@@ -135,7 +138,7 @@ class AVLMMProcessor(ProcessorMixin):
     def __call__(
         self,
         media,
-        questions: Sequence[str | Question] = ("overall",),
+        questions: Sequence[str | Question] | None = None,
         padding_side: str = "left",
         **kwargs,
     ) -> BatchFeature:
@@ -150,25 +153,10 @@ class AVLMMProcessor(ProcessorMixin):
         Returns:
             [`BatchFeature`]: the arguments of [`AVLMMForDeepfakeDetection.forward`].
         """
-        items = media if isinstance(media, list) else [media]
-        clips = [item if isinstance(item, Clip) else self.load(item) for item in items]
-        return self.collate([self.encode(clip, questions) for clip in clips], padding_side=padding_side)
+        return super().__call__(media, questions, padding_side=padding_side, **kwargs)
 
-    def load(self, source, audio=None, start: float = 0.0, end: float | None = None) -> Clip:
-        """Decodes a clip as this processor samples it.
-
-        Raises:
-            MediaError: when the source cannot be read.
-            ValueError: when the span is longer than `max_seconds`.
-        """
-        with MediaReader(source, audio=audio, trim_leading_silence=self.trim_leading_silence) as reader:
-            span = (reader.info.duration if end is None else end) - start
-            if span > self.max_seconds + 1e-6:
-                raise ValueError(
-                    f"{reader.info.name}: {span:.1f} s is longer than one pass takes (max_seconds={self.max_seconds:g}). "
-                    "Give start and end, use the pipeline's window_seconds, or raise max_seconds."
-                )
-            return reader.read(start=start, end=end, fps=self.fps, max_frames=self.max_frames)
+    def _collate_call(self, encoded: list[dict], padding_side: str = "left", **kwargs) -> BatchFeature:
+        return self.collate(encoded, padding_side=padding_side)
 
     # -- one clip ----------------------------------------------------------------------------------------------------
 

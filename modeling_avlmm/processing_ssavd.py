@@ -4,22 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from transformers import BatchFeature
-from transformers.processing_utils import ProcessorMixin
 
-from .configuration_detector import IGNORE_INDEX, PARTS
+from .configuration_detector import PARTS
 from .configuration_ssavd import SSAVDConfig
-from .media import SAMPLING_RATE, Clip, MediaReader, UnreadableMediaError
-
-EPS = 1e-6
-"""Seconds below which two times are the same."""
-
-LABELS = ("labels", "video_labels", "audio_labels")
-"""What the labels of `PARTS` are called in a batch."""
+from .media import SAMPLING_RATE, Clip, UnreadableMediaError
+from .processing_clips import EPS, VerdictProcessor, resized
 
 
-class SSAVDProcessor(ProcessorMixin):
+class SSAVDProcessor(VerdictProcessor):
     """
     Prepares clips for [`SSAVDForDeepfakeDetection`].
 
@@ -71,32 +63,6 @@ class SSAVDProcessor(ProcessorMixin):
     def audio_samples(self) -> int:
         return round(self.max_seconds * SAMPLING_RATE)
 
-    def __call__(self, media, questions: Sequence[str] = PARTS, **kwargs) -> BatchFeature:
-        """
-        Args:
-            media (path, URL, `bytes`, file object, arrays, [`Clip`], or a list of them):
-                The clips; whatever [`MediaReader`] opens.
-            questions (`Sequence[str]`, *optional*, defaults to `("overall", "video", "audio")`): The verdicts wanted.
-
-        Returns:
-            [`BatchFeature`]: the arguments of [`SSAVDForDeepfakeDetection.forward`].
-        """
-        items = media if isinstance(media, list) else [media]
-        clips = [item if isinstance(item, Clip) else self.load(item) for item in items]
-        return self.collate([self.encode(clip, questions) for clip in clips])
-
-    def load(self, source, audio=None, start: float = 0.0, end: float | None = None) -> Clip:
-        """Decodes a clip as this processor samples it.
-
-        Raises:
-            MediaError: when the source cannot be read.
-            ValueError: when the span is longer than `max_seconds`.
-        """
-        with MediaReader(source, audio=audio, trim_leading_silence=self.trim_leading_silence) as reader:
-            span = (reader.info.duration if end is None else end) - start
-            self._check_length(reader.info.name, span)
-            return reader.read(start=start, end=end, fps=self.fps, max_frames=self.max_frames)
-
     def encode(
         self,
         clip: Clip,
@@ -121,11 +87,7 @@ class SSAVDProcessor(ProcessorMixin):
             UnreadableMediaError: when there is nothing to look at or listen to.
             ValueError: when the clip is longer than `max_seconds`, or a question is unknown.
         """
-        if not questions or set(questions) - set(PARTS):
-            raise ValueError(f"questions must be of {PARTS}, not {tuple(questions)!r}.")
-        if not clip.has_video and not clip.has_audio:
-            raise UnreadableMediaError(clip.name, "neither sound nor picture to look at")
-        self._check_length(clip.name, clip.duration)
+        self.check_clip(clip, questions)
         pixel_values, frame_mask = self._encode_video(clip)
         if not clip.has_audio and not frame_mask.any():
             raise UnreadableMediaError(clip.name, clip.warnings[-1])
@@ -134,18 +96,14 @@ class SSAVDProcessor(ProcessorMixin):
             # A window's length is rounded to samples, which may be one more.
             audio = clip.audio[: self.audio_samples]
             audio_values[: len(audio)] = audio
-        encoded = {
+        return {
             "pixel_values": pixel_values,
             "frame_mask": frame_mask,
             "audio_values": audio_values,
             "audio_mask": torch.tensor(clip.has_audio),
             "questions": torch.tensor([name in questions for name in PARTS]),
+            **self.encode_labels(label, video_label, audio_label),
         }
-        given = (label, video_label, audio_label)
-        if any(value is not None for value in given):
-            for name, value in zip(LABELS, given, strict=True):
-                encoded[name] = torch.tensor(IGNORE_INDEX if value is None else value)
-        return encoded
 
     def _encode_video(self, clip: Clip) -> tuple[torch.Tensor, torch.Tensor]:
         side = self.image_size
@@ -162,32 +120,8 @@ class SSAVDProcessor(ProcessorMixin):
             clip.warnings.append("the picture is on screen at none of the sampled times and was left out")
             return pixel_values, frame_mask
         chosen = clip.frames[torch.from_numpy(frames)[places]]
-        if chosen.shape[-2:] != (side, side):
-            # Antialiased bilinear on bytes, which Pillow has too, to a rounding step.
-            chosen = F.interpolate(chosen, size=(side, side), mode="bilinear", antialias=True)
-        pixel_values[places], frame_mask[places] = chosen, True
+        pixel_values[places], frame_mask[places] = resized(chosen, side), True
         return pixel_values, frame_mask
-
-    def _check_length(self, name: str, seconds: float) -> None:
-        if seconds > self.max_seconds + EPS:
-            raise ValueError(
-                f"{name}: {seconds:.1f} s is longer than one pass takes (max_seconds={self.max_seconds:g}). "
-                "Give start and end, or use the pipeline, which reads it in windows."
-            )
-
-    def collate(self, encoded: list[dict]) -> BatchFeature:
-        """
-        Stacks encoded clips to one batch.
-
-        Args:
-            encoded (`list[dict]`): Results of [`~SSAVDProcessor.encode`]. With labels on some, the others' are -100.
-        """
-        batch = {name: torch.stack([item[name] for item in encoded]) for name in self.model_input_names}
-        if any(LABELS[0] in item for item in encoded):
-            unknown = torch.tensor(IGNORE_INDEX)
-            for name in LABELS:
-                batch[name] = torch.stack([item.get(name, unknown) for item in encoded])
-        return BatchFeature(batch)
 
 
 __all__ = ["SSAVDProcessor"]

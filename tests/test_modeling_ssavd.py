@@ -87,12 +87,20 @@ def test_sizes_that_do_not_divide_are_refused():
         SSAVDConfig.from_preset("huge")
 
 
-def test_benchmark_counts_and_writes(tmp_path):
-    script = Path(__file__).parent.parent / "benchmarks" / "ssavd_flops.py"
-    words = ["--repeats", "1", "--threads", "1", "--csv", str(tmp_path / "cost.csv")]
-    done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True, timeout=300)
+def test_benchmark_counts_and_writes(tmp_path, monkeypatch):
+    folder = Path(__file__).parent.parent / "benchmarks"
+    words = ["--repeats", "1", "--threads", "1", "--batch-sizes", "1"]
+    done = subprocess.run(
+        [sys.executable, str(folder / "ssavd_flops.py"), *words], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
-    with (tmp_path / "cost.csv").open(newline="", encoding="utf-8") as file:
+    # With --save the script writes into the repository; here what it writes goes elsewhere.
+    monkeypatch.syspath_prepend(str(folder))
+    from results import write_results
+    from ssavd_flops import measure
+
+    path = write_results(measure("small", 1, 1, "cpu"), "ssavd_small", folder=tmp_path, threads=1)
+    with path.open(newline="", encoding="utf-8") as file:
         sinc, fast = csv.DictReader(file)
     assert (sinc["frontend"], sinc["gflops"], sinc["frontend_gflops"]) == ("sinc", "8.365", "6.169")
     assert fast["frontend"] == "fast" and float(fast["gflops"]) < 2.5 and int(fast["parameters"]) == 476_234

@@ -13,13 +13,12 @@ from transformers import Trainer, TrainingArguments
 from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection
 from modeling_avlmm.modeling_ssavd_training import (
     change_style,
-    classification_loss,
-    complete_labels,
     contrastive_loss,
     shuffled_labels,
     shuffled_rows,
     uniform_loss,
 )
+from modeling_avlmm.modeling_verdicts import classification_loss, complete_labels
 
 # -- labels ------------------------------------------------------------------------------------------------------------
 

@@ -165,7 +165,7 @@ def test_published_recipes_are_readable():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ({"kind": "ssadv"}, "must be one of avlmm, ssavd"),
+        ({"kind": "ssadv"}, "must be one of avlmm, avpl, ssavd"),
         ({"options": {"chanels": [4]}}, r"model.options.chanels. Did you mean channels"),
         ({"preset": "tiny"}, "no preset 'tiny'"),
         ({"options": {"image_size": 100}}, "image_size must be a multiple"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from modeling_avlmm.media import SAMPLING_RATE, Clip
-from modeling_avlmm.modeling_ssavd_training import complete_labels
+from modeling_avlmm.modeling_verdicts import complete_labels
 from modeling_avlmm.training.pseudo_fake_faces import (
     FaceRegion,
     find_face,

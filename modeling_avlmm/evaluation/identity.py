@@ -3,11 +3,10 @@
 import hashlib
 import json
 
-import numpy as np
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
-SAMPLES = 64
+from ..fingerprint import weights_fingerprint
 
 
 def detector_identity(
@@ -26,18 +25,11 @@ def detector_identity(
         `prompts` and `sampling` (hashes over what is asked and how a clip is sampled), `dtype`.
     """
     dtype = model.dtype if dtype is None else dtype
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.named_parameters()):
-        flat = tensor.detach().reshape(-1)
-        places = torch.linspace(0, flat.numel() - 1, min(SAMPLES, flat.numel()), dtype=torch.float64).long()
-        values = flat[places.to(flat.device)].to(dtype).float().cpu().numpy()
-        digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update(np.ascontiguousarray(values, dtype="<f4").tobytes())
     sampling = {
         name: value for name, value in sorted(vars(processor).items()) if isinstance(value, int | float)
     }
     return {
-        "weights": digest.hexdigest()[:16],
+        "weights": weights_fingerprint(model, dtype),
         "prompts": _hash(getattr(model.config, "prompts", None)),
         "sampling": _hash(sampling),
         "dtype": str(dtype).removeprefix("torch."),

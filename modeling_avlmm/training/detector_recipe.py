@@ -67,6 +67,9 @@ class OptimisationRecipe:
         keep (`str`): `auc` keeps the weights with the best overall AUC on validation, `last` the last ones.
         patience (`int`, *optional*): Training ends when so many scorings in a row were no better.
         log_steps (`int`): Steps between log lines.
+        bf16 (`bool`): Compute in bfloat16 where that is safe (autocast); weights stay in float32.
+        gradient_checkpointing (`bool`): Compute layers anew in the backward pass instead of keeping what they gave: less
+            memory, about a third more time. Not for SSAVD.
     """
 
     epochs: float = 30.0
@@ -85,6 +88,8 @@ class OptimisationRecipe:
     keep: str = "auc"
     patience: int | None = None
     log_steps: int = 10
+    bf16: bool = False
+    gradient_checkpointing: bool = False
 
     def __post_init__(self):
         if self.keep not in BEST:

@@ -30,6 +30,8 @@ from transformers import (
 from ..auto import MODEL_FOR_AV_DEEPFAKE_DETECTION_MAPPING, AutoModelForAVDeepfakeDetection
 from ..configuration_detector import IGNORE_INDEX
 from ..media import Clip, MediaError
+from ..modeling_avpl import AVPLForDeepfakeDetection
+from ..modeling_avpl_encoders import EncoderError
 from .augment import augment_clip
 from .collator import DropList, read_row
 from .detector_recipe import DetectorRecipe, NetworkRecipe
@@ -74,6 +76,8 @@ def train_detector(recipe: DetectorRecipe) -> Path:
         return folder / "model"
     set_seed(recipe.seed)
     model, processor = make_detector(recipe.model)
+    if recipe.training.gradient_checkpointing and not model.supports_gradient_checkpointing:
+        raise RecipeError(f"training.gradient_checkpointing: {type(model).__name__} has no layers to compute anew.")
     drops = DropList(folder / "drops.jsonl")
     collator = ClipCollator(
         processor,
@@ -146,10 +150,28 @@ def make_detector(recipe: NetworkRecipe) -> tuple[PreTrainedModel, ProcessorMixi
             config = make(*([recipe.preset] if recipe.preset else []), **recipe.options)
         except ValueError as error:
             raise RecipeError(f"model: {error}") from error
-        model = AutoModelForAVDeepfakeDetection.from_config(config)
-        processor = processor_class(config).from_config(config)
+        if recipe.kind == "avpl":
+            model = on_encoders(recipe.options)
+        else:
+            model = AutoModelForAVDeepfakeDetection.from_config(config)
+        processor = processor_class(model.config).from_config(model.config)
     processor.trim_leading_silence = recipe.trim_leading_silence
     return model, processor
+
+
+def on_encoders(options: dict) -> AVPLForDeepfakeDetection:
+    """A detector with random prompts and heads on the two foundation models that a recipe names."""
+    absent = [name for name in ("vision_encoder", "audio_encoder") if not options.get(name)]
+    if absent:
+        raise RecipeError(
+            f"model.options.{absent[0]} is missing: the Hub id or folder of the frozen "
+            f"{'CLIP' if absent[0] == 'vision_encoder' else 'Whisper'} checkpoint. (`python -m "
+            "modeling_avlmm.training.demo_encoders` makes small ones for the demonstration.)"
+        )
+    try:
+        return AVPLForDeepfakeDetection.from_encoders(**options)
+    except EncoderError as error:
+        raise RecipeError(f"model.options: {error}") from error
 
 
 def processor_class(config) -> type[ProcessorMixin]:
@@ -213,6 +235,9 @@ def training_arguments(
         weight_decay=training.weight_decay,
         adam_beta2=training.adam_beta2,
         max_grad_norm=training.max_grad_norm,
+        bf16=training.bf16,
+        gradient_checkpointing=training.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if training.gradient_checkpointing else None,
         logging_steps=training.log_steps,
         eval_strategy="steps" if scored else "no",
         eval_steps=every,

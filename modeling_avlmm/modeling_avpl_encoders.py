@@ -1,0 +1,90 @@
+"""The frozen encoders of AVPL: where they come from, and that they are the ones it was trained with."""
+
+from pathlib import Path
+
+import torch
+from huggingface_hub import try_to_load_from_cache
+from torch import nn
+from transformers import AutoConfig, CLIPVisionModel, WhisperModel
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from .fingerprint import weights_fingerprint
+
+MODEL_TYPES = {"vision": ("clip", "clip_vision_model"), "audio": ("whisper",)}
+NAMES = {"vision": "CLIP", "audio": "Whisper"}
+
+
+class EncoderError(ValueError):
+    """An encoder that cannot be loaded, or is not the one that the detector was trained with."""
+
+
+def load_encoder(part: str, source: str, **hub_kwargs) -> CLIPVisionModel | WhisperEncoder:
+    """
+    Loads an encoder from a whole CLIP or Whisper checkpoint, in float32, in which it is compared.
+
+    Args:
+        part (`str`): `vision` or `audio`.
+        source (`str`): Hub id or folder.
+        hub_kwargs: `revision`, `token`, `cache_dir`, `local_files_only`.
+
+    Raises:
+        EncoderError: when there is no such checkpoint, or it is of something else.
+    """
+    try:
+        model_type = AutoConfig.from_pretrained(source, **hub_kwargs).model_type
+        if model_type not in MODEL_TYPES[part]:
+            raise EncoderError(
+                f"{source!r} is a checkpoint of {model_type!r}; the {part} encoder of AVPL must be a {NAMES[part]} one."
+            )
+        model_class = CLIPVisionModel if part == "vision" else WhisperModel
+        model, info = model_class.from_pretrained(
+            source, dtype=torch.float32, output_loading_info=True, **hub_kwargs
+        )
+    except EncoderError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        raise EncoderError(
+            f"The {part} encoder {source!r} cannot be loaded: {error} A detector of which only the trained part is "
+            "stored needs it: restore it, give another place with "
+            f"`from_pretrained(..., {part}_encoder=...)`, or store detectors with save_encoders=True."
+        ) from error
+    # What the checkpoint lacks would be random.
+    absent = sorted(name for name in info["missing_keys"] if part == "vision" or name.startswith("encoder."))
+    if absent:
+        raise EncoderError(f"{source!r} lacks weights of the {part} encoder: {', '.join(absent[:3])}.")
+    return model if part == "vision" else model.encoder
+
+
+def commit_of(source: str, revision: str | None = None, cache_dir: str | None = None) -> str | None:
+    """The commit that a revision of a loaded Hub checkpoint stands for; the revision itself where that is not known."""
+    if Path(source).exists():
+        return revision
+    file = try_to_load_from_cache(source, "config.json", cache_dir=cache_dir, revision=revision)
+    # .../snapshots/<commit>/config.json
+    return Path(file).parent.name if isinstance(file, str) else revision
+
+
+def check_encoder(
+    part: str, source: str, encoder: nn.Module, wanted: nn.Module, fingerprint: str | None
+) -> None:
+    """
+    Checks that a loaded encoder can stand where `wanted` stands, and is the one a detector was trained with.
+
+    Raises:
+        EncoderError: when sizes differ, or the fingerprint.
+    """
+    shapes = {name: tuple(weight.shape) for name, weight in encoder.state_dict().items()}
+    needed = {name: tuple(weight.shape) for name, weight in wanted.state_dict().items()}
+    for name in [*needed, *shapes]:
+        if shapes.get(name) != needed.get(name):
+            raise EncoderError(
+                f"The {part} encoder {source!r} does not fit the detector: {name} is {shapes.get(name, 'absent')} "
+                f"there and {needed.get(name, 'absent')} in the detector's configuration. Use the checkpoint it was "
+                "trained with."
+            )
+    found = weights_fingerprint(encoder)
+    if fingerprint is not None and found != fingerprint:
+        raise EncoderError(
+            f"The {part} encoder {source!r} has other weights (fingerprint {found}) than the one the detector was "
+            f"trained with ({fingerprint}), so its verdicts would mean nothing. Use the revision it was trained with."
+        )

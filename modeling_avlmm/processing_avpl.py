@@ -1,0 +1,139 @@
+"""From a clip to the tensors of AVPL: frames with their times, and log-mel spectra of the sound."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import WhisperFeatureExtractor
+
+from .configuration_avpl import TOKENS_PER_SECOND, AVPLConfig
+from .configuration_detector import PARTS
+from .media import SAMPLING_RATE, Clip
+from .processing_clips import EPS, VerdictProcessor, resized
+
+
+class AVPLProcessor(VerdictProcessor):
+    """
+    Prepares clips for [`AVPLForDeepfakeDetection`].
+
+    Frames come with the times at which they are on screen, and stay uint8 until the model normalises them. Sound is
+    turned into spectra by the Whisper checkpoint's own extractor, as long as the row and not as long as 30 s: zeros
+    follow the sound's end, as in the stock padding, and a mask says where it ends.
+
+    Args:
+        feature_extractor (`WhisperFeatureExtractor`, *optional*): Log-mel front end, 16 kHz; Whisper's defaults.
+        fps (`float`, *optional*, defaults to 16.0): Frames sampled per second.
+        max_frames (`int`, *optional*, defaults to 16): Most frames of a row.
+        max_seconds (`float`, *optional*, defaults to 1.0): Length of a row; longer files are read in windows.
+        image_size (`int`, *optional*, defaults to 224): Side to which frames are resized, whatever their shape, pixels.
+        trim_leading_silence (`bool`, *optional*, defaults to `False`):
+            Clips begin where their sound sets in ([`MediaReader`]), so that leading silence gives no fake away.
+    """
+
+    def __init__(
+        self,
+        feature_extractor=None,
+        fps: float = 16.0,
+        max_frames: int = 16,
+        max_seconds: float = 1.0,
+        image_size: int = 224,
+        trim_leading_silence: bool = False,
+        **kwargs,
+    ):
+        super().__init__(feature_extractor or WhisperFeatureExtractor(), **kwargs)
+        self.fps = fps
+        self.max_frames = max_frames
+        self.max_seconds = max_seconds
+        self.image_size = image_size
+        self.trim_leading_silence = trim_leading_silence
+
+    @classmethod
+    def from_config(cls, config: AVPLConfig, **kwargs) -> "AVPLProcessor":
+        """The processor of a model: its frames spread evenly over its clip."""
+        sizes = {
+            "feature_extractor": WhisperFeatureExtractor(feature_size=config.audio_config.num_mel_bins),
+            "fps": config.num_frames / config.clip_seconds,
+            "max_frames": config.num_frames,
+            "max_seconds": config.clip_seconds,
+            "image_size": config.image_size,
+        }
+        return cls(**{**sizes, **kwargs})
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return ["pixel_values", "input_features", "frame_mask", "frame_times", "audio_mask", "questions"]
+
+    def encode(
+        self,
+        clip: Clip,
+        questions: Sequence[str] = PARTS,
+        label: int | None = None,
+        video_label: int | None = None,
+        audio_label: int | None = None,
+    ) -> dict:
+        """
+        Encodes one clip.
+
+        Args:
+            clip ([`Clip`]): The decoded clip; at least one of sound and picture.
+            questions (`Sequence[str]`): The verdicts wanted, of `overall`, `video` and `audio`.
+            label, video_label, audio_label (`int`, *optional*): 0 real, 1 fake, for training; None where unknown.
+
+        Returns:
+            `dict`: `pixel_values (T, 3, image_size, image_size)` uint8, `frame_mask (T,)`, `frame_times (T,)` in seconds,
+            `input_features (num_mel_bins, 2 * N + 1)`, `audio_mask (N,)`, `questions (3,)`, and `labels`, `video_labels`,
+            `audio_labels` where any label is given.
+
+        Raises:
+            UnreadableMediaError: when there is nothing to look at or listen to.
+            ValueError: when the clip is longer than `max_seconds`, or a question is unknown.
+        """
+        self.check_clip(clip, questions)
+        input_features, audio_mask = self._encode_audio(clip)
+        return {
+            **self._encode_video(clip),
+            "input_features": input_features,
+            "audio_mask": audio_mask,
+            "questions": torch.tensor([name in questions for name in PARTS]),
+            **self.encode_labels(label, video_label, audio_label),
+        }
+
+    def _encode_video(self, clip: Clip) -> dict:
+        count, side = self.max_frames, self.image_size
+        pixel_values = torch.zeros(count, 3, side, side, dtype=torch.uint8)
+        frame_mask, frame_times = torch.zeros(count, dtype=torch.bool), torch.zeros(count)
+        if clip.has_video:
+            frames, times = clip.frames, clip.timestamps
+            if len(frames) > count:
+                # A clip that was sampled more densely: what is on screen at this processor's times.
+                asked = np.arange(count) / self.fps
+                shown = np.searchsorted(times.numpy().astype(float), asked + EPS, side="right") - 1
+                chosen = torch.from_numpy(np.unique(shown[shown >= 0]))
+                if not len(chosen):
+                    chosen = torch.arange(count)
+                frames, times = frames[chosen], times[chosen]
+            pixel_values[: len(frames)] = resized(frames, side)
+            frame_mask[: len(frames)] = True
+            frame_times[: len(frames)] = times.float()
+        return {"pixel_values": pixel_values, "frame_mask": frame_mask, "frame_times": frame_times}
+
+    def _encode_audio(self, clip: Clip) -> tuple[torch.Tensor, torch.Tensor]:
+        extractor = self.feature_extractor
+        tokens = round(self.max_seconds * TOKENS_PER_SECOND)
+        # Two spectra for a token, and one more that the last token's convolution reaches.
+        spectra = 2 * tokens + 1
+        if not clip.has_audio:
+            return torch.zeros(extractor.feature_size, spectra), torch.zeros(tokens, dtype=torch.bool)
+        # A window's length is rounded to samples, which may be one more.
+        audio = clip.audio[: tokens * SAMPLING_RATE // TOKENS_PER_SECOND].float()
+        # Zeros after the end, as the stock padding has them: the last spectra's windows reach past it.
+        padded = F.pad(audio, (0, spectra * extractor.hop_length - len(audio) + extractor.n_fft))
+        features = extractor(
+            padded.numpy(), sampling_rate=SAMPLING_RATE, padding=False, truncation=False, return_tensors="pt"
+        )["input_features"][0][:, :spectra]
+        heard = -(-len(audio) * TOKENS_PER_SECOND // SAMPLING_RATE)
+        return features, torch.arange(tokens) < heard
+
+
+__all__ = ["AVPLProcessor"]
