@@ -74,6 +74,9 @@ class AVLMMConfig(AVDetectorConfig):
         prompts (`dict[str, str]`, *optional*):
             The texts the weights were trained with: `system`, `prefix` (before the clip) and one question for each of
             `overall`, `video` and `audio` (after the clip). Defaults to the published prompt.
+        analysis (`dict`, *optional*):
+            Set where the weights were taught to talk about a clip: `tasks` with their shares, and `context`, whether
+            conversations may begin with measured verdicts.
         threshold, temperature, abstain_band, calibration, notice, training_summary (*optional*):
             See [`AVDetectorConfig`].
     """
@@ -85,6 +88,7 @@ class AVLMMConfig(AVDetectorConfig):
     thinker_config: dict | PreTrainedConfig | None = None
     label_token_ids: list[int] | None = None
     prompts: dict | None = None
+    analysis: dict | None = None
 
     def __post_init__(self, **kwargs):
         if isinstance(self.thinker_config, dict):

@@ -62,7 +62,7 @@ class AVCollator:
         for row in rows:
             try:
                 clip = self.read(row)
-                encoded.append(self.processor.encode(clip, self.questions_of(row, clip)))
+                encoded.append(self.encode(row, clip))
             except MediaError as error:
                 if self.drops is None:
                     raise
@@ -70,6 +70,10 @@ class AVCollator:
         if not encoded:
             return empty_batch(self.processor.tokenizer.pad_token_id)
         return self.processor.collate(encoded, padding_side=self.padding_side)
+
+    def encode(self, row: dict, clip: Clip) -> dict:
+        """A clip with what is asked about it, without padding."""
+        return self.processor.encode(clip, self.questions_of(row, clip))
 
     def read(self, row: dict) -> Clip:
         """Decodes the part of a row's clip that this draw trains on."""

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import yaml
 
-STAGE_KINDS = ("pretraining", "alignment", "encoders")
+STAGE_KINDS = ("pretraining", "alignment", "encoders", "analysis")
+TASKS = ("detection", "classification", "description", "conversation")
+"""What conversations about a clip are of (DFA-GPT, arXiv 2501.01164)."""
 
 
 class RecipeError(ValueError):
@@ -82,6 +84,62 @@ class DataRecipe:
 
 
 @dataclass
+class AnalysisRecipe:
+    """
+    What the conversations of an `analysis` stage are.
+
+    Args:
+        tasks (`dict[str, float]`): Share of the draws for each task.
+        per_clip (`int`): Conversations made for each clip and task, to draw from.
+        per_pass (`int`): Conversations about a clip in one pass, which do not see one another: the drawn one, and others
+            about the same clip. More words for the same pictures; more than one needs `sdpa` or `eager` attention.
+        replay_share (`float`): Share of the draws in which the verdict is asked as well, as in the stages before, so
+            that it is not forgotten. What else is asked about the clip does not see it.
+        context_share (`float`): Share of the draws that begin with a detector's verdicts in words, as a chat does.
+        evidence (`str`, *optional*): Folder for what is measured by comparing fakes with their sources; in the stage's
+            own folder if left out. `none` trains on the labels alone.
+        grow_vocabulary (`bool`): Gives every word of the conversations a token, and trains the embeddings and the
+            language head as well. For the demonstration, whose tokenizer knows its prompts only.
+        seed (`int`): Seed of the texts.
+    """
+
+    tasks: dict = field(
+        default_factory=lambda: {
+            "detection": 0.2,
+            "classification": 0.25,
+            "description": 0.35,
+            "conversation": 0.2,
+        }
+    )
+    per_clip: int = 1
+    per_pass: int = 1
+    replay_share: float = 0.5
+    context_share: float = 0.5
+    evidence: str | None = None
+    grow_vocabulary: bool = False
+    seed: int = 0
+
+    def __post_init__(self):
+        unknown = set(self.tasks) - set(TASKS)
+        shares = list(self.tasks.values())
+        if unknown or not all(isinstance(x, int | float) and x >= 0 for x in shares) or not sum(shares) > 0:
+            raise RecipeError(
+                f"stages.*.analysis.tasks is {self.tasks!r}; it gives shares of at least 0, not all 0, of "
+                f"{', '.join(TASKS)}."
+            )
+        for name in ("replay_share", "context_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise RecipeError(
+                    f"stages.*.analysis.{name} is {getattr(self, name)!r}; it must be in [0, 1]."
+                )
+        for name in ("per_clip", "per_pass"):
+            if getattr(self, name) < 1:
+                raise RecipeError(
+                    f"stages.*.analysis.{name} is {getattr(self, name)!r}; it must be at least 1."
+                )
+
+
+@dataclass
 class StageRecipe:
     """
     One stage of training.
@@ -89,19 +147,21 @@ class StageRecipe:
     Args:
         kind (`str`): `alignment` trains LoRA on the language model with both encoders frozen, and merges it at the
             end. `encoders` trains both encoders in full with the language model frozen. `pretraining` trains a random
-            backbone on dense questions about genuine clips; only the demonstration needs it.
+            backbone on dense questions about genuine clips; only the demonstration needs it. `analysis` teaches a
+            detector to talk about a clip: LoRA and the projectors train, both encoders are frozen.
         name (`str`, *optional*): Folder of the stage; the kind if left out.
         epochs (`float`): Passes over as many clips as the training split has.
         max_steps (`int`, *optional*): Optimiser steps, instead of `epochs`.
         learning_rate (`float`): Of the LoRA weights, or of whatever has no rate of its own below.
         vision_learning_rate, audio_learning_rate, projector_learning_rate (`float`, *optional*): Of those parts.
-        train_projectors (`bool`): Whether `encoders` also trains what maps their features to the language model.
+        train_projectors (`bool`): Whether `encoders` and `analysis` train what maps features to the language model.
         lora_rank, lora_alpha (`int`), lora_dropout (`float`): LoRA.
         batch_size (`int`): Clips per device and pass.
         gradient_accumulation (`int`): Passes per optimiser step.
         weight_decay, adam_beta2, max_grad_norm, warmup_share (`float`), lr_scheduler (`str`): The usual.
         gradient_checkpointing (`bool`): Recomputes activations: less memory, about a third more time.
         save_steps, log_steps (`int`): Steps between checkpoints and between log lines.
+        analysis ([`AnalysisRecipe`], *optional*): Of an `analysis` stage.
     """
 
     kind: str = "alignment"
@@ -126,10 +186,15 @@ class StageRecipe:
     gradient_checkpointing: bool = False
     save_steps: int = 200
     log_steps: int = 10
+    analysis: AnalysisRecipe | None = None
 
     def __post_init__(self):
         if self.kind not in STAGE_KINDS:
             raise RecipeError(f"stages.*.kind is {self.kind!r}; it must be one of {', '.join(STAGE_KINDS)}.")
+        if self.kind == "analysis":
+            self.analysis = self.analysis or AnalysisRecipe()
+        elif self.analysis is not None:
+            raise RecipeError(f"stages.*.analysis is for stages of kind analysis, not {self.kind}.")
         self.name = self.name or self.kind
 
 
@@ -162,6 +227,11 @@ class Recipe:
             raise RecipeError(f"data.balance is {self.data.balance!r}; it must be modality, label or none.")
         if self.data.crop not in ("random", "start"):
             raise RecipeError(f"data.crop is {self.data.crop!r}; it must be random or start.")
+        if self.model.trim_leading_silence and any(stage.kind == "analysis" for stage in self.stages):
+            raise RecipeError(
+                "An analysis stage needs model.trim_leading_silence: false: the times in its answers count from the "
+                "file's own start."
+            )
         if any(stage.kind == "pretraining" for stage in self.stages) and not self.data.annotations:
             raise RecipeError(
                 "A pretraining stage needs data.annotations, the dense annotations of genuine clips."

@@ -15,12 +15,19 @@ from transformers import AutoConfig, set_seed
 from ..modeling_avlmm import AVLMMForDeepfakeDetection
 from ..processing_avlmm import AVLMMProcessor
 from .collator import AVCollator, DropList, verdict_questions
+from .conversations import (
+    ConversationCollator,
+    conversation_schedule,
+    instruction_rows,
+    mark_as_analyst,
+    write_grown,
+)
 from .dense import DenseCollator, corpus_of_dense_prompts, genuine_rows, load_annotations
 from .progress import latest_checkpoint
 from .recipes import Recipe, RecipeError, StageRecipe
 from .run_folder import load_split, quiet_libraries, say, start_folder
 from .schedule import build_schedule
-from .stages import count_trainable, freeze_for_stage, lora_config
+from .stages import LORA_KINDS, count_trainable, freeze_for_stage, keep_in_float32, lora_config
 from .tiny_backbone import make_tiny_backbone
 from .trainer import AVSFTTrainer, sft_config
 
@@ -29,8 +36,8 @@ def train(recipe: Recipe) -> Path:
     """
     Runs every stage of a recipe that has not been run yet.
 
-    `output_dir/<stage>/` holds `model` (the detector after the stage, LoRA merged), `adapter` (of `alignment`),
-    `drops.jsonl`, `log.jsonl` and, while the stage runs, `checkpoints`. `output_dir` itself holds `recipe.yaml`,
+    `output_dir/<stage>/` holds `model` (the detector after the stage, LoRA merged), `adapter` (of `alignment`
+    and `analysis`), `drops.jsonl`, `log.jsonl` and, while the stage runs, `checkpoints`. `output_dir` itself holds `recipe.yaml`,
     `environment.json` and `dataset.json`. Started again after it was killed, a run goes on from its last checkpoint.
 
     Args:
@@ -72,8 +79,21 @@ def run_stage(
     """Trains one stage from the detector in `model_dir` and writes `folder/model`."""
     set_seed(recipe.seed)
     model, processor = load_detector(model_dir, recipe)
-    freeze_for_stage(model, stage)
     folder.mkdir(parents=True, exist_ok=True)
+    if stage.kind == "analysis":
+        dataset = instruction_rows(dataset, recipe.data, stage, folder)
+        if stage.analysis.grow_vocabulary:
+            model_dir = folder / "start"
+            # Checkpoints belong to the words that were there when the stage began.
+            begun = model_dir.is_dir()
+            PartialState().wait_for_everyone()
+            if begun:
+                model, processor = load_detector(model_dir, recipe)
+            else:
+                say(
+                    f"  {write_grown(model, processor, dataset, model_dir)} new words, as tokens of their own"
+                )
+    freeze_for_stage(model, stage)
     drops = DropList(folder / "drops.jsonl")
     options = {
         "processor": processor,
@@ -90,13 +110,22 @@ def run_stage(
         dataset = dataset.filter(lambda path: path in sounds, input_columns="path")
         collator = DenseCollator(annotations=annotations, sounds=sounds, **options)
         data = dataclasses.replace(recipe.data, balance="none")
+    elif stage.kind == "analysis":
+        # Times in answers count from the file's start.
+        options["crop"] = "start"
+        more = {"rows": dataset, "per_pass": stage.analysis.per_pass}
+        collator = ConversationCollator(questions_of=verdict_questions(processor), **more, **options)
+        data = recipe.data
     else:
         collator = AVCollator(questions_of=verdict_questions(processor), **options)
         data = recipe.data
 
     clips_per_step = stage.batch_size * stage.gradient_accumulation * PartialState().num_processes
     draws = stage.max_steps * clips_per_step if stage.max_steps else round(stage.epochs * len(dataset))
-    schedule = build_schedule(dataset, data, draws, recipe.seed)
+    if stage.kind == "analysis":
+        schedule = conversation_schedule(dataset, data, stage, draws, recipe.seed)
+    else:
+        schedule = build_schedule(dataset, data, draws, recipe.seed)
     checkpoints = folder / "checkpoints"
     trainer = AVSFTTrainer(
         model=model,
@@ -104,11 +133,12 @@ def run_stage(
         train_dataset=schedule,
         data_collator=collator,
         processing_class=processor,
-        peft_config=lora_config(model, stage) if stage.kind == "alignment" else None,
+        peft_config=lora_config(model, stage) if stage.kind in LORA_KINDS else None,
         stage=stage,
         drops=drops,
         max_drops=int(data.max_drop_share * len(set(schedule["path"]))),
     )
+    keep_in_float32(trainer.model)
     say(
         f"  {count_trainable(trainer.model):,} of {sum(p.numel() for p in trainer.model.parameters()):,} weights train; "
         f"{draws} clips drawn from {len(dataset)}, {clips_per_step} a step"
@@ -129,14 +159,16 @@ def finish_stage(
     folder: Path,
 ) -> None:
     """Writes what the stage leaves behind; the folder `model` appears last and whole, as the sign that it is done."""
-    trained = folder / ("adapter" if stage.kind == "alignment" else "trained")
+    trained = folder / ("adapter" if stage.kind in LORA_KINDS else "trained")
     trainer.save_model(str(trained))
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         # From the files rather than from memory, where the weights may be sharded over processes.
-        if stage.kind == "alignment":
+        if stage.kind in LORA_KINDS:
             model, processor = load_detector(model_dir, recipe)
             model = PeftModel.from_pretrained(model, trained).merge_and_unload()
+            if stage.kind == "analysis":
+                mark_as_analyst(model, stage)
         else:
             model, processor = load_detector(trained, recipe)
         unfinished = folder / "model.unfinished"
@@ -157,7 +189,7 @@ def finish_stage(
         shutil.rmtree(folder / "model", ignore_errors=True)
         unfinished.rename(folder / "model")
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        if stage.kind != "alignment":
+        if stage.kind not in LORA_KINDS:
             shutil.rmtree(trained)
         say(
             f"  wrote {folder / 'model'}; {len(dropped)} clips dropped"

@@ -7,14 +7,26 @@ from torch import nn
 from ..modeling_avlmm import AVLMMForDeepfakeDetection
 from .recipes import StageRecipe
 
+LORA_KINDS = ("alignment", "analysis")
+"""Stages that train LoRA weights, which are merged at their end."""
+
 
 def lora_config(model: AVLMMForDeepfakeDetection, stage: StageRecipe) -> LoraConfig:
-    """LoRA on every linear layer of the language model, and nowhere else."""
+    """LoRA on every linear layer of the language model; what an `analysis` stage trains in full is saved with it."""
+    backbone = model.config.backbone
+    whole = []
+    if stage.kind == "analysis":
+        if stage.train_projectors:
+            whole += [backbone.vision_projector, backbone.audio_projector]
+        if stage.analysis.grow_vocabulary:
+            heads = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
+            whole += [name for name, module in model.thinker.named_modules() if id(module) in heads]
     return LoraConfig(
         r=stage.lora_rank,
         lora_alpha=stage.lora_alpha,
         lora_dropout=stage.lora_dropout,
-        target_modules=model.config.backbone.lora_targets,
+        target_modules=backbone.lora_targets,
+        modules_to_save=whole or None,
     )
 
 
@@ -22,8 +34,9 @@ def freeze_for_stage(model: AVLMMForDeepfakeDetection, stage: StageRecipe) -> No
     """
     Sets `requires_grad` for a stage; trained weights become float32, as their updates are too small for bfloat16.
 
-    `alignment` freezes everything: PEFT then adds the LoRA weights. `encoders` trains both encoders, with or without
-    their projectors. `pretraining` trains everything.
+    `alignment` and `analysis` freeze everything: PEFT then adds the LoRA weights, and copies of what trains beside them
+    ([`lora_config`]). `encoders` trains both encoders, with or without their projectors. `pretraining` trains
+    everything.
     """
     model.requires_grad_(stage.kind == "pretraining")
     if stage.kind == "encoders":
@@ -31,10 +44,15 @@ def freeze_for_stage(model: AVLMMForDeepfakeDetection, stage: StageRecipe) -> No
         model.audio_encoder.requires_grad_(True)
         for projector in model.projectors:
             projector.requires_grad_(stage.train_projectors)
-    if stage.kind != "alignment":
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.to(torch.float32)
+    if stage.kind not in LORA_KINDS:
+        keep_in_float32(model)
+
+
+def keep_in_float32(model: nn.Module) -> None:
+    """Trained weights become float32."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.float32)
 
 
 def parameter_groups(model: nn.Module, stage: StageRecipe) -> list[dict]:
