@@ -1,6 +1,7 @@
 """Audio-visual deepfake detection from a terminal: look at files, publish a detector, check and export datasets.
 
     python -m modeling_avlmm detect clip.mp4 --model my-org/my-detector
+    python -m modeling_avlmm ui
     python -m modeling_avlmm train --recipe recipes/ssavd_demo.yaml
     python -m modeling_avlmm publish --model runs/demo/training/encoders/model --to published/demo
     python -m modeling_avlmm audit --dataset fakeavceleb --data-dir FakeAVCeleb_v1.2
@@ -10,17 +11,14 @@ The large detector's training and all evaluation have scripts of their own: trai
 """
 
 import argparse
-import json
-import os
 import sys
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 from dataset_scripts import export
 
 from . import onnx_export, streaming
-from .auto import DEFAULT_MODEL, default_model
+from .analysis import bench_command, instructions_command, page
+from .detect import command as detect
 from .evaluation import audit_command
 
 
@@ -31,43 +29,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    detect = commands.add_parser(
-        "detect",
-        help="tell whether files are deepfakes",
-        description="Tells whether files are deepfakes. Ends with 1 when a file could not be read, 2 on wrong usage.",
+    detect_files = commands.add_parser(
+        "detect", help="tell whether files are deepfakes", description=detect.DESCRIPTION
     )
-    detect.add_argument("files", nargs="+", metavar="FILE", help="video or sound: a path or an http(s) URL")
-    detect.add_argument(
-        "--model",
-        default=os.environ.get(DEFAULT_MODEL),
-        help=f"folder or Hub id of a detector [${DEFAULT_MODEL}, or else this package's demonstration detector]",
-    )
-    detect.add_argument(
-        "--gate", metavar="MODEL", help="small detector that answers for the files it is sure of"
-    )
-    detect.add_argument(
-        "--gate-band",
-        nargs=2,
-        type=float,
-        metavar=("LOW", "HIGH"),
-        help="the gate is sure of scores below LOW and above HIGH [the gate's abstain band]",
-    )
-    detect.add_argument("--json", action="store_true", help="one JSON object a line, with the timeline")
-    detect.add_argument(
-        "--threshold", type=float, help="score from which a file is called fake [the model's own]"
-    )
-    detect.add_argument("--window-seconds", type=float, help="length of a window [as long as one pass takes]")
-    detect.add_argument(
-        "--hop-seconds", type=float, help="from one window's start to the next's [--window-seconds]"
-    )
-    detect.add_argument(
-        "--aggregate", choices=("mean", "max"), help="the file's score from its windows' [mean]"
-    )
-    detect.add_argument(
-        "--abstain", action="store_true", help="say 'uncertain' in the detector's range of uncertain scores"
-    )
-    detect.add_argument("--batch-size", type=int, default=1, help="windows of one pass [%(default)s]")
-    add_loading_options(detect)
+    detect.add_arguments(detect_files)
+    add_loading_options(detect_files)
 
     train = commands.add_parser(
         "train",
@@ -124,6 +90,27 @@ def build_parser() -> argparse.ArgumentParser:
         "stream", help="score a recording while it grows", description=streaming.DESCRIPTION
     )
     streaming.add_arguments(stream)
+
+    ui = commands.add_parser(
+        "ui",
+        help="a page in the browser: verdict, timeline, conversation, report",
+        description=page.DESCRIPTION,
+    )
+    page.add_arguments(ui)
+
+    instruct = commands.add_parser(
+        "instruct",
+        help="turn a dataset into conversations to fine-tune on",
+        description=instructions_command.DESCRIPTION,
+    )
+    instructions_command.add_arguments(instruct)
+
+    bench = commands.add_parser(
+        "bench",
+        help="measure what a detector answers, not only what it scores",
+        description=bench_command.DESCRIPTION,
+    )
+    bench_command.add_arguments(bench)
     return parser
 
 
@@ -144,88 +131,21 @@ def main(arguments: list[str] | None = None) -> int:
         return run_train(options.recipe, overrides)
     if overrides:
         parser.error(f"unrecognized arguments: {' '.join(overrides)}")
-    if options.command == "detect" and options.gate_band and not options.gate:
-        parser.error("--gate-band says when a gate is sure: give the gate, --gate MODEL")
+    if options.command == "detect":
+        detect.check(options, parser.error)
+        quiet_transformers()
     commands = {
-        "detect": run_detect,
+        "detect": detect.run,
         "publish": run_publish,
         "audit": audit_command.run,
         "export": export.run,
         "onnx": onnx_export.run,
         "stream": streaming.run,
+        "ui": page.run,
+        "instruct": instructions_command.run,
+        "bench": bench_command.run,
     }
     return commands[options.command](options)
-
-
-def run_detect(options: argparse.Namespace) -> int:
-    # Loading takes seconds; `--help` and wrong usage do not wait for it.
-    import modeling_avlmm  # noqa: F401
-
-    from .evaluation.command import EvaluationError, load_detector
-
-    quiet_transformers()
-    try:
-        if not options.model:
-            print(
-                f"avlmm: no model was named, so this is the demonstration detector of the package. Give --model, or set "
-                f"{DEFAULT_MODEL}.",
-                file=sys.stderr,
-            )
-        loading = (options.device, options.dtype, options.trust_remote_code, options.gate, options.gate_band)
-        detector, zero_shot = load_detector(options.model or default_model(), *loading)
-        if zero_shot:
-            print("avlmm: this backbone was not trained to detect anything.", file=sys.stderr)
-        settings = ("threshold", "window_seconds", "hop_seconds", "aggregate")
-        given = {name: getattr(options, name) for name in settings if getattr(options, name) is not None}
-        given["abstain"] = options.abstain
-        results = detector(
-            (file for file in options.files), batch_size=options.batch_size, on_error="return", **given
-        )
-        show = show_json if options.json else partial(show_table, gated=bool(options.gate))
-        failed = sum(show(options.files, results))
-    except (EvaluationError, ValueError) as error:
-        print(f"avlmm: {error}", file=sys.stderr)
-        return 2
-    return 1 if failed else 0
-
-
-def show_json(files: list[str], results: Iterator[dict]) -> Iterator[bool]:
-    """Prints a line for each result as it comes; yields whether the file could not be read to its end."""
-    for file, result in zip(files, results, strict=True):
-        print(json.dumps({"file": file, **result}), flush=True)
-        yield result["error"] is not None
-
-
-def show_table(files: list[str], results: Iterator[dict], gated: bool = False) -> Iterator[bool]:
-    """The same as a table for people; with a gate it says whose verdict each is."""
-    width = max(len("file"), *(len(file) for file in files))
-    last = "  by" if gated else ""
-    print(
-        f"{'file':<{width}}  {'verdict':<10}  {'score':>6}  {'picture':>7}  {'sound':>6}  {'seconds':>8}{last}"
-    )
-    for file, result in zip(files, results, strict=True):
-        scores = [
-            "-" if result[name] is None else f"{result[name]:.3f}"
-            for name in ("score", "video_score", "audio_score")
-        ]
-        seconds = "-" if result["duration"] is None else f"{result['duration']:.1f}"
-        verdict = result["label"] or "unreadable"
-        last = f"  {result['decided_by']}" if gated else ""
-        print(
-            f"{file:<{width}}  {verdict:<10}  {scores[0]:>6}  {scores[1]:>7}  {scores[2]:>6}  {seconds:>8}{last}",
-            flush=True,
-        )
-        if len(result["windows"]) > 1:
-            for window in result["windows"]:
-                span = f"  {window['start']:.1f} - {window['end']:.1f} s"
-                score = "-" if window["score"] is None else f"{window['score']:.3f}"
-                print(f"{span:<{width}}  {'':<10}  {score:>6}")
-        notes = list(result["warnings"])
-        if result["error"] is not None:
-            notes.append(result["error"]["message"])
-        for note in notes:
-            print(f"  {note}")
-        yield result["error"] is not None
 
 
 def run_train(recipe: str, overrides: list[str]) -> int:

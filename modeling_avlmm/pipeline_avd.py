@@ -68,6 +68,8 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
 
     def __init__(self, *args, gate=None, gate_band: tuple[float, float] | None = None, **kwargs):
         super().__init__(*args, **kwargs)
+        # A model that was just trained would drop units, and score a clip by the others of its batch.
+        self.model.eval()
         trained, used = getattr(self.model.config, "prompts", None), getattr(self.processor, "prompts", None)
         if trained != used:
             raise ValueError(

@@ -84,41 +84,6 @@ def test_wrong_use_is_answered_in_one_line(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_detect_prints_a_table(tiny_detector, clips, capsys):
-    files = [str(clips["clip"]), str(clips["long"])]
-    assert main(["detect", *files, "--model", str(tiny_detector), "--device", "cpu"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["file", "verdict", "score", "picture", "sound", "seconds"]
-    assert lines[1].split()[0] == files[0] and lines[1].split()[1] in ("real", "fake")
-    assert lines[2].split()[0] == files[1]
-    assert [line.split()[0] for line in lines[3:6]] == ["0.0", "4.0", "8.0"]
-
-    assert main(["detect", str(clips["broken"]), "--model", str(tiny_detector), "--device", "cpu"]) == 1
-    out = capsys.readouterr().out
-    assert "unreadable" in out and "broken.mp4: " in out
-
-
-def test_detect_options_reach_the_pipeline(tiny_detector, clips, capsys):
-    words = ["detect", str(clips["long"]), "--model", str(tiny_detector), "--device", "cpu", "--json"]
-    more = [
-        "--threshold",
-        "1",
-        "--window-seconds",
-        "2",
-        "--hop-seconds",
-        "4",
-        "--aggregate",
-        "max",
-        "--batch-size",
-        "3",
-    ]
-    assert main([*words, *more]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["threshold"] == 1.0 and result["label"] == "real"
-    assert [window["start"] for window in result["windows"]][:2] == [0.0, 4.0]
-    assert result["score"] == pytest.approx(max(window["score"] for window in result["windows"]))
-
-
 def test_errors_and_help(tiny_detector, clips, tmp_path, capsys):
     assert main(["detect", str(clips["clip"]), "--model", str(tmp_path / "nowhere")]) == 2
     assert "There is no folder" in capsys.readouterr().err
@@ -141,9 +106,3 @@ def test_errors_and_help(tiny_detector, clips, tmp_path, capsys):
             main([*command, "--help"])
         assert stop.value.code == 0
         assert "usage: avlmm" in capsys.readouterr().out
-
-
-def test_the_default_model_comes_from_the_environment(tiny_detector, clips, capsys, monkeypatch):
-    monkeypatch.setenv("AVLMM_DEFAULT_MODEL", str(tiny_detector))
-    assert main(["detect", str(clips["short"]), "--device", "cpu", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["error"] is None

@@ -8,9 +8,10 @@ import math
 import datasets
 import pytest
 import torch
+from ssavd_factory import tiny
 from transformers import pipeline
 
-from modeling_avlmm import AVLMMForDeepfakeDetection, AVLMMProcessor, MediaError
+from modeling_avlmm import AVLMMForDeepfakeDetection, AVLMMProcessor, MediaError, SSAVDProcessor
 from modeling_avlmm.pipeline_avd import SCORE_NAMES, calibrated
 
 TASK = "av-deepfake-detection"
@@ -254,3 +255,12 @@ def test_a_list_is_shared_out_to_workers(detector, clips):
     files = [str(clips[name]) for name in ("clip", "broken", "long", "silent", "sound")]
     options = {"window_seconds": 2.0, "batch_size": 3}
     assert list(detector(files, num_workers=2, **options)) == list(detector(files, **options))
+
+
+def test_a_model_that_was_just_trained_is_put_to_use(clips):
+    model = tiny(num_frames=10, audio_samples=48_000)
+    processor = SSAVDProcessor.from_config(model.config)
+    expected = pipeline(TASK, model=model, processor=processor, device="cpu")(str(clips["clip"]))
+    detector = pipeline(TASK, model=model.train(), processor=processor, device="cpu")
+    assert not model.training
+    assert detector(str(clips["clip"])) == expected

@@ -77,7 +77,9 @@ def train_detector(recipe: DetectorRecipe) -> Path:
     set_seed(recipe.seed)
     model, processor = make_detector(recipe.model)
     if recipe.training.gradient_checkpointing and not model.supports_gradient_checkpointing:
-        raise RecipeError(f"training.gradient_checkpointing: {type(model).__name__} has no layers to compute anew.")
+        raise RecipeError(
+            f"training.gradient_checkpointing: {type(model).__name__} has no layers to compute anew."
+        )
     drops = DropList(folder / "drops.jsonl")
     collator = ClipCollator(
         processor,

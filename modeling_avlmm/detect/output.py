@@ -1,0 +1,161 @@
+"""What a run of `detect` writes while it goes: a table for people, JSON lines, CSV, and how far it is."""
+
+import csv
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from tqdm import tqdm
+
+from .inputs import columns, shown
+
+EVERY = 100
+"""Files between two lines of progress where stderr is no terminal."""
+
+CSV_COLUMNS = (
+    "file",
+    "label",
+    "score",
+    "video_score",
+    "audio_score",
+    "threshold",
+    "duration",
+    "has_video",
+    "has_audio",
+    "windows",
+    "highest_window_start",
+    "highest_window_end",
+    "highest_window_score",
+    "warnings",
+    "error",
+)
+OF_A_GATE = ("decided_by", "gate_score")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for a formula at the beginning of a cell."""
+
+
+class JSONLines:
+    """A JSON object a line, with everything that the pipeline gives."""
+
+    def __init__(self, write: Callable[[str], None]):
+        self.write = write
+
+    def add(self, file: str, result: dict) -> None:
+        self.write(json.dumps({"file": file, **result}))
+
+
+class Table:
+    """A table for people; with a gate it says whose verdict each is."""
+
+    def __init__(self, write: Callable[[str], None], width: int, gated: bool):
+        self.write, self.width, self.gated = write, width, gated
+        last = "  by" if gated else ""
+        self.write(
+            f"{self._first('file')}  {'verdict':<10}  {'score':>6}  {'picture':>7}  {'sound':>6}  {'seconds':>8}{last}"
+        )
+
+    def add(self, file: str, result: dict) -> None:
+        scores = [
+            "-" if result[name] is None else f"{result[name]:.3f}"
+            for name in ("score", "video_score", "audio_score")
+        ]
+        seconds = "-" if result["duration"] is None else f"{result['duration']:.1f}"
+        verdict = result["label"] or "unreadable"
+        last = f"  {result['decided_by']}" if self.gated else ""
+        self.write(
+            f"{self._first(shown(file))}  {verdict:<10}  {scores[0]:>6}  {scores[1]:>7}  {scores[2]:>6}  {seconds:>8}{last}"
+        )
+        if len(result["windows"]) > 1:
+            for window in result["windows"]:
+                span = f"  {window['start']:.1f} - {window['end']:.1f} s"
+                score = "-" if window["score"] is None else f"{window['score']:.3f}"
+                self.write(f"{self._first(span)}  {'':<10}  {score:>6}")
+        for note in result["warnings"]:
+            self.write(f"  {shown(note)}")
+        if result["error"] is not None:
+            self.write(f"  {shown(result['error']['message'])}")
+
+    def _first(self, text: str) -> str:
+        return text + " " * (self.width - columns(text))
+
+
+class CSV:
+    """
+    A line for each file, for a spreadsheet or pandas; empty cells where there is no value.
+
+    A name, warning or error that a spreadsheet would run as a formula (`=cmd|...`) has a `'` before it. Numbers have none.
+    """
+
+    def __init__(self, stream: TextIO, gated: bool):
+        self.stream = stream
+        self.columns = (*CSV_COLUMNS, *OF_A_GATE) if gated else CSV_COLUMNS
+        self.lines = csv.writer(stream, lineterminator="\n")
+        self.lines.writerow(self.columns)
+        stream.flush()
+
+    def add(self, file: str, result: dict) -> None:
+        scored = [window for window in result["windows"] if window["score"] is not None]
+        highest = max(scored, key=lambda window: window["score"], default={})
+        row = {
+            **result,
+            "file": _text(shown(file)),
+            "windows": len(result["windows"]),
+            **{f"highest_window_{name}": highest.get(name) for name in ("start", "end", "score")},
+            "warnings": _text("; ".join(map(shown, result["warnings"]))),
+            "error": _text(shown(result["error"]["message"])) if result["error"] else None,
+        }
+        self.lines.writerow(row[name] for name in self.columns)
+        self.stream.flush()
+
+
+def _text(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(FORMULA) else cell
+
+
+class Progress:
+    """
+    How far a run is, on stderr: a bar where that is a terminal, and else a line now and then.
+
+    Args:
+        total (`int`): Files to look at.
+        done (`int`): Those that an earlier run has looked at.
+        visible (`bool`): Whether to show anything.
+    """
+
+    def __init__(self, total: int, done: int = 0, visible: bool = True):
+        self.total, self.before, self.count = total, done, 0
+        self.begin = time.monotonic()
+        self.lines = visible and not sys.stderr.isatty()
+        self.bar = None
+        if visible and not self.lines:
+            self.bar = tqdm(total=total, initial=done, unit="file", file=sys.stderr, dynamic_ncols=True)
+
+    def write(self, line: str) -> None:
+        """A line to stdout, which the bar makes way for."""
+        if self.bar is not None and sys.stdout.isatty():
+            self.bar.write(line, file=sys.stdout)
+        else:
+            print(line, flush=True)
+
+    def step(self, taken_over: bool) -> None:
+        """One file more; `taken_over` from an earlier run."""
+        if taken_over:
+            return
+        self.count += 1
+        if self.bar is not None:
+            self.bar.update()
+        elif self.lines and self.count % EVERY == 0:
+            rate = self.count / max(time.monotonic() - self.begin, 1e-9)
+            left = round(max(0, self.total - self.before - self.count) / rate)
+            print(
+                f"  {self.before + self.count}/{self.total} files, {rate:.1f} files/s, "
+                f"ETA {left // 3600}:{left // 60 % 60:02}:{left % 60:02}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
