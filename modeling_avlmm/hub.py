@@ -164,6 +164,12 @@ def card_template() -> Path:
     )
 
 
+def _noted_of_data(recipe: Path) -> dict:
+    """What a run noted about its data; runs of earlier versions did not say whether it was synthetic."""
+    noted = recipe.with_name("dataset.json")
+    return json.loads(noted.read_text(encoding="utf-8")) if noted.is_file() else {}
+
+
 def training_summary(model_dir: Path) -> dict:
     """What produced the weights, from the files that training leaves in and above `model_dir`; empty without any."""
     recipe, stage, single = _recipe_of(model_dir), model_dir / "stage.json", model_dir / "training.json"
@@ -176,6 +182,7 @@ def training_summary(model_dir: Path) -> dict:
             "dataset": plain["data"].get("dataset"),
             "protocol": plain["data"].get("protocol"),
             "synthetic": plain["model"].get("backbone") == "demo"
+            or _noted_of_data(recipe).get("synthetic", False)
             or is_demonstration(plain["data"].get("data_dir")),
             "stages": [],
         }

@@ -17,13 +17,24 @@ import yaml
 from media_factory import make_clip
 from safetensors.torch import load_file
 from ssavd_factory import TINY
+from transformers import Trainer
 
 from modeling_avlmm import AutoModelForAVDeepfakeDetection, SSAVDConfig, SSAVDProcessor
 from modeling_avlmm.media import Clip
 from modeling_avlmm.training.augment import augment_clip, stretch
 from modeling_avlmm.training.collator import DropList
-from modeling_avlmm.training.detector_recipe import ClipsRecipe, DetectorRecipe, NetworkRecipe
-from modeling_avlmm.training.detector_run import ClipCollator, make_detector, scores_to_metrics
+from modeling_avlmm.training.detector_recipe import (
+    ClipsRecipe,
+    DetectorRecipe,
+    NetworkRecipe,
+    OptimisationRecipe,
+)
+from modeling_avlmm.training.detector_run import (
+    ClipCollator,
+    make_detector,
+    scores_to_metrics,
+    training_arguments,
+)
 from modeling_avlmm.training.recipes import RecipeError, load_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -183,10 +194,37 @@ def test_recipes_that_cannot_be_run(recipe, variables):
     for words, message in (
         (["--training.keep", "best"], "training.keep is 'best'; it must be one of auc, last"),
         (["--training.lerning_rate", "1"], "Did you mean training.learning_rate?"),
+        (
+            ["--training.decay_steps", "5"],
+            "decay_steps belongs to training.lr_scheduler: warmup_stable_decay",
+        ),
+        (["--training.lr_scheduler", "warmup_stable_decay"], "decay_steps belongs to"),
         (["--data.validation_split", "dev"], "no split 'dev'"),
     ):
         done = subprocess.run(command(recipe("bad"), *words), env=variables, capture_output=True, text=True)
         assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_rate_that_rises_stays_and_falls(tmp_path):
+    recipe = DetectorRecipe(
+        name="x",
+        output_dir=str(tmp_path),
+        training=OptimisationRecipe(
+            max_steps=10, learning_rate=0.5, warmup_steps=2, lr_scheduler="warmup_stable_decay", decay_steps=4
+        ),
+    )
+    arguments = training_arguments(recipe, tmp_path, 10, 10, scored=False)
+    weight = torch.nn.Parameter(torch.zeros(1))
+    trainer = Trainer(torch.nn.Linear(1, 1), arguments, optimizers=(torch.optim.SGD([weight], lr=0.5), None))
+    scheduler = trainer.create_scheduler(10, trainer.optimizer)
+    rates = []
+    for _ in range(11):
+        rates.append(scheduler.get_last_lr()[0])
+        trainer.optimizer.step()
+        scheduler.step()
+    assert rates[:7] == pytest.approx([0, 0.25, 0.5, 0.5, 0.5, 0.5, 0.5])
+    assert rates[7:] == sorted(rates[7:], reverse=True) and rates[8] == pytest.approx(0.25)
+    assert rates[-1] == pytest.approx(0)
 
 
 def test_auc_is_of_the_clips_with_a_verdict():

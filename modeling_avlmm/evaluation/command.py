@@ -196,6 +196,8 @@ def evaluate_protocol(
         "missing": _missing_files(builder),
         **started,
     }
+    # Every process has read the journals before they are deleted.
+    state.wait_for_everyone()
     if state.is_main_process:
         write_predictions(output_dir / PREDICTIONS, predictions, about)
         for name in needed:

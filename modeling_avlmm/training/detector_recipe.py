@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from .recipes import DataRecipe, RecipeError
 
 BEST = ("auc", "last")
+STABLE = "warmup_stable_decay"
 
 
 @dataclass
@@ -62,6 +63,7 @@ class OptimisationRecipe:
         warmup_epochs (`float`): Until the rate is reached. `warmup_steps` (`int`, *optional*) instead.
         lr_scheduler (`str`): Name in `transformers`.
         lr_end (`float`): Share of the rate that a `linear` schedule ends at.
+        decay_steps (`int`, *optional*): Last steps, over which `lr_scheduler: warmup_stable_decay` falls to 0.
         evaluate_steps (`int`, *optional*): Steps between scorings of the validation split and checkpoints; an epoch if
             left out.
         keep (`str`): `auc` keeps the weights with the best overall AUC on validation, `last` the last ones.
@@ -84,6 +86,7 @@ class OptimisationRecipe:
     warmup_steps: int | None = None
     lr_scheduler: str = "linear"
     lr_end: float = 0.0
+    decay_steps: int | None = None
     evaluate_steps: int | None = None
     keep: str = "auc"
     patience: int | None = None
@@ -94,6 +97,10 @@ class OptimisationRecipe:
     def __post_init__(self):
         if self.keep not in BEST:
             raise RecipeError(f"training.keep is {self.keep!r}; it must be one of {', '.join(BEST)}.")
+        if (self.decay_steps is None) == (self.lr_scheduler == STABLE):
+            raise RecipeError(
+                f"training.decay_steps belongs to training.lr_scheduler: {STABLE}, and the other way round."
+            )
         if self.patience is not None and self.keep == "last":
             raise RecipeError("training.patience needs training.keep: auc.")
 

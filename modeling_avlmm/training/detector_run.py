@@ -34,7 +34,7 @@ from ..modeling_avpl import AVPLForDeepfakeDetection
 from ..modeling_avpl_encoders import EncoderError
 from .augment import augment_clip
 from .collator import DropList, read_row
-from .detector_recipe import DetectorRecipe, NetworkRecipe
+from .detector_recipe import STABLE, DetectorRecipe, NetworkRecipe
 from .progress import Progress, latest_checkpoint
 from .pseudo_fakes import PseudoFaker
 from .recipes import RecipeError
@@ -224,6 +224,8 @@ def training_arguments(
             "lr_scheduler_type": "polynomial",
             "lr_scheduler_kwargs": {"power": 1.0, "lr_end": training.lr_end * training.learning_rate},
         }
+    elif training.lr_scheduler == STABLE:
+        scheduler = {"lr_scheduler_kwargs": {"num_decay_steps": training.decay_steps}}
     return TrainingArguments(
         output_dir=str(output_dir),
         max_steps=steps,

@@ -12,6 +12,8 @@ import yaml
 from accelerate import PartialState
 from datasets import Dataset, Video, load_dataset
 
+from dataset_scripts.demonstration import is_demonstration
+
 from ..environment import environment
 from .recipes import DataRecipe, RecipeError
 
@@ -43,7 +45,9 @@ def start_folder(output_dir: Path, recipe, dataset: Dataset) -> None:
             )
         return
     output_dir.mkdir(parents=True, exist_ok=True)
-    (output_dir / "dataset.json").write_text(json.dumps(fingerprint, indent=2), encoding="utf-8")
+    # Kept here, as the corpus may have moved when the detector is published.
+    trained_on = {**fingerprint, "synthetic": is_demonstration(recipe.data.data_dir)}
+    (output_dir / "dataset.json").write_text(json.dumps(trained_on, indent=2), encoding="utf-8")
     (output_dir / "environment.json").write_text(json.dumps(environment(), indent=2), encoding="utf-8")
     known.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
 
