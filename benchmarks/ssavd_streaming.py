@@ -46,22 +46,6 @@ def make_recording(path: Path, seconds: int) -> Path:
     return path
 
 
-def repeat_recording(path: Path, target: Path, times: int) -> Path:
-    """The recording `times` in a row, which takes no time to make."""
-    command = [
-        "ffmpeg",
-        "-hide_banner",
-        "-loglevel",
-        "error",
-        "-nostdin",
-        "-y",
-        "-stream_loop",
-        str(times - 1),
-    ]
-    subprocess.run([*command, "-i", str(path), "-c", "copy", str(target)], check=True)
-    return target
-
-
 def make_detector(folder: Path, frontend: str) -> None:
     """Random weights with statistics of activations as they are after training, for PyTorch and as ONNX."""
     torch.manual_seed(0)
@@ -171,7 +155,7 @@ def measure(options: argparse.Namespace, work: Path) -> list[dict]:
         )
     if options.memory:
         detectors.clear()
-        longer = repeat_recording(recording, work / "longer.ts", 10)
+        longer = make_recording(work / "longer.ts", 10 * options.seconds)
         for row in rows:
             place = (work / row["frontend"], row["engine"], options.threads)
             short, before = peak_memory(*place, recording)

@@ -221,7 +221,7 @@ class StreamingDetector:
 
     def _follow(self, tracks: GrowingTracks) -> Iterator[list[Clip]]:
         """Windows as they become complete, in groups that are never empty."""
-        zero, early = None, []
+        zero, early, late = None, [], 0
         for part in tracks:
             if zero is None:
                 # Times count from the first picture, or from the first sample of what is sound alone.
@@ -235,12 +235,18 @@ class StreamingDetector:
                 zero = part.start
             for piece in (*early, part):
                 if isinstance(piece, Picture):
-                    self._add_picture(Picture(piece.start - zero, piece.end - zero, piece.load))
+                    # Recordings that were joined without decoding overlap by a few frames.
+                    if self._picture is not None and piece.start - zero <= self._picture.start:
+                        late += 1
+                    else:
+                        self._add_picture(Picture(piece.start - zero, piece.end - zero, piece.load))
                 else:
                     self._add_sound(piece.samples, piece.start - zero)
             early = []
             if clips := list(self._complete()):
                 yield clips
+        if late:
+            self.warnings.append(f"{late} frames come after later ones and were left out")
         if tracks.damaged:
             self.warnings.append(f"{tracks.damaged} packets cannot be decoded and were left out")
         if early:

@@ -112,6 +112,22 @@ def test_44100_hertz_and_variable_frame_rate(model, processor, pipe, movie, tmp_
     assert_same(windows, expected)
 
 
+def test_recordings_joined_without_decoding(model, processor, movie, tmp_path):
+    """Where they meet, the second one's first frames come before the first one's last."""
+    once, twice = tmp_path / "once.ts", tmp_path / "twice.ts"
+    ffmpeg("-i", movie, "-t", "4", "-c:v", "libx264", "-bf", "2", "-c:a", "aac", once)
+    ffmpeg("-stream_loop", "1", "-i", once, "-c", "copy", twice)
+    detector = StreamingDetector(model, processor)
+    windows = list(detector.stream_file(twice, patience=0))
+    assert [window["start"] for window in windows] == list(range(len(windows))) and len(windows) >= 5
+    first = next(StreamingDetector(model, processor).stream_file(once, patience=0))
+    assert windows[0]["score"] == pytest.approx(first["score"], abs=1e-5)
+    told = [
+        note for note in detector.summary()["warnings"] if "come after later ones and were left out" in note
+    ]
+    assert len(told) == 1
+
+
 def test_times_rounded_to_milliseconds(model, processor, movie, tmp_path):
     """
     Packets of 21.33 ms in Matroska: the reader puts each window where its first packet says, up to a millisecond off;
