@@ -11,9 +11,8 @@ Three ways take turns on each, and the quickest turn of each counts, which was d
 - `utils`: `qwen_omni_utils.process_mm_info`, then that processor; where the package is installed.
 
 All are asked for the same frames per second, the same range of pixels and the same question. The tokenizer is a small one
-made on the spot; its texts are short and cost next to nothing. `equal` says whether both give the same frame patches (within
-2/255 before normalisation, see `difference`) and the same spectra where sampling is the same; the stock processor pads every
-spectrum to 300 s, and of it the part with sound is compared.
+made on the spot; its texts are short and cost next to nothing. `pixel_difference` and `spectrum_difference` are the largest
+from ours, nothing where shapes differ. The stock processor pads every spectrum to 300 s; the part with sound is compared.
 """
 
 import argparse

@@ -23,12 +23,13 @@ from pathlib import Path
 
 import torch
 from results import write_results
+from ssavd_flops import build, settle
 
-from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
+from modeling_avlmm import SSAVDProcessor
 from modeling_avlmm.configuration_ssavd import FRONT_ENDS
 from modeling_avlmm.environment import environment
 from modeling_avlmm.onnx_detector import ONNXDetector
-from modeling_avlmm.onnx_export import example_inputs, export_onnx
+from modeling_avlmm.onnx_export import export_onnx
 from modeling_avlmm.streaming import StreamingDetector
 from modeling_avlmm.streaming_file import GrowingFile, GrowingTracks, Picture
 
@@ -49,15 +50,8 @@ def make_recording(path: Path, seconds: int) -> Path:
 def make_detector(folder: Path, frontend: str) -> None:
     """Random weights with statistics of activations as they are after training, for PyTorch and as ONNX."""
     torch.manual_seed(0)
-    model = SSAVDForDeepfakeDetection(SSAVDConfig.from_preset("small", frontend=frontend, style_aug=False))
-    for module in model.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            module.momentum = None  # the mean over all passes
-    model.train()
-    with torch.no_grad():
-        for seed in range(2):
-            model(**example_inputs(model.config, 2, seed))
-    model.eval().save_pretrained(folder / "pytorch")
+    model = settle(build("small", frontend))
+    model.save_pretrained(folder / "pytorch")
     SSAVDProcessor.from_config(model.config).save_pretrained(folder / "pytorch")
     made = export_onnx(folder / "pytorch", folder / "onnx", int8=True)
     print(

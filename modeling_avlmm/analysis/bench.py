@@ -7,10 +7,9 @@ reading of answers are our own choice.
 
 from __future__ import annotations
 
-import datetime
 import json
-import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,7 @@ import numpy as np
 import torch
 
 from ..configuration_detector import LABELS
-from ..environment import environment
-from ..evaluation.command import EvaluationError, load_detector, load_protocol
+from ..evaluation.command import EvaluationError, claim_folder, load_detector, load_protocol
 from ..evaluation.identity import detector_identity
 from ..evaluation.metrics import cluster_bootstrap, detection_metrics
 from ..evaluation.predictions import read_journal
@@ -120,7 +118,7 @@ def run_bench(
         "max_new_tokens": max_new_tokens,
         "questions": QUESTIONS,
     }
-    started = _claim(folder, run)
+    started = claim_folder(folder, run, partial(_changes, run), "answers", ANSWERS)
     sources = datasets.concatenate_datasets(list(splits.values()))
     evidence = measured_evidence(rows, folder / "evidence.jsonl", sources)
     answers = collect_answers(detector, rows, folder / ANSWERS, batch_size, context, max_new_tokens)
@@ -422,31 +420,8 @@ def _measure(statistic, own, other, groups: Sequence, n_resamples: int) -> dict:
     return result
 
 
-def _claim(folder: Path, run: dict) -> dict:
-    """Marks the folder as this run's, or checks that it is; when and where it was started."""
-    marker = folder / "run.json"
-    if marker.is_file():
-        before = json.loads(marker.read_text(encoding="utf-8"))
-        changed = [key for key in run if key != "model" and before.get(key) != run[key]]
-        if changed:
-            raise EvaluationError(
-                f"{folder} holds answers of {before['model']} on {before['dataset']}/{before['protocol']}; this run "
-                f"differs in {', '.join(changed)}. Give another --output-dir, or delete that folder."
-            )
-        return {key: before[key] for key in ("environment", "date")}
-    if (folder / ANSWERS).is_file():
-        raise EvaluationError(
-            f"{folder} holds answers, but no run.json that says whose. Give another --output-dir."
-        )
-    started = {
-        "environment": environment(),
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = marker.with_suffix(".tmp")
-    temporary.write_text(json.dumps(run | started, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, marker)
-    return started
+def _changes(run: dict, before: dict) -> list[str]:
+    return [key for key in run if key != "model" and before.get(key) != run[key]]
 
 
 __all__ = ["QUESTIONS", "bench_report", "collect_answers", "known_clips", "run_bench"]

@@ -166,7 +166,7 @@ def evaluate_protocol(
         "options": options,
     }
     with state.main_process_first():
-        started = _claim(output_dir, run)
+        started = claim_folder(output_dir, run, partial(_changes, run), "predictions", PREDICTIONS)
 
     fitting = validation_split if validation_split in splits and validation_split != split else None
     needed = [split]
@@ -400,33 +400,52 @@ def _checked_threshold(threshold: float | str | None) -> float | str | None:
     return value
 
 
-def _claim(output_dir: Path, run: dict) -> dict:
-    """Marks the folder as this run's, or checks that it is; when and where it was started."""
-    marker = output_dir / "run.json"
+def claim_folder(
+    folder: Path, run: dict, changes: Callable[[dict], list[str]], holds: str, results: str
+) -> dict:
+    """
+    Marks a folder as a run's, or checks that it is.
+
+    Args:
+        folder (`Path`): The folder.
+        run (`dict`): What the run is of; `model`, `dataset` and `protocol` among it.
+        changes (`Callable`): From what the folder is of to the names of what differs.
+        holds (`str`), results (`str`): What such a folder has in it, for people, and the file that has it.
+
+    Returns:
+        `dict`: `environment` and `date` of when the run was started.
+
+    Raises:
+        EvaluationError: when the folder is another run's, or nobody knows whose.
+    """
+    marker = folder / "run.json"
     if marker.is_file():
         before = json.loads(marker.read_text(encoding="utf-8"))
-        # The same weights may have moved to another folder.
-        changed = [key for key in ("dataset", "protocol", "options", "gate") if before.get(key) != run[key]]
-        changed += [key for key, value in run["detector"].items() if before["detector"].get(key) != value]
-        if changed:
+        if changed := changes(before):
             raise EvaluationError(
-                f"{output_dir} holds predictions of {before['model']} on {before['dataset']}/{before['protocol']}; "
-                f"this run differs in {', '.join(changed)}. Give another --output-dir, or delete that folder."
+                f"{folder} holds {holds} of {before['model']} on {before['dataset']}/{before['protocol']}; this run "
+                f"differs in {', '.join(changed)}. Give another --output-dir, or delete that folder."
             )
         return {key: before[key] for key in ("environment", "date")}
-    if (output_dir / PREDICTIONS).is_file():
+    if (folder / results).is_file():
         raise EvaluationError(
-            f"{output_dir} holds predictions, but no run.json that says whose. Give another --output-dir."
+            f"{folder} holds {holds}, but no run.json that says whose. Give another --output-dir."
         )
     started = {
         "environment": environment(),
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
     }
-    output_dir.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     temporary = marker.with_suffix(".tmp")
     temporary.write_text(json.dumps(run | started, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, marker)
     return started
+
+
+def _changes(run: dict, before: dict) -> list[str]:
+    # The same weights may have moved to another folder.
+    changed = [key for key in ("dataset", "protocol", "options", "gate") if before.get(key) != run[key]]
+    return changed + [key for key, value in run["detector"].items() if before["detector"].get(key) != value]
 
 
 def _nearest(name: str, known) -> str:
