@@ -65,21 +65,29 @@ class DilatedDepthwiseConv(nn.Conv2d):
 
 class GatheringConv(nn.Conv1d):
     """
-    A convolution of many channels to one, with padding that keeps the length.
+    A convolution of many channels to few, padded by half its kernel.
 
-    The libraries are slow with one output channel. Here every tap's weights are multiplied with every step in one product
-    of matrices, and what belongs to one step of the output, a diagonal of the result, is added up.
+    The libraries are slow with few output channels, in the backward pass above all. Here every tap's weights are multiplied
+    with every step in one product of matrices, and what belongs to one step of the output, a diagonal of the result, is
+    added up.
     """
 
-    def __init__(self, in_channels: int, kernel_size: int):
-        super().__init__(in_channels, 1, kernel_size, padding=kernel_size // 2)
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1):
+        super().__init__(in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2)
 
     def forward(self, sound: torch.Tensor) -> torch.Tensor:
+        if self.stride[0] > 1 and not torch.is_grad_enabled():
+            # Steps that the stride leaves out pay off in the backward pass only.
+            return super().forward(sound)
         taps, length = self.kernel_size[0], sound.shape[-1]
-        products = F.pad(self.weight[0].T @ sound, (self.padding[0], self.padding[0]))
+        taps_of_outputs = self.weight.transpose(1, 2).flatten(0, 1)
+        # A product for each clip: one for all would give gradients in another order in memory, which everything before pays for.
+        products = taps_of_outputs.expand(sound.shape[0], -1, -1).bmm(sound)
+        products = F.pad(products, (self.padding[0], self.padding[0]))
         # Rows longer by one turn the diagonals into columns.
-        diagonals = F.pad(products.flatten(1), (0, taps)).unflatten(1, (taps, -1))
-        return diagonals[..., :length].sum(dim=1, keepdim=True) + self.bias[:, None]
+        rows = products.unflatten(1, (-1, taps)).flatten(2)
+        diagonals = F.pad(rows, (0, taps)).unflatten(2, (taps, -1))
+        return diagonals[..., : length : self.stride[0]].sum(dim=2) + self.bias[:, None]
 
 
 class DropPath(nn.Module):
@@ -139,6 +147,21 @@ class SincFilterbank(nn.Module):
         return torch.stack([envelope * torch.cos(angle), envelope * torch.sin(angle)])
 
 
+class LogMagnitude(torch.autograd.Function):
+    """`log(|x| + 1e-6)`, which keeps only `x` for the backward pass: at every sample of 256 bands memory is what costs."""
+
+    @staticmethod
+    def forward(ctx, bands: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(bands)
+        return bands.abs().add_(1e-6).log_()
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        (bands,) = ctx.saved_tensors
+        magnitude = bands.abs().add_(1e-6)
+        return torch.div(gradient, magnitude, out=magnitude).mul_(bands.sgn())
+
+
 class AudioFrontEnd(nn.Module):
     """
     The waveform's bands: pre-emphasis, instance normalisation, filters, logarithm, minus the mean over time.
@@ -175,21 +198,28 @@ class AudioFrontEnd(nn.Module):
             # The first sample's predecessor is its successor, by reflection.
             before = torch.cat([audio[:, 1:2], audio[:, :-1]], dim=1)
             wave = (audio - PRE_EMPHASIS * before)[:, None]
-            norm = self.normalise
-            wave = F.instance_norm(wave, weight=norm.weight.float(), bias=norm.bias.float(), eps=norm.eps)
+            wave = F.instance_norm(wave, eps=self.normalise.eps)
             filters = self.filterbank()
             bands = self._envelopes(wave, filters) if self.fast else self._oscillations(wave, filters)
-            return bands - bands.mean(dim=-1, keepdim=True)
+            bands += -bands.mean(dim=-1, keepdim=True)
+            return bands
 
     def _oscillations(self, wave: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
-        bands = F.conv1d(
-            wave, filters.reshape(-1, 1, self.filterbank.length), padding=self.filterbank.length // 2
-        )
-        return torch.log(bands.abs() + 1e-6)
+        # The norm's scale and shift go into the filters: a wave without gradient saves a third of the products. Zeros around
+        # the sound are not shifted, so filters that reach out of it on the left or the right get less.
+        scale, shift = self.normalise.weight.float(), self.normalise.bias.float()
+        filters, half = filters.flatten(0, 1), self.filterbank.length // 2
+        bands = F.conv1d(wave, scale * filters[:, None], shift * filters.sum(dim=-1), padding=half)
+        left = filters[:, :half].cumsum(dim=-1).flip(-1)
+        right = filters[:, half + 1 :].flip(-1).cumsum(dim=-1)
+        inside = filters.new_zeros(len(filters), wave.shape[-1] - 2 * half)
+        bands += torch.cat([left, inside, right], dim=-1) * -shift
+        return LogMagnitude.apply(bands)
 
     def _envelopes(self, wave: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
         # Blocks of 16 samples become channels: the same products as a convolution of stride 16, without copying every
         # sample sixteen times first.
+        wave = wave * self.normalise.weight.float() + self.normalise.bias.float()
         length, centre = self.filterbank.length, self.filterbank.length // 2
         blocks = -(-length // HOP)
         shift = HOP // 2 - 2
@@ -325,7 +355,7 @@ class AudioVisualBlock(nn.Module):
             nn.Conv1d(channels, channels, 3, padding=1),
             nn.BatchNorm1d(channels),
             nn.ReLU(inplace=True),
-            GatheringConv(channels, 33),
+            GatheringConv(channels, 1, 33),
         )
         self.attention = TokenAttention(self.num_frames * (self.windows**2 + 1))
         self.video_out = FrameConv(1, channels, 3, padding=1)
@@ -416,11 +446,11 @@ class SSAVDStage(nn.Module):
                 FrameConv(config.channels[index - 1], channels, 3, stride=2, padding=1),
                 nn.BatchNorm2d(channels),
             )
-        kernel, stride = (7, 1 if config.frontend == "fast" else 4) if index == 0 else (3, 2)
-        self.audio_down = nn.Sequential(
-            nn.Conv1d(audio_channels, channels, kernel, stride=stride, padding=kernel // 2),
-            nn.BatchNorm1d(channels),
-        )
+        if index == 0:
+            down = GatheringConv(audio_channels, channels, 7, stride=1 if config.frontend == "fast" else 4)
+        else:
+            down = nn.Conv1d(audio_channels, channels, 3, stride=2, padding=1)
+        self.audio_down = nn.Sequential(down, nn.BatchNorm1d(channels))
         self.blocks = nn.ModuleList(
             SSAVDBlock(channels, size, length, config) for _ in range(config.depths[index])
         )

@@ -17,6 +17,7 @@ from modeling_avlmm.modeling_ssavd_blocks import (
     DropPath,
     FrameFusion,
     GatheringConv,
+    LogMagnitude,
     SpatialBlock,
     TokenAttention,
 )
@@ -169,12 +170,22 @@ def test_dilated_convolution_equals_a_convolution(size):
     torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-4)
 
 
-def test_gathering_convolution_equals_a_convolution(parts):
+@pytest.mark.parametrize(("outputs", "kernel", "stride"), [(1, 33, 1), (8, 7, 1), (3, 7, 4)])
+def test_gathering_convolution_equals_a_convolution(parts, outputs, kernel, stride):
     torch.manual_seed(0)
-    conv, (_, sound) = GatheringConv(4, 33), parts
-    torch.testing.assert_close(
-        conv(sound), F.conv1d(sound, conv.weight, conv.bias, padding=16), atol=1e-5, rtol=0
-    )
+    conv, sound = GatheringConv(4, outputs, kernel, stride), parts[1].clone().requires_grad_()
+    inputs = sound, conv.weight, conv.bias
+    expected = F.conv1d(*inputs, stride=stride, padding=kernel // 2)
+    cotangent = torch.randn_like(expected)
+    torch.testing.assert_close(conv(sound), expected, atol=1e-5, rtol=0)
+    for ours, theirs in zip(
+        torch.autograd.grad(conv(sound), inputs, cotangent),
+        torch.autograd.grad(expected, inputs, cotangent),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(conv(sound), expected, atol=1e-5, rtol=0)
 
 
 def test_attention_knows_no_other_order_than_position():
@@ -239,6 +250,35 @@ def test_published_front_end_equals_its_definition():
             # Where the band crosses zero the logarithm magnifies rounding: the others are close.
             off = (model(audio)[:, k].double() - expected).abs()
             assert off.median() < 1e-4 and off.quantile(0.999) < 0.05
+
+
+def test_log_magnitude_has_its_own_gradient():
+    values = torch.tensor([-2.0, -1e-3, 0.5, 30.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(LogMagnitude.apply, values, eps=1e-9, atol=1e-3)
+    zero = torch.zeros(1, requires_grad=True)
+    assert LogMagnitude.apply(zero).item() == pytest.approx(math.log(1e-6))
+    assert torch.autograd.grad(LogMagnitude.apply(zero), zero)[0].item() == 0
+
+
+def test_published_front_end_has_the_gradients_of_its_definition(monkeypatch):
+    """Of the norm's scale and shift too, which are folded into the filters. Without the logarithm, which magnifies rounding."""
+    monkeypatch.setattr(LogMagnitude, "apply", torch.abs)
+    model, audio = front_end("sinc"), batch(SSAVDConfig(**TINY))["audio_values"]
+    with torch.no_grad():
+        model.normalise.weight.fill_(1.5)
+        model.normalise.bias.fill_(0.1)
+    emphasised = audio - 0.97 * F.pad(audio[:, None], (1, 0), "reflect")[:, 0, :-1]
+    wave = F.pad(model.normalise(emphasised[:, None]), (125, 125))
+    bands = F.conv1d(wave, model.filterbank().reshape(-1, 1, 251)).abs()
+    expected = bands - bands.mean(-1, keepdim=True)
+    cotangent, weights = torch.randn_like(expected), list(model.parameters())
+    for ours, theirs in zip(
+        torch.autograd.grad(model(audio), weights, cotangent),
+        torch.autograd.grad(expected, weights, cotangent),
+        strict=True,
+    ):
+        assert theirs.norm() > 0
+        assert (ours - theirs).norm() < 1e-3 * theirs.norm()
 
 
 def test_fast_front_end_is_the_envelope_of_the_same_filters():
