@@ -1,24 +1,32 @@
-"""Cost of SSAVD with its published and its fast front end, measured in one run.
+"""Cost of SSAVD with its published and its fast front end, on PyTorch, onnxruntime and OpenVINO, measured in one run.
 
     python benchmarks/ssavd_flops.py --threads 2
     python benchmarks/ssavd_flops.py --preset large --save
 
 FLOPs are 2 per multiply-add of every convolution and matrix product (`torch.utils.flop_counter`), for one clip and without
-training heads; they are the same everywhere. Clips per second depend on the machine and on what else runs there: both
-front ends take turns, and of each the quickest pass counts, which was disturbed least. Where others compute too, set OMP_WAIT_POLICY=PASSIVE: else threads that wait for one another take the
+training heads; they are the same everywhere. Clips per second depend on the machine and on what else runs there: all take
+turns, and of each the quickest pass counts, which was disturbed least. `speedup` is over the published front end on the same
+engine, `times_of_published` over the published front end on PyTorch. Engines that are not installed are left out; on a GPU
+there is PyTorch only. Where others compute too, set OMP_WAIT_POLICY=PASSIVE: else threads that wait for one another take the
 processors away from each other.
 """
 
 import argparse
+import importlib.util
+import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from results import write_results
 from torch.utils.flop_counter import FlopCounterMode
 
-from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection
+from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
 from modeling_avlmm.configuration_ssavd import FRONT_ENDS, PRESETS
 from modeling_avlmm.environment import environment
+from modeling_avlmm.onnx_detector import ENGINES, ONNXDetector
+from modeling_avlmm.onnx_export import export_onnx
 
 
 def build(preset: str, frontend: str) -> SSAVDForDeepfakeDetection:
@@ -60,45 +68,80 @@ def count_flops(preset: str, frontend: str) -> tuple[int, int]:
     return counter.get_total_flops(), front_end
 
 
-@torch.no_grad()
-def seconds_per_pass(
-    models: dict[str, SSAVDForDeepfakeDetection], batch: dict[str, torch.Tensor], repeats: int
-) -> dict[str, float]:
-    """Least time of a forward pass of each model, taken in turn, so that a busy machine is busy for all of them."""
-    times = {name: [] for name in models}
+def engines(
+    model: SSAVDForDeepfakeDetection,
+    wanted: list[str],
+    folder: Path,
+    threads: int,
+    batch: dict[str, torch.Tensor],
+) -> dict[str, Callable[[], object]]:
+    """A pass of the batch on PyTorch, and on each other engine that is wanted and there."""
+
+    @torch.no_grad()
+    def by_pytorch() -> None:
+        model(**batch)
+        if model.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    found = {"pytorch": by_pytorch}
+    there = [name for name in wanted if name in ENGINES and importlib.util.find_spec(name)]
+    if not there or model.device.type != "cpu":
+        return found
+    if not (folder / "exported").exists():
+        model.save_pretrained(folder / "model")
+        SSAVDProcessor.from_config(model.config).save_pretrained(folder / "model")
+        export_onnx(folder / "model", folder / "exported")
+    clips, frames = batch["pixel_values"].shape[:2]
+    whole = {"frame_mask": torch.ones(clips, frames).bool(), "audio_mask": torch.ones(clips).bool()}
+    for name in there:
+        detector = ONNXDetector(folder / "exported", threads=threads, engine=name)
+        found[name] = lambda detector=detector: detector.logits({**batch, **whole})
+    return found
+
+
+def seconds_per_pass(passes: dict, repeats: int) -> dict:
+    """Least time of each pass, taken in turn, so that a busy machine is busy for all of them."""
+    times = {key: [] for key in passes}
     for repeat in range(-2, repeats):
-        for name, model in models.items():
+        for key, run in passes.items():
             begin = time.perf_counter()
-            model(**batch)
-            if batch["pixel_values"].is_cuda:
-                torch.cuda.synchronize()
+            run()
             if repeat >= 0:
-                times[name].append(time.perf_counter() - begin)
-    return {name: min(taken) for name, taken in times.items()}
+                times[key].append(time.perf_counter() - begin)
+    return {key: min(taken) for key, taken in times.items()}
 
 
-def measure(preset: str, batch_size: int, repeats: int, device: str) -> list[dict]:
-    """One row for each front end, the published one first."""
-    models = {name: settle(build(preset, name).to(device)) for name in FRONT_ENDS}
-    batch = make_inputs(models["sinc"].config, batch_size, torch.device(device))
-    seconds = seconds_per_pass(models, batch, repeats)
+def measure(options: argparse.Namespace, work: Path) -> list[dict]:
+    """One row for each batch size, engine and front end, the published front end first."""
+    models = {name: settle(build(options.preset, name).to(options.device)) for name in FRONT_ENDS}
+    flops = {name: count_flops(options.preset, name) for name in FRONT_ENDS}
     rows = []
-    for name, model in models.items():
-        total, front_end = count_flops(preset, name)
-        rows.append(
-            {
-                "preset": preset,
-                "frontend": name,
-                "parameters": model.num_parameters(),
-                "gflops": round(total / 1e9, 3),
-                "frontend_gflops": round(front_end / 1e9, 3),
-                "clips_per_second": round(batch_size / seconds[name], 2),
-                "speedup": round(seconds["sinc"] / seconds[name], 2),
-                "batch_size": batch_size,
-                "threads": torch.get_num_threads(),
-                "device": device,
-            }
-        )
+    for batch_size in options.batch_sizes:
+        batch = make_inputs(models["sinc"].config, batch_size, torch.device(options.device))
+        passes = {
+            (engine, name): run
+            for name, model in models.items()
+            for engine, run in engines(model, options.engines, work / name, options.threads, batch).items()
+        }
+        seconds = seconds_per_pass(passes, options.repeats)
+        for engine, name in sorted(passes, key=lambda key: key[0] != "pytorch"):
+            taken = seconds[engine, name]
+            rows.append(
+                {
+                    "preset": options.preset,
+                    "engine": engine,
+                    "frontend": name,
+                    "parameters": models[name].num_parameters(),
+                    "gflops": round(flops[name][0] / 1e9, 3),
+                    "frontend_gflops": round(flops[name][1] / 1e9, 3),
+                    "clips_per_second": round(batch_size / taken, 2),
+                    "speedup": round(seconds[engine, "sinc"] / taken, 2),
+                    "times_of_published": round(seconds["pytorch", "sinc"] / taken, 2),
+                    "batch_size": batch_size,
+                    "threads": options.threads,
+                    "device": options.device,
+                }
+            )
     return rows
 
 
@@ -108,6 +151,7 @@ def main() -> None:
     )
     parser.add_argument("--preset", choices=PRESETS, default="small")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8], help="[%(default)s]")
+    parser.add_argument("--engines", nargs="+", choices=["pytorch", *ENGINES], default=["pytorch", *ENGINES])
     parser.add_argument("--repeats", type=int, default=15, help="timed passes of each [%(default)s]")
     parser.add_argument("--threads", type=int, default=2, help="of the CPU [%(default)s]")
     parser.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
@@ -115,14 +159,13 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
-    rows = []
-    for batch_size in options.batch_sizes:
-        rows += measure(options.preset, batch_size, options.repeats, options.device)
+    with tempfile.TemporaryDirectory(prefix="ssavd-") as work:
+        rows = measure(options, Path(work))
     for row in rows:
         print(
-            f"{row['frontend']:>5}: {row['gflops']:6.3f} GFLOPs a clip, {row['frontend_gflops']:.3f} of them in the front "
-            f"end; {row['parameters']:,} parameters; {row['batch_size']} at a time: {row['clips_per_second']:.2f} clips/s "
-            f"({row['speedup']:.2f}x)"
+            f"{row['engine']:>11}, {row['frontend']:>4}: {row['gflops']:6.3f} GFLOPs a clip, {row['frontend_gflops']:.3f} of "
+            f"them in the front end; {row['parameters']:,} parameters; {row['batch_size']} at a time: "
+            f"{row['clips_per_second']:.2f} clips/s ({row['speedup']:.2f}x, {row['times_of_published']:.2f}x the published)"
         )
     print(f"on {environment()['device']}, {options.threads} threads, torch {torch.__version__}")
     if options.save:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import subprocess
 import sys
@@ -89,7 +90,7 @@ def test_sizes_that_do_not_divide_are_refused():
 
 def test_benchmark_counts_and_writes(tmp_path, monkeypatch):
     folder = Path(__file__).parent.parent / "benchmarks"
-    words = ["--repeats", "1", "--threads", "1", "--batch-sizes", "1"]
+    words = ["--repeats", "1", "--threads", "1", "--batch-sizes", "1", "--engines", "pytorch"]
     done = subprocess.run(
         [sys.executable, str(folder / "ssavd_flops.py"), *words], capture_output=True, text=True, timeout=300
     )
@@ -99,7 +100,16 @@ def test_benchmark_counts_and_writes(tmp_path, monkeypatch):
     from results import write_results
     from ssavd_flops import measure
 
-    path = write_results(measure("small", 1, 1, "cpu"), "ssavd_small", folder=tmp_path, threads=1)
+    given = {
+        "preset": "small",
+        "engines": ["pytorch"],
+        "batch_sizes": [1],
+        "repeats": 1,
+        "threads": 1,
+        "device": "cpu",
+    }
+    rows = measure(argparse.Namespace(**given), tmp_path)
+    path = write_results(rows, "ssavd_small", folder=tmp_path, threads=1)
     with path.open(newline="", encoding="utf-8") as file:
         sinc, fast = csv.DictReader(file)
     assert (sinc["frontend"], sinc["gflops"], sinc["frontend_gflops"]) == ("sinc", "8.365", "6.169")
