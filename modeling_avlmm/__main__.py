@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dataset_scripts import export
 
-from . import onnx_export, streaming
+from . import onnx_export, streaming_command
 from .analysis import bench_command, instructions_command, page
 from .detect import command as detect
 from .evaluation import audit_command
@@ -87,9 +87,9 @@ def build_parser() -> argparse.ArgumentParser:
     onnx_export.add_arguments(onnx)
 
     stream = commands.add_parser(
-        "stream", help="score a recording while it grows", description=streaming.DESCRIPTION
+        "stream", help="score a recording while it grows", description=streaming_command.DESCRIPTION
     )
-    streaming.add_arguments(stream)
+    streaming_command.add_arguments(stream)
 
     ui = commands.add_parser(
         "ui",
@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
         "audit": audit_command.run,
         "export": export.run,
         "onnx": onnx_export.run,
-        "stream": streaming.run,
+        "stream": streaming_command.run,
         "ui": page.run,
         "instruct": instructions_command.run,
         "bench": bench_command.run,

@@ -13,8 +13,13 @@ import torch
 from media_factory import ffmpeg, make_clip, make_truncated, remux
 from test_modeling_ssavd import tiny
 
-import modeling_avlmm.streaming as streaming
-from modeling_avlmm import AVDeepfakeDetectionPipeline, MediaError, MediaReader, SSAVDProcessor
+from modeling_avlmm import (
+    AVDeepfakeDetectionPipeline,
+    MediaError,
+    MediaReader,
+    SSAVDProcessor,
+    streaming_command,
+)
 from modeling_avlmm.streaming import StreamingDetector
 from modeling_avlmm.streaming_file import GrowingFile
 
@@ -346,16 +351,16 @@ def test_command(model, processor, pipe, movie, tmp_path, capsys):
     model.save_pretrained(tmp_path / "model")
     processor.save_pretrained(tmp_path / "model")
     parser = argparse.ArgumentParser()
-    streaming.add_arguments(parser)
+    streaming_command.add_arguments(parser)
     given = [str(movie), "--model", str(tmp_path / "model"), "--patience", "0"]
-    assert streaming.run(parser.parse_args([*given, "--json"])) == 0
+    assert streaming_command.run(parser.parse_args([*given, "--json"])) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     expected = pipe(str(movie), window_seconds=3, hop_seconds=1)
     assert_same(rows[:-1], expected["windows"])
     assert rows[-1]["label"] == expected["label"]
-    assert streaming.run(parser.parse_args(given)) == 0
+    assert streaming_command.run(parser.parse_args(given)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 7 and "picture" in lines[0] and lines[-1].startswith(expected["label"])
-    assert streaming.run(parser.parse_args([str(tmp_path / "none"), *given[1:]])) == 1
-    assert streaming.run(parser.parse_args([*given, "--hop-seconds", "9"])) == 2
+    assert streaming_command.run(parser.parse_args([str(tmp_path / "none"), *given[1:]])) == 1
+    assert streaming_command.run(parser.parse_args([*given, "--hop-seconds", "9"])) == 2
     assert "at most 2.25" in capsys.readouterr().err
