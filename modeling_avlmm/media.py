@@ -41,6 +41,9 @@ __all__ = [
 ]
 
 MAX_CLIP_BYTES = 4 * 1024**3  # frames of one read() may not take more; our own choice
+MAX_DECODING_THREADS = (
+    4  # more of them make a small picture no faster and wait for each other; our own choice
+)
 MAX_DURATION = 7 * 24 * 3600.0  # seconds; beyond it a timestamp is damaged; our own choice
 OFFSET_WARNING = 0.1  # seconds between the first frame and the first sample worth telling
 MAX_TRIM = 2.0  # seconds of leading silence that are trimmed at most; our own choice
@@ -77,7 +80,8 @@ class Clip:
     """A window of one media input.
 
     Attributes:
-        frames (`torch.Tensor`, *optional*): uint8, shape (T, 3, H, W), RGB, upright.
+        frames (`torch.Tensor`, *optional*): uint8, shape (T, 3, H, W), RGB, upright; from a file, in the memory format
+            `channels_last`.
         timestamps (`torch.Tensor`, *optional*): float64, shape (T,), seconds from `start`.
         audio (`torch.Tensor`, *optional*): float32 in [-1, 1], shape (S,), mono 16 kHz, sample 0 at `start`.
         start, end (`float`): The window on the file's clock, seconds.
@@ -122,7 +126,8 @@ class MediaReader:
         name (`str`, *optional*): What to call the media in messages.
         max_bytes (`int`): Most bytes to take from a link or a file object.
         timeout (`float`): Longest wait for a link, seconds.
-        num_ffmpeg_threads (`int`): Video decoding threads.
+        num_ffmpeg_threads (`int`, *optional*): Video decoding threads. Defaults to those of PyTorch, which has one in
+            the workers of a `DataLoader`, and at most 4.
         trim_leading_silence (`bool`): Begin where the sound sets in ([`leading_silence`]), picture and sound
             alike, so that a detector cannot tell fakes by the silence before them. At most 2 s and half of the
             shorter track are trimmed; without sound, or silent all through, a clip stays whole.
@@ -140,11 +145,17 @@ class MediaReader:
         name: str | None = None,
         max_bytes: int = 2 * 1024**3,
         timeout: float = 30.0,
-        num_ffmpeg_threads: int = 1,
+        num_ffmpeg_threads: int | None = None,
         trim_leading_silence: bool = False,
     ):
         self.name = name or name_of(source)
-        self.max_bytes, self.timeout, self.threads = max_bytes, timeout, num_ffmpeg_threads
+        self.max_bytes, self.timeout = max_bytes, timeout
+        if num_ffmpeg_threads is None:
+            num_ffmpeg_threads = min(torch.get_num_threads(), MAX_DECODING_THREADS)
+        elif num_ffmpeg_threads < 1:
+            # FFmpeg's 0 takes every core, of which a machine with many has too many for one clip
+            raise ValueError(f"num_ffmpeg_threads ({num_ffmpeg_threads}) must be at least 1")
+        self.threads = num_ffmpeg_threads
         self.trim_leading_silence = trim_leading_silence
         self._source = _source(source, self.name)
         self._audio_source = None if audio is None else _source(audio, name or name_of(audio))

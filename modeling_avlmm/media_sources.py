@@ -24,6 +24,7 @@ from .media_errors import (
     UnreadableMediaError,
     UnsupportedSourceError,
 )
+from .media_mp4 import without_picture
 from .media_tracks import (
     SAMPLING_RATE,
     ArrayAudio,
@@ -282,11 +283,13 @@ def open_tracks(handle: Any, name: str, threads: int, audio_only: bool, notes: l
     """The video and the audio track of an encoded file (path, bytes or byte tensor), `None` where absent."""
     video, audio, reason = None, None, "no video and no audio track"
     try:
-        header = torchcodec_decoders().get_container_metadata(handle)
+        demuxer = torchcodec_decoders().Demuxer(handle, streams="all")
+        header = demuxer.metadata
         if header.best_video_stream_index is not None and not audio_only:
             video = FileVideo(name, handle, threads)
         if header.best_audio_stream_index is not None:
-            audio = FileAudio(name, handle)
+            sound = without_picture(handle) if isinstance(handle, str) else None
+            audio = FileAudio(name, handle if sound is None else sound, demuxer)
     except (RuntimeError, ValueError, ArithmeticError) as error:
         # ArithmeticError: torchcodec divides by a damaged aspect ratio
         video, reason = None, explain(error)

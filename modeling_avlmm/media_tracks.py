@@ -144,7 +144,8 @@ class FileVideo:
 
     def _packet_frames(self, start: float | None) -> Iterator[Any]:
         demuxer = torchcodec_decoders().Demuxer(self.handle, streams="video")
-        decoder = demuxer.streams[0].make_decoder("cpu", num_ffmpeg_threads=self.threads)
+        # one thread: several report damage later than at the packet it is in
+        decoder = demuxer.streams[0].make_decoder("cpu", num_ffmpeg_threads=1)
         if start is not None:
             demuxer.seek(start)
         for frames in _decoded_packets(demuxer, decoder):
@@ -176,20 +177,24 @@ class ArrayVideo:
 
 
 class FileAudio:
-    def __init__(self, name: str, handle: Any):
+    """
+    Args:
+        name (`str`): The media.
+        handle: What torchcodec opens.
+        demuxer (`torchcodec.decoders.Demuxer`, *optional*): Of the same file, at its start and following the sound.
+    """
+
+    def __init__(self, name: str, handle: Any, demuxer: Any = None):
         self.name, self.handle = name, handle
-        probe = torchcodec_decoders().AudioDecoder(handle)
-        meta = probe.metadata
+        first = first_sample(demuxer or torchcodec_decoders().Demuxer(handle, streams="audio"))
+        self._renew()
+        meta = self.decoder.metadata
         self.codec, self.sampling_rate = meta.codec, meta.sample_rate
         self.begin, self.end = meta.begin_stream_seconds or 0.0, -math.inf  # until _find_end knows
         claimed_end = self.begin + (meta.duration_seconds or 0.0)
-        try:
-            # the header of an Ogg file says 0 where the first sample is some ms later. Asked without
-            # resampling, for which torchcodec drops up to 10 ms of a track that starts off its grid
-            self.begin = probe.get_samples_played_in_range(self.begin, self.begin + 0.1).pts_seconds
-        except RuntimeError as error:
-            explain(error)  # a damaged start: the header's word has to do
-        self._renew()
+        # the header of an Ogg file says 0 where the first sample is some ms later
+        if first is not None and self.begin < first < self.begin + 0.1:
+            self.begin = first
         self.end = self._find_end(claimed_end)
 
     def _renew(self) -> None:
@@ -306,7 +311,20 @@ class SoundFileAudio:
         return ArrayAudio(samples, first / rate).read(a, b, notes)
 
 
-def _decoded_packets(demuxer: Any, decoder: Any) -> Iterator[list[Any] | None]:
+def first_sample(demuxer: Any) -> float | None:
+    """Time of the first sound that a demuxer at its start meets, in seconds; `None` where it is damaged.
+
+    Found without resampling, for which torchcodec drops up to 10 ms of a track that starts off its grid.
+    """
+    track = next((x for x in demuxer.streams if x.index == demuxer.metadata.best_audio_stream_index), None)
+    if track is None:
+        return None
+    packets = (packet for packet in demuxer if packet.stream_index == track.index)
+    found = next(filter(lambda group: group != [], _decoded_packets(packets, track.make_decoder())), None)
+    return found[0].pts_seconds if found else None
+
+
+def _decoded_packets(demuxer: Iterator[Any], decoder: Any) -> Iterator[list[Any] | None]:
     """The frames of each packet; `None` for one that cannot be decoded."""
     while True:
         try:
@@ -323,12 +341,13 @@ def _decoded_packets(demuxer: Any, decoder: Any) -> Iterator[list[Any] | None]:
 
 
 def to_uint8_nchw(data: torch.Tensor) -> torch.Tensor:
+    """Frames as bytes, of shape (T, 3, H, W). In memory their colours stay interleaved, as the decoder has them."""
     # an already open decoder may have been made for another layout or for floats
     if data.shape[1] != 3 and data.shape[-1] == 3:
         data = data.permute(0, 3, 1, 2)
     if data.is_floating_point():
         data = (data * 255).round().clamp(0, 255).to(torch.uint8)
-    return data.cpu().contiguous()
+    return data.cpu()
 
 
 def _resize(frame: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -12,6 +12,7 @@ from .configuration_avlmm import BACKBONES, DEFAULT_PROMPTS, LABEL_WORDS
 from .configuration_detector import IGNORE_INDEX, PARTS
 from .media import SAMPLING_RATE, Clip, UnreadableMediaError
 from .processing_clips import ClipProcessor
+from .processing_patches import frames_to_patches
 
 SHORTEST_AUDIO_SECONDS = 0.05
 
@@ -270,20 +271,11 @@ class AVLMMProcessor(ClipProcessor):
     def _encode_video(self, clip: Clip) -> tuple[torch.Tensor | None, torch.Tensor | None, np.ndarray | None]:
         if clip.frames is None:
             return None, None, None
-        options = (
-            {"cap_pixels_per_frame": False} if hasattr(self.video_processor, "cap_pixels_per_frame") else {}
-        )
-        processed = self.video_processor(
-            clip.frames,
-            size={"shortest_edge": self.min_pixels, "longest_edge": self.max_pixels},
-            do_sample_frames=False,
-            return_tensors="pt",
-            **options,
-        )
+        pixels, grid = frames_to_patches(clip.frames, self.video_processor, self.min_pixels, self.max_pixels)
         # A grid joins `temporal_patch_size` frames (the last one is completed by repeating its frame) and starts
         # when its first frame is on screen.
         grid_times = clip.timestamps.numpy().astype(float)[:: self.video_processor.temporal_patch_size]
-        return processed["pixel_values_videos"], processed["video_grid_thw"][0], grid_times
+        return pixels, grid, grid_times
 
     def _seconds_per_grid(self, timestamps: torch.Tensor) -> float:
         """Mean time from one grid to the next, as the stock model wants it."""
@@ -407,7 +399,9 @@ class AVLMMProcessor(ClipProcessor):
             batch["feature_attention_mask"] = self._pad(ones, nowhere, longest, 0)
         pictures = [item for item in encoded if item["pixel_values_videos"] is not None]
         if pictures:
-            batch["pixel_values_videos"] = torch.cat([item["pixel_values_videos"] for item in pictures])
+            pixels = [item["pixel_values_videos"] for item in pictures]
+            # the largest tensor of all is not copied where it is the only one
+            batch["pixel_values_videos"] = pixels[0] if len(pixels) == 1 else torch.cat(pixels)
             batch["video_grid_thw"] = torch.stack([item["video_grid_thw"] for item in pictures])
         return BatchFeature(batch)
 

@@ -110,4 +110,4 @@ def resized(frames: torch.Tensor, side: int) -> torch.Tensor:
     if frames.shape[-2:] == (side, side):
         return frames
     # Antialiased bilinear on bytes, which Pillow has too, to a rounding step.
-    return F.interpolate(frames, size=(side, side), mode="bilinear", antialias=True)
+    return F.interpolate(frames, size=(side, side), mode="bilinear", antialias=True).contiguous()

@@ -153,6 +153,17 @@ def test_frames_are_those_on_screen(clip_path):
         )
 
 
+def test_threads_change_nothing_and_are_bounded(clip_path, monkeypatch):
+    clips = [read_clip(clip_path, num_ffmpeg_threads=count, fps=25) for count in (1, 2, 4)]
+    assert all(torch.equal(clip.frames, clips[0].frames) for clip in clips)
+    assert clips[0].frames.is_contiguous(memory_format=torch.channels_last)  # as decoded: no copy
+    for torch_threads, expected in ((1, 1), (3, 3), (64, media.MAX_DECODING_THREADS)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=torch_threads: count)
+        assert MediaReader(clip_path).threads == expected
+    with pytest.raises(ValueError, match="at least 1"):
+        MediaReader(clip_path, num_ffmpeg_threads=0)
+
+
 def test_video_shorter_than_audio(tmp_path):
     path = make_clip(tmp_path / "c.mp4", seconds=1, audio_seconds=3)
     with MediaReader(path) as reader:

@@ -113,7 +113,7 @@ def test_missing_ffmpeg_is_explained(tmp_path, clip_path, monkeypatch):
     def broken(*args, **kwargs):
         raise RuntimeError("Could not load libtorchcodec. Likely causes: ...")
 
-    monkeypatch.setattr(decoders, "get_container_metadata", broken)
+    monkeypatch.setattr(decoders, "Demuxer", broken)
     with pytest.raises(ImportError, match="FFmpeg's shared libraries"):
         read_clip(clip_path)
 

@@ -97,6 +97,14 @@ def test_equals_the_stock_processor_where_the_sampling_is_the_same(processor, st
         assert torch.equal(ours["position_ids"][0, 0], torch.arange(ours["input_ids"].shape[1]))
 
 
+def test_a_single_picture_is_not_copied(processor):
+    encoded = processor.encode(random_clip())
+    batch = processor.collate([encoded])
+    assert batch["pixel_values_videos"].data_ptr() == encoded["pixel_values_videos"].data_ptr()
+    both = processor.collate([encoded, encoded])["pixel_values_videos"]
+    assert torch.equal(both, torch.cat([encoded["pixel_values_videos"]] * 2))
+
+
 def test_audio_is_padded_to_the_longest_of_the_batch(processor):
     batch = processor([random_clip(seconds=1.0), random_clip(seconds=2.5), random_clip(audio=False)])
     assert batch["input_features"].shape == (2, 128, 250)
