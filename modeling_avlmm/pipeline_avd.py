@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from functools import partial
+from importlib import import_module
 from itertools import islice
 from types import GeneratorType
 from typing import Any
@@ -20,6 +21,7 @@ from .pipeline_gate import Gate
 
 SCORE_NAMES = {"overall": "score", "video": "video_score", "audio": "audio_score"}
 UNCERTAIN = "uncertain"
+TASK_MODES = ("detection", "analysis")
 WORKER_WINDOWS = 16
 """Files of more windows are read in the main process, so that no worker holds a long recording."""
 
@@ -48,7 +50,21 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
     {'label': 'real', 'score': 0.02, ..., 'decided_by': 'gate', 'gate_score': 0.02}
     ```
 
+    With `task_mode="analysis"` there is an [`~analysis.analyst.AVAnalyst`] in place of the pipeline, which answers
+    questions about a clip:
+
+    ```python
+    >>> analyst = pipeline("av-deepfake-detection", model="my-org/my-analyst", task_mode="analysis")
+    >>> analyst.load("clip.mp4")["label"]
+    'fake'
+    >>> analyst.ask("Is it the picture, the sound, or both?")
+    'The picture was manipulated. The sound was not.'
+    ```
+
     Args:
+        task_mode (`str`, *optional*, defaults to `"detection"`):
+            `"detection"`, or `"analysis"` for an analyst around this pipeline. A detector that cannot write has its
+            answers composed from what it measured. Needs the package itself, not only a checkpoint's own code.
         gate (`str`, `Path` or pipeline, *optional*):
             Folder or Hub id of the small detector, which is loaded on the same device, or its pipeline. (A repository
             whose own code must run is given as a pipeline, made with `trust_remote_code=True`.) Every file passes it
@@ -66,7 +82,30 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
     _load_video_processor = False
     _pipeline_calls_generate = False
 
-    def __init__(self, *args, gate=None, gate_band: tuple[float, float] | None = None, **kwargs):
+    def __new__(cls, *args, task_mode: str | None = None, **kwargs):
+        if task_mode not in (None, *TASK_MODES):
+            raise ValueError(f"task_mode must be one of {', '.join(TASK_MODES)}, not {task_mode!r}.")
+        if task_mode != "analysis":
+            return super().__new__(cls)
+        # By name: what a file here imports is copied to the Hub with every detector, and the analyst does not belong there.
+        try:
+            analyst = import_module("modeling_avlmm.analysis.analyst")
+        except ImportError as error:
+            raise ImportError(
+                'task_mode="analysis" needs the package modeling_avlmm itself, which a checkpoint does not bring along: '
+                "install it."
+            ) from error
+        detector = cls(*args, **kwargs)
+        return analyst.AVAnalyst(detector if analyst.can_write(detector) else None, detector)
+
+    def __init__(
+        self,
+        *args,
+        gate=None,
+        gate_band: tuple[float, float] | None = None,
+        task_mode: str | None = None,
+        **kwargs,
+    ):
         super().__init__(*args, **kwargs)
         # A model that was just trained would drop units, and score a clip by the others of its batch.
         self.model.eval()

@@ -60,6 +60,31 @@ def raw(analyst):
     return [answer for _, answer in analyst._dialogue.turns]
 
 
+# -- from the pipeline --------------------------------------------------------------------------------------------------
+
+
+def test_pipeline_in_analysis_mode_is_the_analyst(tiny_detector, clips):
+    task = "av-deepfake-detection"
+    analyst = pipeline(task, model=str(tiny_detector), task_mode="analysis", window_seconds=0.5)
+    assert type(analyst) is AVAnalyst and analyst.writer is analyst.detector
+    plain = pipeline(task, model=str(tiny_detector), task_mode="detection", window_seconds=0.5)
+    expected = plain(str(clips["clip"]))
+    assert analyst.load(clips["clip"])["score"] == expected["score"] and len(expected["windows"]) > 1
+    by_hand = AVAnalyst(plain)
+    by_hand.load(clips["clip"])
+    question = "Is this clip fake?"
+    assert analyst.ask(question, max_new_tokens=6) == by_hand.ask(question, max_new_tokens=6)
+    with pytest.raises(ValueError, match="task_mode must be one of detection, analysis, not 'chat'"):
+        pipeline(task, model=str(tiny_detector), task_mode="chat")
+
+
+def test_pipeline_in_analysis_mode_composes_where_the_detector_cannot_write(clips):
+    analyst = pipeline("av-deepfake-detection", model=str(default_model()), task_mode="analysis")
+    assert analyst.writer is None
+    score = analyst.load(clips["clip"])["score"]
+    assert f"{score:.2f}" in analyst.ask("Is this clip fake?")
+
+
 # -- generation ---------------------------------------------------------------------------------------------------------
 
 

@@ -5,11 +5,16 @@ import json
 
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score
 
 from modeling_avlmm.analysis import bench, bench_command
 from modeling_avlmm.analysis.bench_metrics import (
+    calibrated_pointing,
     confusion,
+    kappas,
     macro_f1,
+    mean_balanced_accuracy,
+    mean_kappa,
     most_frequent,
     pointing_chance,
     rouge_l,
@@ -82,6 +87,11 @@ def test_measures_of_hand_made_answers():
         "family_macro_f1": (2 * 1 / (2 + 1) + 0 + 1) / 3,  # face_swap, voice, genuine
         "modality": 1 / 3,
         "clean_when_genuine": 1.0,
+        # Of the regions only the eyes were changed in some and not in others, and they are never named.
+        "region_kappa": 0.0,
+        "region_balanced_accuracy": 1 / 2,
+        "pointing_region_calibrated": 0.0,  # the mouth was changed in both: no pointing shows anything
+        "strongest_region": 0.0,  # the eyes, and the mouth
         "region_f1": (0.5 + 0) / 2,
         "region_iou": (1 / 3 + 0) / 2,
         "pointing_region": 1 / 2,
@@ -106,6 +116,11 @@ def test_measures_of_hand_made_answers():
         "voice": {"reenactment": 1},
     }
     assert report["scored"]["auc"] == 1.0 and report["scored"]["accuracy"] == 3 / 4
+    for name in ("band_kappa", "band_balanced_accuracy", "pointing_band_calibrated"):  # one clip
+        assert measures[name]["n"] == 0 and measures[name]["value"] is None
+    assert report["places"]["region"]["mouth"] == {"changed": 1.0, "named": 0.5, "kappa": None}
+    assert report["places"]["region"]["eyes"] == {"changed": 0.5, "named": 0.0, "kappa": 0.0}
+    assert list(report["places"]["band"]) == ["below_300_hz", "300_1000_hz", "1_3_khz", "3_8_khz"]
     assert report["pointing_chance"] == pytest.approx((2 / 8 + 1 / 8) / 2)
 
 
@@ -123,6 +138,8 @@ def test_baselines_are_the_commonest_answers():
     assert base["modality"] == 2 / 3 and base["band_f1"] == base["time_iou"] == 1.0
     assert base["region_f1"] == pytest.approx((1 + 2 / 3) / 2)
     assert base["clean_when_genuine"] == 0.0
+    assert base["region_kappa"] == base["pointing_region_calibrated"] == 0.0
+    assert base["region_balanced_accuracy"] == base["strongest_region"] == 0.5
     for measure in report["measures"].values():
         if measure["n"]:
             assert measure["difference"] == pytest.approx(measure["value"] - measure["baseline"])
@@ -192,6 +209,63 @@ def test_metrics_have_known_values():
     assert most_frequent(["b", "a", "b", "a"]) == "a"
 
 
+def test_kappa_and_balanced_accuracy_of_places_by_hand():
+    names = ["eyes", "nose", "mouth", "jaw"]
+    true = [{"mouth", "jaw"}, {"mouth"}, {"mouth", "eyes"}, {"mouth", "eyes"}]
+    found = [{"jaw"}, {"jaw", "eyes"}, {"eyes", "nose"}, {"eyes"}]
+    # Eyes: changed in 2 of 4, named in 3, agreed in 3; by chance 0.5 * 0.75 + 0.5 * 0.25. Jaw: changed in 1, named in 2.
+    chance_of_jaw = 0.25 * 0.5 + 0.75 * 0.5
+    expected = {"eyes": (3 / 4 - 1 / 2) / (1 / 2), "jaw": (3 / 4 - chance_of_jaw) / (1 - chance_of_jaw)}
+    assert kappas(found, true, names) == pytest.approx(expected)  # nose and mouth are the same in all clips
+    assert mean_kappa(found, true, names) == pytest.approx(np.mean(list(expected.values())))
+    assert mean_balanced_accuracy(found, true, names) == pytest.approx(
+        np.mean([(1 + 1 / 2) / 2, (1 + 2 / 3) / 2])
+    )
+    assert mean_kappa(true, true, names) == mean_balanced_accuracy(true, true, names) == 1.0
+    always = [{"mouth", "eyes"}] * 4
+    assert mean_kappa(always, true, names) == 0.0 and mean_balanced_accuracy(always, true, names) == 0.5
+    # A weight of two is a clip twice; a weight of zero is none.
+    twice = [*found, found[1]], [*true, true[1]]
+    weights = np.array([1, 2, 1, 1])
+    assert kappas(found, true, names, weights) == pytest.approx(kappas(*twice, names))
+    assert kappas(found, true, names, np.array([0, 0, 1, 1])) == {}
+    assert mean_kappa(found, true, names, np.zeros(4)) is mean_balanced_accuracy([], [], names) is None
+
+
+def test_kappa_is_that_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    true, found = (rng.random((50, 3)) < [0.3, 0.5, 0.9] for _ in range(2))
+    found = np.where(rng.random((50, 3)) < 0.5, true, found)
+    as_sets = [[set(np.flatnonzero(row)) for row in table] for table in (found, true)]
+    weights = rng.random(50)
+    expected = {i: cohen_kappa_score(true[:, i], found[:, i], sample_weight=weights) for i in range(3)}
+    assert kappas(*as_sets, range(3), weights) == pytest.approx(expected)
+    expected = np.mean(
+        [balanced_accuracy_score(true[:, i], found[:, i], sample_weight=weights) for i in range(3)]
+    )
+    assert mean_balanced_accuracy(*as_sets, range(3), weights) == pytest.approx(expected)
+
+
+def test_pointing_beyond_chance_by_hand():
+    true = [{"mouth"}, {"mouth", "nose"}, {"nose"}, {"mouth"}]
+    # The mouth was changed in 3 of 4, the nose in 2: pointing at each half of the time hits by chance in 0.5 * (3 + 2) / 4.
+    pointed = ["mouth", "nose", "nose", "mouth"]
+    assert calibrated_pointing(pointed, true) == 1.0
+    assert calibrated_pointing(["mouth", "nose", "mouth", "nose"], true) == pytest.approx(
+        (0.5 - 5 / 8) / (3 / 8)
+    )
+    assert calibrated_pointing(["mouth"] * 4, true) == calibrated_pointing(["jaw"] * 4, true) == 0.0
+    assert calibrated_pointing([None] * 4, true) == 0.0
+    assert calibrated_pointing(["mouth"] * 2, true[:2]) == 0.0  # every pointing hits
+    assert calibrated_pointing([*pointed[:3], None], true) == pytest.approx(
+        (3 / 4 - (3 / 16 + 1 / 4)) / (9 / 16)
+    )
+    weights = np.array([1.0, 0.0, 1.0, 0.0])
+    assert calibrated_pointing(["mouth", None, "mouth", None], true, weights) == 0.0
+    assert calibrated_pointing(pointed, true, np.zeros(4)) is None
+    assert calibrated_pointing(["mouth", "nose"], [{"mouth"}, {"mouth"}]) is None
+
+
 def command(folder, model, out, *more):
     parser = argparse.ArgumentParser()
     bench_command.add_arguments(parser)
@@ -254,6 +328,39 @@ def test_detector_that_cannot_write_is_benched_by_composed_answers(clip_folder, 
     read = next(entry for entry in entries if entry["error"] is None)
     assert f"{read['score']:.2f}" in read["answers"]["asked_fake"]
     assert "does not write" in (folder / "report.md").read_text()
+
+
+def test_context_tells_each_clips_own_verdicts_before_every_question(
+    clip_folder, tiny_detector, tmp_path, monkeypatch
+):
+    asked = []
+
+    def record(detector, clips, conversations, max_new_tokens):
+        asked.extend(turns[0][0] for turns in conversations)
+        return ["No."] * len(conversations)
+
+    monkeypatch.setattr(bench, "generate_answers", record)
+    report, folder = bench.run_bench(
+        str(tiny_detector),
+        "avfolder",
+        clip_folder,
+        output_dir=tmp_path,
+        batch_size=1,
+        n_resamples=0,
+        context=True,
+    )
+    assert report["context"] is True
+    assert "were told the detector's verdicts first" in (folder / "report.md").read_text()
+    entries = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+    expected = [
+        f" Measured: clip {entry['label']} {entry['score']:.2f}"
+        for entry in entries
+        if entry["error"] is None
+    ]
+    assert len(expected) == 6 and len(asked) == 6 * len(bench.QUESTIONS)
+    for number, text in enumerate(asked):
+        assert text.startswith(expected[number // len(bench.QUESTIONS)])
+        assert text.endswith(" " + list(bench.QUESTIONS.values())[number % len(bench.QUESTIONS)])
 
 
 def test_batched_answers_are_those_of_one_clip_alone(tiny_detector, clips):

@@ -188,7 +188,10 @@ def test_labels_have_the_last_word_over_measurements():
     assert facts_of(clip("voice"), measured())["regions"] == []
     assert facts_of(clip("genuine"), measured())["segments"] == []
     both = facts_of(clip("both"), measured())
-    assert both["regions"] == ["eyes", "mouth"] and both["bands"] == ["below_300_hz", "1_3_khz"]
+    assert both["regions"] == ["mouth", "eyes"] and both["bands"] == ["below_300_hz", "1_3_khz"]
+    # Regions are told strongest first.
+    row = build_instructions([clip("both")], ["description"], evidence={clip("both")["path"]: measured()})[0]
+    assert "the mouth and the eyes" in texts(row, "assistant")[0]
     assert both["segments"] == [[0.4, 2.0], [2.6, 3.0]] and both["offset"] == -0.08 and both["measured"]
     annotated = facts_of(clip("both", fake_segments=[[0.1234, 0.5]]), measured())
     assert annotated["segments"] == [[0.12, 0.5]]

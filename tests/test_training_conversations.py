@@ -219,6 +219,40 @@ def test_schedule_keeps_shares_and_balance(instructions):
         )
 
 
+def test_rare_family_is_drawn_as_often_as_a_common_one():
+    def row(kind, index, label, picture, sound, generator):
+        return {
+            "video": f"{kind}{index}.mp4",
+            "audio": None,
+            "label": label,
+            "video_label": picture,
+            "audio_label": sound,
+            "generator": generator,
+            "audio_generator": "rtvc" if sound else "real",
+            "fake_segments": None,
+            "path": f"{kind}{index}.mp4",
+        }
+
+    rows = [row("swap", i, 1, 1, 0, "faceswap") for i in range(12)]
+    rows += [row("lips", i, 1, 1, 0, "wav2lip") for i in range(2)]
+    rows += [row("voice", i, 1, 0, 1, "real") for i in range(5)]
+    rows += [row("both", i, 1, 1, 1, "wav2lip") for i in range(5)]
+    rows += [row("real", i, 0, 0, 0, "real") for i in range(3)]
+    stage = StageRecipe(
+        kind="analysis", analysis=AnalysisRecipe(tasks={"classification": 1, "description": 1})
+    )
+    instructions = build_instructions(rows)
+    names = ("genuine", "face_swap", "reenactment", "voice", "both")
+    for balance, expected in (
+        ("family", [1 / 2, 1 / 8, 1 / 8, 1 / 8, 1 / 8]),
+        ("modality", [1 / 2, 1 / 6 * 12 / 14, 1 / 6 * 2 / 14, 1 / 6, 1 / 6]),
+    ):
+        drawn = conversation_schedule(instructions, DataRecipe(balance=balance), stage, 1200, seed=0)
+        for task in ("classification", "description"):
+            counts = Counter(f for f, t in zip(drawn["family"], drawn["task"], strict=True) if t == task)
+            assert [counts[name] / 600 for name in names] == pytest.approx(expected, abs=0.01)
+
+
 def test_times_that_are_cut_off_are_left_out(instructions):
     kept = within(instructions, 2.0)
     assert {path for path in kept["path"] if path.startswith("fake")} == {"fake0.mp4", "fake1.mp4"}
@@ -253,6 +287,10 @@ def test_recipes_are_read_and_wrong_ones_refused(tmp_path):
         load_recipe("recipes/analysis_7b.yaml", ["--stages.analysis.analysis.replay_share", "2"])
     with pytest.raises(RecipeError, match=r"trim_leading_silence: false"):
         load_recipe("recipes/analysis_7b.yaml", ["--model.trim_leading_silence", "true"])
+    with pytest.raises(RecipeError, match="balance: family is for recipes of analysis stages alone"):
+        load_recipe("recipes/demo.yaml", ["--data.balance", "family"])
+    with pytest.raises(RecipeError, match="it must be modality, label, family or none"):
+        load_recipe("recipes/analysis_demo.yaml", ["--data.balance", "families"])
     with pytest.raises(RecipeError, match="is for stages of kind analysis"):
         StageRecipe(kind="encoders", analysis=AnalysisRecipe())
 

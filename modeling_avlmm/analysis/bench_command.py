@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     for name, measure in report["measures"].items():
         if measure["n"]:
             print(
-                f"{name:<20} {measure['value']:.3f}  baseline {measure['baseline']:.3f}  ({measure['n']} clips)"
+                f"{name:<26} {measure['value']:.3f}  baseline {measure['baseline']:.3f}  ({measure['n']} clips)"
             )
     if report["unreadable"]:
         print(f"{len(report['unreadable'])} clips could not be read; the report lists them.")

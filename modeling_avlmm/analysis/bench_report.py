@@ -24,12 +24,19 @@ GROUPS = {
     "Descriptions": {
         "modality": "names exactly the forged tracks (fakes)",
         "clean_when_genuine": "finds nothing (genuine clips)",
+        "region_kappa": "regions, mean kappa",
+        "region_balanced_accuracy": "regions, mean balanced accuracy",
         "region_f1": "regions, F1",
         "region_iou": "regions, IoU",
         "pointing_region": "pointing game: the first region named was changed",
+        "pointing_region_calibrated": "pointing game beyond chance, regions",
+        "strongest_region": "the first region named was changed most",
+        "band_kappa": "bands, mean kappa",
+        "band_balanced_accuracy": "bands, mean balanced accuracy",
         "band_f1": "bands, F1",
         "band_iou": "bands, IoU",
         "pointing_band": "pointing game: the first band named was changed",
+        "pointing_band_calibrated": "pointing game beyond chance, bands",
         "time_f1": "seconds, F1",
         "time_iou": "seconds, IoU",
         "rouge_l": "ROUGE-L to one reference text",
@@ -79,6 +86,9 @@ def bench_sections(report: dict) -> Iterator[Section]:
         yield Section(title, _baseline_text(title, report), head, rows)
         if title == "Technique" and report["confusion"]:
             yield confusion_section(report["confusion"])
+        for kind, table in report["places"].items() if title == "Descriptions" else ():
+            if table:
+                yield place_section(kind, table)
     dropped = [[path, f"{error['type']}: {error['message']}"] for path, error in report["unreadable"].items()]
     text = [f"{len(dropped)} clips, in none of the numbers."] if dropped else ["None."]
     yield Section("Clips that could not be read", text, ["clip", "why"] if dropped else [], dropped[:LISTED])
@@ -98,6 +108,22 @@ def confusion_section(table: dict[str, dict[str, int]]) -> Section:
     return Section("Families, true (rows) and named", head=["", *columns], rows=rows)
 
 
+def place_section(kind: str, table: dict[str, dict]) -> Section:
+    """How often each region, or band, was changed and named, and how far the two agree."""
+    rows = [
+        [name, *(number(place[key]) for key in ("changed", "named", "kappa"))]
+        for name, place in table.items()
+    ]
+    return Section(
+        f"{kind.capitalize()}s, place by place",
+        [
+            "Shares of the clips. Kappa: 1 is full agreement, 0 what an answer has that does not depend on the clip."
+        ],
+        ["", "changed", "named", "kappa"],
+        rows,
+    )
+
+
 def _baseline_text(title: str, report: dict) -> list[str]:
     baselines = report["baselines"]
     favour = "taken from these very clips, which favours it"
@@ -112,7 +138,12 @@ def _baseline_text(title: str, report: dict) -> list[str]:
             f" In the pointing game it always points at the commonest region, {baselines['region']}; pointing at random "
             f"hits {chance:.3f}."
         )
-    return [text, "Regions, bands and seconds are scored on fakes that were compared with their source."]
+    return [
+        text,
+        "Regions, bands and seconds are scored on fakes that were compared with their source.",
+        "Kappa and pointing beyond chance are 0, and balanced accuracy 0.5, for any answer that does not depend on the "
+        "clip, however common what it names.",
+    ]
 
 
 def _row(text: str, measure: dict) -> list[str]:

@@ -228,6 +228,17 @@ def segments_of(strength: np.ndarray, duration: float, step: float = STEP) -> li
     return segments
 
 
+def joined_segments(segments: list[list[float]]) -> list[list[float]]:
+    """Segments of several findings together, in order; gaps of one time cell are closed."""
+    joined: list[list[float]] = []
+    for start, end in sorted(segments):
+        if joined and start - joined[-1][1] <= STEP + 1e-6:
+            joined[-1][1] = max(joined[-1][1], end)
+        else:
+            joined.append([start, end])
+    return joined
+
+
 def _lip_sync(movement: np.ndarray | None, sound: np.ndarray) -> float | None:
     """Correlation of the mouth's movement with the loudness of the sound, at the best shift within `LIP_LAG`."""
     if movement is None or len(movement) < 1.5 * RATE:

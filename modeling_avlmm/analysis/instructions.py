@@ -16,7 +16,7 @@ from typing import Any
 
 import datasets
 
-from .evidence import STEP, Evidence
+from .evidence import Evidence, joined_segments
 from .families import family_of, generator_name, track_labels
 from .phrasing import (
     Draw,
@@ -212,9 +212,10 @@ def facts_of(row: Mapping[str, Any], evidence: Evidence | None = None) -> dict[s
 
     Returns:
         `dict`: `label` (0 real, 1 fake), `modalities` (manipulated ones, of `picture` and `sound`), `family`,
-        `generator` (of all forged tracks, joined by `+`; `real` for a genuine clip; None where unknown), `regions`,
-        `bands`, `segments` ([start, end] in seconds), `offset` (seconds the sound is late; None where there is no
-        shift), `measured` (whether the clip was compared with its source).
+        `generator` (of all forged tracks, joined by `+`; `real` for a genuine clip; None where unknown), `regions`
+        (strongest difference first, in which order texts name them), `bands`, `segments` ([start, end] in seconds),
+        `offset` (seconds the sound is late; None where there is no shift), `measured` (whether the clip was compared
+        with its source).
     """
     return _known(row, evidence).facts
 
@@ -263,7 +264,7 @@ def _known(row: Mapping[str, Any], evidence: Evidence | None) -> _Known:
         # A measured difference is a fact about a track that the corpus does not label
         picture = 1 if regions else picture
         sound = 1 if bands else sound
-        segments = _union([segment for finding in told for segment in finding.segments])
+        segments = joined_segments([segment for finding in told for segment in finding.segments])
         if len(segments) > MOST_SEGMENTS:
             segments = sorted(sorted(segments, key=lambda s: s[0] - s[1])[:MOST_SEGMENTS])
         offset = round(evidence.offset, 2) if evidence.shifted and evidence.offset is not None else None
@@ -280,7 +281,7 @@ def _known(row: Mapping[str, Any], evidence: Evidence | None) -> _Known:
         "modalities": [name for name, label in (("picture", picture), ("sound", sound)) if label == 1],
         "family": family,
         "generator": "+".join(map(str, names)) or None if fake else "real",
-        "regions": [name for name in FACE_REGIONS if name in regions],
+        "regions": regions,
         "bands": [name for name in SOUND_BANDS if name in bands],
         "segments": segments,
         "offset": offset,
@@ -290,17 +291,6 @@ def _known(row: Mapping[str, Any], evidence: Evidence | None) -> _Known:
     whole = bool(duration and len(segments) == 1 and segments[0][1] - segments[0][0] >= WHOLE * duration)
     kind = "video" if row.get("video") is not None else "audio"
     return _Known(facts, kind, picture, sound, whole, [generator_name(str(name)) for name in names])
-
-
-def _union(segments: list[list[float]]) -> list[list[float]]:
-    """Segments of all findings together; gaps of one time cell are closed."""
-    joined: list[list[float]] = []
-    for start, end in sorted(segments):
-        if joined and start - joined[-1][1] <= STEP + 1e-6:
-            joined[-1][1] = max(joined[-1][1], end)
-        else:
-            joined.append([start, end])
-    return joined
 
 
 Turn = tuple[str, str]

@@ -60,7 +60,8 @@ class DataRecipe:
         clip_seconds (`float`): Longer clips are cut to this length for training.
         crop (`str`): Where to cut: `random` or `start`.
         balance (`str`): `modality` draws real and fake equally, and the kinds of fake (picture, sound, both) equally;
-            `label` only the former; `none` takes the corpus as it is.
+            `label` only the former; `family`, for `analysis` stages alone, draws the families of fakes equally, so that
+            a rare one is learned as well; `none` takes the corpus as it is.
         video_share, audio_share (`float`): Share of the clips whose picture, or sound, is also asked about, of those
             that have the label.
         max_drop_share (`float`): Training stops when more than this share of the clips drawn was unreadable.
@@ -223,8 +224,14 @@ class Recipe:
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise RecipeError(f"Stages need different names, got {names}: set stages.*.name.")
-        if self.data.balance not in ("modality", "label", "none"):
-            raise RecipeError(f"data.balance is {self.data.balance!r}; it must be modality, label or none.")
+        if self.data.balance not in ("modality", "label", "family", "none"):
+            raise RecipeError(
+                f"data.balance is {self.data.balance!r}; it must be modality, label, family or none."
+            )
+        if self.data.balance == "family" and any(stage.kind != "analysis" for stage in self.stages):
+            raise RecipeError(
+                "data.balance: family is for recipes of analysis stages alone; the others draw by modality."
+            )
         if self.data.crop not in ("random", "start"):
             raise RecipeError(f"data.crop is {self.data.crop!r}; it must be random or start.")
         if self.model.trim_leading_silence and any(stage.kind == "analysis" for stage in self.stages):

@@ -64,10 +64,11 @@ def _groups(dataset: Dataset, balance: str) -> list[tuple[np.ndarray, float]]:
         )
     if balance == "label":
         return [(real, 0.5), (fake, 0.5)]
+    columns = ["family"] if balance == "family" else ["video_label", "audio_label"]
     kinds: dict[tuple, list[int]] = {}
-    videos, audios = dataset["video_label"], dataset["audio_label"]
-    for index in fake:
-        kinds.setdefault((videos[index], audios[index]), []).append(index)
+    for index, kind in enumerate(zip(*(dataset[name] for name in columns), strict=True)):
+        if labels[index] == FAKE:
+            kinds.setdefault(kind, []).append(index)
     return [(real, 0.5), *((np.array(members), 0.5 / len(kinds)) for members in kinds.values())]
 
 
