@@ -16,6 +16,7 @@ from .configuration_avlmm import BACKBONES, LABEL_WORDS, AVLMMConfig
 from .configuration_detector import IGNORE_INDEX, PARTS
 from .hub_mixin import AVDetectionHubMixin
 from .modeling_outputs import AVDetectionOutput
+from .modeling_packed_attention import TEXT_ATTENTION, attend_in_groups, pack_rows, packs
 
 
 class AVLMMPreTrainedModel(AVDetectionHubMixin, PreTrainedModel):
@@ -39,7 +40,9 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
     Deepfake detector around the thinker of an omni-modal language model.
 
     The verdict is the pair of logits of the two label tokens (`Real`, `Fake`) at the answer position, from one forward
-    pass and without generation. The language head is computed for those two rows and that position only.
+    pass and without generation. The language head is computed for those two rows and that position only. With `sdpa`
+    attention, the default, padding is left out of the language model, and windows of one size are one call
+    (modeling_packed_attention.py); results are the same up to rounding.
 
     Args:
         config ([`AVLMMConfig`]): Configuration; `thinker_config` and `label_token_ids` must be set.
@@ -59,6 +62,7 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         super().__init__(config)
         thinker_class = getattr(transformers, config.backbone.thinker_class)
         self.thinker = thinker_class._from_config(config.thinker_config)
+        self._attend_in_groups()
         self.post_init()
 
     @classmethod
@@ -93,16 +97,22 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         tokenizer = AutoTokenizer.from_pretrained(backbone, **hub_kwargs)
         thinker_class = getattr(transformers, BACKBONES[thinker_config.model_type].thinker_class)
         thinker = thinker_class.from_pretrained(backbone, **kwargs)
+        # Read first: the configuration around it, which has none yet, sets that of all inside to none.
+        attention = thinker.config._attn_implementation
         detector_config = AVLMMConfig(
             thinker_config=thinker.config, label_token_ids=label_token_ids(tokenizer), prompts=prompts
         )
         detector_config.dtype = thinker.dtype
-        detector_config._attn_implementation = thinker.config._attn_implementation
+        detector_config._attn_implementation = attention
         with torch.device("meta"):
             model = cls(detector_config)
         model.thinker = thinker
         model.config.thinker_config = thinker.config
+        model._attend_in_groups()
         return model.eval()
+
+    def _attend_in_groups(self):
+        attend_in_groups(self.language_model, (self.vision_encoder, self.audio_encoder))
 
     # -- the parts, by role ------------------------------------------------------------------------------------------
 
@@ -184,7 +194,7 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         Returns:
             [`AVDetectionOutput`]
         """
-        hidden_states = self._hidden_states(
+        states, places = self._states(
             input_ids,
             attention_mask,
             position_ids,
@@ -200,31 +210,78 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         if answer_positions is None:
             steps = torch.arange(input_ids.shape[1], device=input_ids.device)
             answer_positions = (attention_mask.long() * steps).amax(dim=1, keepdim=True)
-        verdicts = self._label_logits(hidden_states, answer_positions)
+        verdicts = self._label_logits(states, places, answer_positions)
 
         loss = None
         if labels is not None:
-            loss = self._answer_loss(hidden_states, labels, num_items_in_batch)
+            loss = self._answer_loss(states, places, labels, num_items_in_batch)
         return AVDetectionOutput(
             loss=loss, **dict(zip(("logits", "video_logits", "audio_logits"), verdicts, strict=False))
         )
 
-    def _hidden_states(self, input_ids, attention_mask, position_ids, question_ids, **media) -> torch.Tensor:
+    def _states(
+        self, input_ids, attention_mask, position_ids, question_ids, **media
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Last hidden states `(tokens, width)`, and where among them each place `(batch_size, sequence_length)` is."""
         if position_ids is None and question_ids is not None:
             raise ValueError("`question_ids` needs `position_ids`: both come from AVLMMProcessor.")
+        if position_ids is None or not packs(self.language_model):
+            return self._padded_states(input_ids, attention_mask, position_ids, question_ids, **media)
+        tokens, rows = pack_rows(attention_mask, question_ids)
+        ids = input_ids[tokens][None]
+        states = self.language_model(
+            inputs_embeds=self._with_media(ids, **media),
+            # Nothing to mask: what a token sees is in `packed_rows`.
+            attention_mask={"full_attention": None},
+            position_ids=position_ids[:, tokens][:, None],
+            use_cache=False,
+            packed_rows=rows,
+        ).last_hidden_state
+        return states[0], tokens.flatten().cumsum(0).view(tokens.shape) - 1
+
+    def _with_media(self, ids: torch.Tensor, **media) -> torch.Tensor:
+        """Embeddings of a packed row `(1, tokens)`, its placeholders replaced by what the encoders make of the clips."""
+        thinker = self.thinker.model
+        embeds = self.get_input_embeddings()(ids)
+        if torch.distributed.is_available() and torch.distributed.is_initialized() and self.training:
+            embeds = embeds + self._absent_modalities(embeds, **media)
+        sound, pixels = media["input_features"], media["pixel_values_videos"]
+        if sound is not None:
+            with gradients_if_needed(self.audio_encoder, sound):
+                features = thinker.get_audio_features(
+                    sound, media["feature_attention_mask"], return_dict=True
+                ).last_hidden_state
+            places = (ids == thinker.config.audio_token_id)[..., None]
+            check_placeholders("sound", places, features)
+            embeds = embeds.masked_scatter(places, features.to(embeds.device, embeds.dtype))
+        if pixels is not None:
+            with gradients_if_needed(self.vision_encoder, pixels):
+                pieces = thinker.get_video_features(
+                    pixels, media["video_grid_thw"], return_dict=True
+                ).pooler_output
+            features = torch.cat(pieces)
+            places = (ids == thinker.config.video_token_id)[..., None]
+            check_placeholders("picture", places, features)
+            embeds = embeds.masked_scatter(places, features.to(embeds.device, embeds.dtype))
+        return embeds
+
+    def _padded_states(
+        self, input_ids, attention_mask, position_ids, question_ids, **media
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """[`_states`] by the stock thinker's own way, for other attentions than `sdpa` and for positions it computes."""
         embeds = self.get_input_embeddings()(input_ids)
         if torch.distributed.is_available() and torch.distributed.is_initialized() and self.training:
             embeds = embeds + self._absent_modalities(embeds, **media)
         mask = attention_mask
         if question_ids is not None:
             attention = self.config.get_text_config()._attn_implementation or "eager"
-            if attention not in ("eager", "sdpa"):
+            if attention not in ("eager", "sdpa", TEXT_ATTENTION):
                 raise ValueError(
                     f"Several questions in one pass need attn_implementation 'sdpa' or 'eager', not {attention!r}: "
                     "load the model with one of those, or ask one question at a time."
                 )
             mask = question_mask(attention_mask, question_ids, embeds.dtype)
-        return self.thinker.model(
+        states = self.thinker.model(
             input_ids=input_ids,
             inputs_embeds=embeds,
             attention_mask=mask,
@@ -232,6 +289,8 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
             use_cache=False,
             **media,
         ).last_hidden_state
+        places = torch.arange(input_ids.numel(), device=states.device).view(input_ids.shape)
+        return states.flatten(0, 1), places
 
     def _absent_modalities(self, embeds: torch.Tensor, **media) -> torch.Tensor:
         """Zero, computed through every encoder this batch does not use.
@@ -255,32 +314,63 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         return zero
 
     def _label_logits(
-        self, hidden_states: torch.Tensor, answer_positions: torch.Tensor
+        self, states: torch.Tensor, places: torch.Tensor, answer_positions: torch.Tensor
     ) -> list[torch.Tensor | None]:
         """Logits `(batch_size, 2)` for each column of `answer_positions`; None where no clip was asked."""
         asked = answer_positions >= 0
-        rows = torch.arange(len(hidden_states), device=hidden_states.device)[:, None].expand_as(
-            answer_positions
-        )
-        states = hidden_states[rows[asked], answer_positions[asked]]
-        ids = torch.tensor(self.config.label_token_ids, device=hidden_states.device)
+        rows = torch.arange(len(places), device=places.device)[:, None].expand_as(answer_positions)
+        answers = states[places[rows[asked], answer_positions[asked]]]
+        ids = torch.tensor(self.config.label_token_ids, device=states.device)
         head = self.get_output_embeddings()
         if is_sharded(head.weight):
             # Sharded weights are gathered by the module's own forward, not by indexing.
-            values = head(states)[:, ids]
+            values = head(answers)[:, ids]
         else:
-            values = F.linear(states, head.weight[ids], None if head.bias is None else head.bias[ids])
+            values = F.linear(answers, head.weight[ids], None if head.bias is None else head.bias[ids])
         logits = values.new_full((*answer_positions.shape, 2), float("nan"), dtype=torch.float32)
         logits[asked] = values.float()
         return [logits[:, column] if asked[:, column].any() else None for column in range(asked.shape[1])]
 
-    def _answer_loss(self, hidden_states, labels, num_items_in_batch) -> torch.Tensor:
+    def _answer_loss(self, states, places, labels, num_items_in_batch) -> torch.Tensor:
         targets = labels[:, 1:]
         rows = targets != IGNORE_INDEX
-        logits = self.get_output_embeddings()(hidden_states[:, :-1][rows]).float()
+        logits = self.get_output_embeddings()(states[places[:, :-1][rows]]).float()
         total = F.cross_entropy(logits, targets[rows], reduction="sum")
         count = rows.sum() if num_items_in_batch is None else num_items_in_batch
         return total / torch.as_tensor(count, device=total.device).clamp(min=1)
+
+
+def gradients_if_needed(encoder: nn.Module, values: torch.Tensor) -> torch.set_grad_enabled:
+    """
+    Switches gradients off for an encoder in which nothing trains.
+
+    `enable_input_require_grads`, which training with LoRA and recomputed activations calls, asks for gradients of the
+    inputs of every encoder too, frozen or not: the backward pass would go through all of it, for nothing.
+
+    Args:
+        encoder (`nn.Module`): The encoder.
+        values (`torch.Tensor`): Its input; where this needs a gradient, so does the encoder's output.
+    """
+    needed = values.requires_grad or any(weight.requires_grad for weight in encoder.parameters())
+    return torch.set_grad_enabled(needed and torch.is_grad_enabled())
+
+
+def check_placeholders(what: str, places: torch.Tensor, features: torch.Tensor) -> None:
+    """
+    Args:
+        what (`str`): The media, for the message.
+        places (`torch.BoolTensor` of shape `(1, tokens, 1)`): The placeholder tokens.
+        features (`torch.Tensor` of shape `(tokens, width)`): What takes their place.
+
+    Raises:
+        ValueError: when a batch has more or fewer placeholders than its encoder gives features.
+    """
+    found = int(places.sum())
+    if found != len(features):
+        raise ValueError(
+            f"The batch has {found} placeholder tokens for {what} but {len(features)} features: "
+            "`input_ids` and media do not belong together. Both come from one call of AVLMMProcessor."
+        )
 
 
 def label_token_ids(tokenizer) -> list[int]:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from test_processing_avlmm import random_clip
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from modeling_avlmm import AVLMMProcessor
 from modeling_avlmm.training.recipes import StageRecipe
@@ -57,3 +58,22 @@ def test_every_part_has_its_rate_and_nothing_is_trained_twice(tiny_model):
     tiny_model.requires_grad_(True)
     assert sorted(listed) == sorted(trained)
     assert all(p.ndim > 1 for group in groups if group["weight_decay"] for p in group["params"])
+
+
+def test_vision_encoder_costs_what_a_counter_counts(tiny_model, tiny_backbone):
+    """Frames of a quarter and of nine windows: the formula against operations counted one by one."""
+    processor = AVLMMProcessor.from_backbone(str(tiny_backbone))
+    clips = [random_clip(audio=False), random_clip(audio=False, size=(336, 336))]
+    batch = processor(clips)
+    tiny_model.requires_grad_(False)
+    try:
+        cost = FlopsCounter(tiny_model)
+        whole = cost.step(batch)
+        cost.text_cost = (0.0, 0.0)
+        ours = cost.step(batch)
+    finally:
+        tiny_model.requires_grad_(True)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        tiny_model.vision_encoder(batch["pixel_values_videos"], grid_thw=batch["video_grid_thw"])
+    assert 0 < ours < whole
+    assert ours == pytest.approx(counter.get_total_flops(), rel=1e-9)

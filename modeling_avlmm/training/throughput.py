@@ -22,7 +22,8 @@ class FlopsCounter:
     A weight of a linear layer costs 2 operations a token in the forward pass; 2 more for the gradient of its input
     where anything before it trains, and 2 more for its own gradient where it trains itself. Attention costs
     4 x length x width a token and layer in the forward pass, and twice that in the backward pass where a gradient goes
-    through. Recomputation is not counted: it is work, but not progress.
+    through; its length is that of a frame in the vision encoder's layers of full attention, of a window in the others.
+    Recomputation and padding are not counted: they are work, but not progress.
 
     Args:
         model ([`AVLMMForDeepfakeDetection`]): The detector, with `requires_grad` set for the stage.
@@ -39,14 +40,21 @@ class FlopsCounter:
         # The language model needs gradients of its inputs where an encoder trains, or where LoRA sits in it.
         encoder_trains = any(p.requires_grad for p in encoders)
         self.text_cost = self._cost(model.language_model, encoder_trains)
-        self.vision_cost = self._cost(model.vision_encoder, False)
+        projector = model.projectors[0]
+        self.vision_cost = self._cost(model.vision_encoder, False, without=projector)
+        self.projector_cost = self._cost(
+            projector, any(p.requires_grad for p in model.vision_encoder.parameters())
+        )
         self.audio_cost = self._cost(model.audio_encoder, False)
 
     @staticmethod
-    def _cost(module, gradient_arrives_before: bool) -> tuple[float, float]:
+    def _cost(module, gradient_arrives_before: bool, without=None) -> tuple[float, float]:
         """Operations a token for the linear weights, and the multiple of the forward pass that attention costs."""
+        left_out = set() if without is None else set(without.modules())
         matrices = [
-            m for m in module.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv3d)
+            m
+            for m in module.modules()
+            if isinstance(m, torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv3d) and m not in left_out
         ]
         weights = sum(m.weight.numel() for m in matrices)
         trained = sum(m.weight.numel() for m in matrices if m.weight.requires_grad)
@@ -65,9 +73,15 @@ class FlopsCounter:
         if batch.get("video_grid_thw") is not None:
             patches = batch["video_grid_thw"].prod(1).double()
             frame = batch["video_grid_thw"][:, 1:].prod(1).double()
+            window = frame.clamp(max=(self.vision.window_size // self.vision.patch_size) ** 2)
+            full = len(self.vision.fullatt_block_indexes)
+            seen = full * frame + (self.vision.depth - full) * window
             linear, passes = self.vision_cost
             total += float(patches.sum()) * linear
-            total += passes * 4 * float((patches * frame).sum()) * self.vision.hidden_size * self.vision.depth
+            total += passes * 4 * float((patches * seen).sum()) * self.vision.hidden_size
+            # The projector works on patches joined by fours.
+            linear, _ = self.projector_cost
+            total += float(patches.sum()) / self.vision.spatial_merge_size**2 * linear
         if batch.get("feature_attention_mask") is not None:
             steps = batch["feature_attention_mask"].sum(1).double() / 2
             linear, passes = self.audio_cost
