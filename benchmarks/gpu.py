@@ -1,0 +1,152 @@
+"""Scoring and both training stages at the 7B shape on one GPU, in one command and within its time.
+
+    python benchmarks/gpu.py
+    python benchmarks/gpu.py --shape tiny --device cpu --minutes 3 --output /tmp/rows   # the same code, on any machine
+
+Needs torch, transformers, peft, accelerate and torchvision: clips are made as tensors, nothing is decoded, and where TRL is not
+installed both sides of the training run in `transformers.Trainer`. What is measured, and how, say `scoring.py` and `training.py`;
+their rows stand in one CSV here, `what` says which: `scoring`,
+`stage 1` (LoRA) or `stage 2` (encoders). A part for which too little time is left is not begun, and one that breaks off
+does not end the others: both get a row whose `note` says so. The CSV is written anew after every part, so that a killed run
+leaves what it had.
+"""
+
+import argparse
+import gc
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import scoring
+import torch
+import training
+from omni_shapes import SHAPES, VOCABULARIES, processor_for
+from results import FOLDER, write_results
+from transformers import logging
+
+from modeling_avlmm.environment import environment
+
+
+class Budget:
+    """
+    The time that is there.
+
+    Args:
+        seconds (`float`): All of it, from now.
+        reserve (`float`): What a part must find left to begin; what the longest one before took, where that is more.
+    """
+
+    def __init__(self, seconds: float, reserve: float):
+        self.begin = time.monotonic()
+        self.end = self.begin + seconds
+        self.reserve = reserve
+        self.longest: dict[str, float] = {}
+
+    def left(self) -> float:
+        return self.end - time.monotonic()
+
+    def needed(self, kind: str) -> float:
+        return max(self.reserve, 1.2 * self.longest.get(kind, 0.0))
+
+    def until(self) -> float:
+        """When the part that begins now should take no further turn: the rest is for those after it."""
+        return time.monotonic() + min(self.left() / 2, 60.0)
+
+
+def parts(options: argparse.Namespace, processor) -> list[tuple[str, str, Callable[[float], list[dict]]]]:
+    """What is measured: what, of which kind, and what gives its rows when told until when turns may begin."""
+    dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
+    vocabulary = VOCABULARIES[options.shape]
+    built: dict[str, scoring.Scoring] = {}
+
+    def score(name: str, lengths: list[float]) -> Callable[[float], list[dict]]:
+        def run(until: float) -> list[dict]:
+            if not built:
+                built["it"] = scoring.Scoring(options.shape, processor, options.device, dtype, vocabulary)
+            return built["it"].measure(name, lengths, options.turns, until)
+
+        return run
+
+    def train(kind: str, lengths: list[float], found: list[dict], way: str) -> Callable[[float], list[dict]]:
+        def run(until: float) -> list[dict]:
+            built.clear()
+            more = {"lora_rank": options.lora_rank, "until": until}
+            steps = options.steps + 1
+            row = training.train(way, kind, options.shape, processor, lengths, steps, options.device, **more)
+            found.append(row)
+            return training.compare(found)[-1:]
+
+        return run
+
+    told = [
+        ("scoring", name, score(name, lengths))
+        for name, lengths in scoring.batches(options.seconds, options.scoring_clips).items()
+    ]
+    lengths = [options.seconds[index % len(options.seconds)] for index in range(options.training_clips)]
+    for number, kind in enumerate(training.STAGES, start=1):
+        found: list[dict] = []
+        told += [(f"stage {number}", way, train(kind, lengths, found, way)) for way in ("stock", "ours")]
+    return told
+
+
+def write(rows: list[dict], options: argparse.Namespace) -> None:
+    """The rows so far, each with every column."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    full = [{column: row.get(column) for column in columns} for row in rows]
+    packages = ("torch", "transformers")
+    write_results(full, f"gpu_{options.shape}", packages, folder=options.output)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cuda", choices=("cpu", "cuda"))
+    parser.add_argument("--shape", default="7b", choices=SHAPES, help="[%(default)s]")
+    parser.add_argument("--minutes", type=float, default=7.5, help="all of it takes at most [%(default)s]")
+    parser.add_argument("--seconds", type=float, nargs="+", default=[4, 8, 16], help="of clips [%(default)s]")
+    parser.add_argument("--scoring-clips", type=int, default=48, help="in a batch [%(default)s]")
+    parser.add_argument("--training-clips", type=int, default=6, help="in a step [%(default)s]")
+    parser.add_argument("--lora-rank", type=int, default=64, help="[%(default)s]")
+    parser.add_argument("--turns", type=int, default=3, help="of each way of scoring, at most [%(default)s]")
+    parser.add_argument("--steps", type=int, default=3, help="of each training, that count [%(default)s]")
+    parser.add_argument("--output", type=Path, default=FOLDER, help="folder of the CSV [benchmarks/results]")
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("There is no GPU here. To exercise the code: --shape tiny --device cpu")
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    # At the 7B shape weights are drawn, and a first pass finds its kernels: half a minute is too little to begin with.
+    budget = Budget(60 * options.minutes, reserve=45.0 if options.shape == "7b" else 5.0)
+    rows: list[dict] = []
+    with tempfile.TemporaryDirectory(prefix="gpu-") as work:
+        for kind, name, run in parts(options, processor_for(work)):
+            begin = time.monotonic()
+            if budget.left() < budget.needed(kind):
+                reason = f"not begun: {budget.left():.0f} s left of {60 * options.minutes:.0f}"
+                found = [{"what": kind, "batch": name, "note": reason}]
+            else:
+                try:
+                    found = [{"what": kind, **row} for row in run(budget.until())]
+                except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+                    # A GPU's time is dear: what comes after is measured all the same, and the row says what broke.
+                    found = [{"what": kind, "batch": name, "note": f"{type(error).__name__}: {error}"[:500]}]
+                gc.collect()
+                if options.device == "cuda":
+                    torch.cuda.empty_cache()
+            taken = time.monotonic() - begin
+            budget.longest[kind] = max(taken, budget.longest.get(kind, 0.0))
+            rows += found
+            whole = [row for row in found if "way" in row]
+            (scoring if kind == "scoring" else training).show(whole)
+            for row in found:
+                if "way" not in row:
+                    print(f"{row['what']}, {row['batch']}: {row['note']}", flush=True)
+            print(f"  {taken:.0f} s, {budget.left():.0f} s left", flush=True)
+            write(rows, options)
+    print(f"on {environment()['device']}")
+
+
+if __name__ == "__main__":
+    main()

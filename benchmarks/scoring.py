@@ -1,0 +1,201 @@
+"""Verdicts a second and their peak memory: this package's one pass against the stock model's `generate`, on the same tensors.
+
+    python benchmarks/scoring.py --threads 2 --save
+    python benchmarks/scoring.py --device cuda --save
+
+Weights are random and shared by all ways; on a GPU they have the shape of Qwen2.5-Omni-7B and are bfloat16, on the CPU about
+90 M parameters beside the vocabulary, and are float32 (`omni_shapes.py`). Clips are square faces of 224 pixels, 2 frames a
+second, with sound. Three ways take turns on each batch:
+
+- `stock`: `thinker.generate(max_new_tokens=1, do_sample=False)` of transformers, attention `sdpa`. Rows are padded to the longest,
+  positions are computed from the tokens, the language head runs on every position, a cache is filled, windows of pictures and
+  sound are attended to one after another.
+- `one pass`: `AVLMMForDeepfakeDetection.forward` with that stock attention. The language head runs on two rows and one position,
+  positions come with the batch, there is no cache.
+- `ours`: the same with packed attention, as it is by default: no padding in the language model, one call for all windows of a
+  length.
+
+`clips_of_stock` is clips a second over those of `stock` in the same row of turns, `peak_of_stock` likewise of peak memory, weights
+included. `logit_difference` is the largest difference of the answers' logits from those of `stock`.
+"""
+
+import argparse
+import math
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+from omni_shapes import (
+    SHAPES,
+    VOCABULARIES,
+    build_detector,
+    move,
+    processor_for,
+    stock_arguments,
+    stock_thinker,
+    synthetic_clip,
+)
+from results import write_results
+from transformers import logging
+from turns import GIB, ratio, rounded, take_turns
+
+from modeling_avlmm import AVLMMProcessor
+from modeling_avlmm.environment import environment
+from modeling_avlmm.modeling_packed_attention import attend_in_groups
+
+WHAT = {
+    "stock": "thinker.generate of one token: padded rows, full language head, cache, a call per window",
+    "one pass": "our forward with the stock attention: two rows of the head at one position, no cache",
+    "ours": "our forward with packed attention: also no padding, a call per length of window",
+}
+
+
+def batches(seconds: Sequence[float], size: int) -> dict[str, list[float]]:
+    """Lengths of the clips of each batch: one clip, clips of one length, and of all lengths in turn."""
+    middle = sorted(seconds)[len(seconds) // 2]
+    found = {"one": [middle], "alike": [middle] * size}
+    if len(set(seconds)) > 1:
+        found["mixed"] = [seconds[index % len(seconds)] for index in range(size)]
+    return found
+
+
+class Scoring:
+    """
+    A shape's detector in its three ways.
+
+    Args:
+        shape (`str`): Of `omni_shapes.SHAPES`.
+        processor ([`AVLMMProcessor`]): Encodes the clips.
+        device (`str`), dtype (`torch.dtype`): Where and in what it computes.
+        vocabulary (`int`): Rows of the language head.
+    """
+
+    def __init__(
+        self, shape: str, processor: AVLMMProcessor, device: str, dtype: torch.dtype, vocabulary: int
+    ):
+        self.shape, self.processor, self.device, self.dtype = shape, processor, device, dtype
+        self.vocabulary = vocabulary
+        self.model = build_detector(shape, processor, device, dtype, vocabulary)
+        self.thinker = stock_thinker(self.model)
+
+    def with_stock_attention(self, batch: dict):
+        modules = (self.model.language_model, self.model.vision_encoder, self.model.audio_encoder)
+        for module in modules:
+            module.config._attn_implementation = "sdpa"
+        try:
+            return self.model(**batch)
+        finally:
+            attend_in_groups(modules[0], modules[1:])
+
+    @torch.inference_mode()
+    def measure(
+        self, name: str, lengths: Sequence[float], turns: int, until: float | None = None
+    ) -> list[dict]:
+        """A row for each way on a batch of clips of these lengths, seconds."""
+        clips = [synthetic_clip(length, seed=index) for index, length in enumerate(lengths)]
+        batch = move(dict(self.processor(clips)), self.device, self.dtype)
+        stock = stock_arguments(batch)
+        options = {"max_new_tokens": 1, "do_sample": False}
+        ways = {
+            "stock": lambda: self.thinker.generate(**stock, **options),
+            "one pass": lambda: self.with_stock_attention(batch),
+            "ours": lambda: self.model(**batch),
+        }
+        found = take_turns(ways, turns, self.device, until)
+        answers = {}
+        if "error" not in found["stock"]:
+            told = self.thinker.generate(
+                **stock, **options, return_dict_in_generate=True, output_logits=True
+            ).logits[0]
+            expected = told[:, self.model.config.label_token_ids].float()
+            answers = {
+                "one pass": self.with_stock_attention(batch).logits,
+                "ours": self.model(**batch).logits,
+            }
+        weights = sum(weight.numel() * weight.element_size() for weight in self.model.parameters()) / GIB
+        rows = []
+        for way, result in found.items():
+            taken, stock_taken = result["seconds"], found["stock"]["seconds"]
+            rows.append(
+                {
+                    "way": way,
+                    "batch": name,
+                    "clips": len(lengths),
+                    "seconds": "+".join(f"{length:g}" for length in sorted(set(lengths))),
+                    "tokens": int(batch["attention_mask"].sum()),
+                    "padded_tokens": batch["attention_mask"].numel(),
+                    "shape": self.shape,
+                    "parameters_m": round(sum(w.numel() for w in self.model.parameters()) / 1e6, 1),
+                    "vocabulary": self.vocabulary,
+                    "dtype": str(self.dtype).removeprefix("torch."),
+                    "turns": result["turns"],
+                    "clips_per_s": None if taken is None else float(f"{len(lengths) / taken:.4g}"),
+                    "clips_of_stock": ratio(stock_taken, taken),
+                    "peak_gib": rounded(result["peak_gib"], 3),
+                    "peak_of_stock": ratio(result["peak_gib"], found["stock"]["peak_gib"]),
+                    "weights_gib": round(weights, 3),
+                    "logit_difference": (
+                        float(f"{(answers[way] - expected).abs().max().item():.2g}")
+                        if way in answers
+                        else None
+                    ),
+                    "note": result.get("error", WHAT[way]),
+                }
+            )
+        return rows
+
+
+def measure(options: argparse.Namespace, processor: AVLMMProcessor) -> Iterator[list[dict]]:
+    dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
+    for vocabulary in options.vocabulary or [VOCABULARIES[options.shape]]:
+        scoring = Scoring(options.shape, processor, options.device, dtype, vocabulary)
+        for name, lengths in batches(options.seconds, options.batch_size).items():
+            yield scoring.measure(name, lengths, options.turns)
+
+
+def show(rows: Sequence[dict]) -> None:
+    for row in rows:
+        print(
+            f"{row['batch']:<6} {row['clips']:>3} x {row['seconds']:<7} s  vocabulary {row['vocabulary']:>6}  "
+            f"{row['way']:<9} {row['clips_per_s'] or math.nan:8.4g} clips/s  {row['clips_of_stock'] or math.nan:6.2f} of stock"
+            f"  peak {row['peak_gib'] or math.nan:6.2f} GiB, {row['peak_of_stock'] or math.nan:5.2f} of stock"
+            f"  logits {row['logit_difference']}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--shape", choices=SHAPES, help="[mid on the CPU, 7b on a GPU]")
+    parser.add_argument("--seconds", type=float, nargs="+", default=[4, 8, 16], help="[%(default)s]")
+    parser.add_argument("--batch-size", type=int, help="[3 on the CPU, 48 on a GPU]")
+    parser.add_argument(
+        "--vocabulary", type=int, nargs="+", help="rows of the language head [the shape's own]"
+    )
+    parser.add_argument("--turns", type=int, default=3, help="[%(default)s]")
+    parser.add_argument("--threads", type=int, default=2, help="of PyTorch on the CPU [%(default)s]")
+    parser.add_argument("--save", action="store_true", help="write a CSV to benchmarks/results")
+    options = parser.parse_args()
+    cuda = options.device == "cuda"
+    options.shape = options.shape or ("7b" if cuda else "mid")
+    options.batch_size = options.batch_size or (48 if cuda else 3)
+    torch.set_num_threads(options.threads)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    rows, begin = [], time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="scoring-") as work:
+        for found in measure(options, processor_for(work)):
+            show(found)
+            rows += found
+    print(f"on {environment()['device']}, {time.monotonic() - begin:.0f} s")
+    if options.save:
+        conditions = {} if cuda else {"threads": options.threads}
+        write_results(rows, f"scoring_{options.shape}", ("torch", "transformers"), **conditions)
+
+
+if __name__ == "__main__":
+    main()
