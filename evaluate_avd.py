@@ -100,6 +100,12 @@ def build_parser() -> argparse.ArgumentParser:
     running.add_argument(
         "--trust-remote-code", action="store_true", help="run the code in the model's repository"
     )
+    running.add_argument(
+        "--dry-run", action="store_true", help="only say what it would do, and whether a pass fits"
+    )
+    running.add_argument(
+        "--memory-gib", type=float, metavar="N", help="memory to fit in, for --dry-run [the device's own]"
+    )
     return parser
 
 
@@ -112,8 +118,14 @@ def parse_arguments() -> argparse.Namespace:
         absent = [name for name in ("model", "dataset", "data_dir") if getattr(options, name) is None]
         if absent:
             parser.error(f"give --{', --'.join(absent).replace('_', '-')}; or --predictions")
+    elif options.dry_run:
+        parser.error(
+            "--dry-run is about scoring: it needs --model, --dataset and --data-dir, not --predictions"
+        )
     elif options.perturb or options.audit:
         parser.error("--perturb and --audit need --model, --dataset and --data-dir, not --predictions")
+    if options.memory_gib is not None and not options.dry_run:
+        parser.error("--memory-gib is a question for --dry-run")
     return options
 
 
@@ -132,6 +144,15 @@ def main() -> None:
     arguments = vars(options)
     path = arguments.pop("predictions")
     try:
+        dry, memory_gib = arguments.pop("dry_run"), arguments.pop("memory_gib")
+        if dry:
+            from modeling_avlmm.evaluation.dry_run import dry_run
+
+            names = ("model", "dataset", "data_dir", "protocol", "split", "validation_split")
+            names += ("window_seconds", "batch_size", "dtype", "trust_remote_code")
+            if not dry_run(**{name: arguments[name] for name in names}, memory_gib=memory_gib):
+                sys.exit("evaluate_avd: a pass does not fit; nothing was scored.")
+            return
         if path is None:
             report, output_dir = evaluate_protocol(**arguments)
         else:

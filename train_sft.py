@@ -5,6 +5,7 @@
     accelerate launch --config_file recipes/accelerate/ddp.yaml train_sft.py --recipe recipes/mavos_dd_7b.yaml
 
 Any field of the recipe can be given as `--any.field value`. A run that was stopped goes on when it is started again.
+`--dry-run` says what would be run, what would be written and how much memory it takes, and loads nothing.
 """
 
 import argparse
@@ -20,10 +21,24 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--recipe", required=True, help="YAML file of the run, e.g. recipes/demo.yaml")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only say what it would do, and whether it fits"
+    )
+    parser.add_argument(
+        "--memory-gib", type=float, metavar="N", help="memory to fit in, for --dry-run [the device's own]"
+    )
     arguments, overrides = parser.parse_known_args()
+    if arguments.memory_gib is not None and not arguments.dry_run:
+        parser.error("--memory-gib is a question for --dry-run")
     plain_corpus_warnings()
     try:
         recipe = load_recipe(arguments.recipe, overrides)
+        if arguments.dry_run:
+            from modeling_avlmm.training.dry_run import dry_run
+
+            if not dry_run(recipe, arguments.memory_gib):
+                sys.exit("train_sft: not every stage fits; nothing was run.")
+            return
         from modeling_avlmm.training.run import say, train
 
         model_dir = train(recipe)

@@ -19,6 +19,7 @@ from transformers import pipeline
 from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
 from modeling_avlmm.__main__ import main
 from modeling_avlmm.detect import output
+from modeling_avlmm.detect.command import Run
 from modeling_avlmm.detect.inputs import columns, shown, survey, walk
 from modeling_avlmm.detect.journal import Journal, JournalError
 from modeling_avlmm.detect.report import DetectReport
@@ -303,6 +304,25 @@ def test_a_stopped_run_goes_on(small, folder, tmp_path, capsys, monkeypatch):
         counting = Counting(patch)
         assert detect(capsys, small, folder, "--resume", journal)[1] == whole[1]
     assert counting.opened == ["b.mp4", "broken.mp4"]
+
+
+def test_what_was_done_before_does_not_pile_up(small, folder, tmp_path, capsys, monkeypatch):
+    journal = tmp_path / "j.jsonl"
+    (folder / "c" / "broken.mp4").unlink()
+    for number in range(20):
+        shutil.copy(folder / "a" / "one.MP4", folder / f"z{number:02}.mp4")
+    whole = detect(capsys, small, folder, "--resume", journal)
+    os.utime(folder / "z10.mp4", ns=(1, 1))
+    waiting, give = [], Run._give
+
+    def counted(run, *arguments, **options):
+        waiting.append(len(run.waiting))
+        give(run, *arguments, **options)
+
+    monkeypatch.setattr(Run, "_give", counted)
+    assert detect(capsys, small, folder, "--resume", journal)[:2] == whole[:2]
+    # Only what comes after the changed file waits for it, and only while it is read.
+    assert len(waiting) == 23 and waiting[:3] == [0, 0, 0] and max(waiting) <= 10
 
 
 def test_stopped_without_a_journal_it_says_how_to_go_on(small, folder, capsys, monkeypatch):

@@ -250,10 +250,13 @@ class Run:
         for file in self._files():
             known = self.journal is not None and (file in self.journal or self.journal.crashed(file))
             self.waiting.append((file, known))
-            if not known:
-                if self.journal is not None:
-                    self.journal.begin(file)
-                yield file
+            if known:
+                # At once: a million files that were done before do not wait for the first that was not.
+                self._take_over()
+                continue
+            if self.journal is not None:
+                self.journal.begin(file)
+            yield file
 
     def _take_over(self) -> None:
         """Gives out what is known without reading, up to the next file that the detector reads."""
