@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ import yaml
 from media_factory import make_clip
 from safetensors.torch import load_file
 from ssavd_factory import TINY
-from transformers import Trainer
+from transformers import Trainer, TrainerState
+from transformers.trainer_utils import SaveStrategy
 
 from modeling_avlmm import AutoModelForAVDeepfakeDetection, SSAVDConfig, SSAVDProcessor
 from modeling_avlmm.media import Clip
@@ -31,6 +33,7 @@ from modeling_avlmm.training.detector_recipe import (
 )
 from modeling_avlmm.training.detector_run import (
     ClipCollator,
+    DetectorTrainer,
     make_detector,
     scores_to_metrics,
     training_arguments,
@@ -235,6 +238,20 @@ def test_auc_is_of_the_clips_with_a_verdict():
     assert scores_to_metrics(Prediction) == {"auc": 1.0}
     Prediction.label_ids = np.array([1, 1, 1, 1, 1])
     assert scores_to_metrics(Prediction) == {"auc": 0.0}
+
+
+def test_of_equal_weights_the_later_are_kept():
+    trainer = object.__new__(DetectorTrainer)
+    trainer.state = TrainerState()
+    trainer.args = SimpleNamespace(
+        metric_for_best_model="auc", greater_is_better=True, save_strategy=SaveStrategy.STEPS
+    )
+    kept = []
+    for step, auc in enumerate((0.5, 1.0, 0.9, 1.0, 0.99), start=1):
+        trainer.state.global_step = step
+        kept.append(trainer._determine_best_metric({"eval_auc": auc}, None))
+    assert kept == [True, True, False, True, False]
+    assert (trainer.state.best_global_step, trainer.state.best_metric) == (4, 1.0)
 
 
 # -- augmentation ----------------------------------------------------------------------------------------------------

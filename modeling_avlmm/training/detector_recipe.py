@@ -66,7 +66,8 @@ class OptimisationRecipe:
         decay_steps (`int`, *optional*): Last steps, over which `lr_scheduler: warmup_stable_decay` falls to 0.
         evaluate_steps (`int`, *optional*): Steps between scorings of the validation split and checkpoints; an epoch if
             left out.
-        keep (`str`): `auc` keeps the weights with the best overall AUC on validation, `last` the last ones.
+        keep (`str`): `auc` keeps the weights with the best overall AUC on validation, of equals the later;
+            `last` keeps the last ones.
         patience (`int`, *optional*): Training ends when so many scorings in a row were no better.
         log_steps (`int`): Steps between log lines.
         bf16 (`bool`): Compute in bfloat16 where that is safe (autocast); weights stay in float32.

@@ -369,6 +369,13 @@ class DetectorTrainer(Trainer):
         outputs = model(**inputs)
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
+    def _determine_best_metric(self, metrics: dict[str, float], trial) -> bool:
+        # Of weights with equal AUC `Trainer` keeps the first. The later ones had a lower rate and know more of picture and
+        # sound, which the overall verdict need not show.
+        if metrics.get("eval_auc") == self.state.best_metric is not None:
+            self.state.best_metric = float(np.nextafter(self.state.best_metric, -np.inf))
+        return super()._determine_best_metric(metrics, trial)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             logs["lr/all"] = logs.pop("learning_rate", self.args.learning_rate)
