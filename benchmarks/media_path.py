@@ -14,7 +14,8 @@ All are asked for the same frames per second, the same range of pixels and the s
 made on the spot; its texts are short and cost next to nothing. `pixel_difference` and `spectrum_difference` are the largest
 from ours, nothing where shapes differ. The stock processor pads every spectrum to 300 s; the part with sound is compared.
 It adds the two channels of a stereo sound at 0.71 each (FFmpeg's downmix), where this package and the loader of
-qwen-omni-utils average them, so that its spectra of such a sound lie log10(2) / 4 = 0.075 higher.
+qwen-omni-utils average them, so that its spectra of such a sound lie log10(2) / 4 = 0.075 higher. The last frame may differ
+more: it takes the decoder's samples past the end of the track too. Of mono sound all other frames are equal.
 """
 
 import argparse
