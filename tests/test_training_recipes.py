@@ -72,7 +72,7 @@ def test_numbers_without_a_point_are_numbers(recipe_file):
         (["--data.num_workers", "1.5"], "data.num_workers must be int"),
         (["--stages.0.train_projectors", "3"], "must be bool"),
         (["--stages.0.kind", "sft"], "must be one of pretraining, alignment, encoders"),
-        (["--data.balance", "all"], "it must be modality, label or none"),
+        (["--data.balance", "all"], "it must be modality, label, family or none"),
         (["--stages.0.kind", "pretraining"], "needs data.annotations"),
         (["--stages.1.name", "alignment"], "Stages need different names"),
         (["--seed"], "--seed needs a value"),
