@@ -8,7 +8,7 @@ One clip at a time (`--batch-size`), three questions about each, weights in bflo
 64, fused attention. Predicted on tensors without values by `modeling_avlmm.training.memory`; nothing of it was measured on a GPU.
 `gib` is what is in use at the worst moment, `needed_gib` has the headroom of `--dry-run` on top.
 
-`--validate` runs passes of a model of 0.06 G weights for real on the CPU and compares what PyTorch's allocator gave out at the
+`--validate` runs passes of a model of 77 M weights for real on the CPU and compares what PyTorch's allocator gave out at the
 worst moment (`torch.profiler`), beside weights and optimiser states, with what was predicted; `resident_mib` is by how much
 the process grew, of which a part is the allocator's and the kernels' own.
 """
@@ -46,10 +46,7 @@ def shape_7b() -> Qwen2_5OmniThinkerConfig:
 
 
 def shape_small() -> Qwen2_5OmniThinkerConfig:
-    """A thinker that a CPU runs in a second, whose activations are hundreds of megabytes all the same.
-
-    It has as many key as query heads: for fewer the CPU has no fused kernel.
-    """
+    """A thinker that a CPU runs in a second, whose activations are hundreds of megabytes all the same."""
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 8, 8]}
     text = {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8, "num_attention_heads": 8}
     audio = {"d_model": 512, "encoder_layers": 6, "encoder_attention_heads": 8, "encoder_ffn_dim": 2048}

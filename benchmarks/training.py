@@ -138,6 +138,19 @@ def make_trainer(way: str, model, processor, stage, batch: dict, device: str, fo
     trained = model if way == "ours" else stock_thinker(model)
     rows = [{"index": index} for index in range(steps * stage.batch_size)]
     shared = {"model": trained, "data_collator": lambda _: dict(batch)}
+    plain = {
+        "output_dir": str(folder),
+        "max_steps": steps,
+        "per_device_train_batch_size": stage.batch_size,
+        "learning_rate": stage.learning_rate,
+        "bf16": bf16,
+        "use_cpu": device == "cpu",
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "remove_unused_columns": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
     if WITH_TRL:
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
@@ -152,36 +165,9 @@ def make_trainer(way: str, model, processor, stage, batch: dict, device: str, fo
             drops = DropList(folder / "drops.jsonl")
             more = {"processing_class": processor, "stage": stage, "drops": drops, "max_drops": 0}
             return AVSFTTrainer(args=arguments, **shared, **more)
-        arguments = SFTConfig(
-            output_dir=str(folder),
-            max_steps=steps,
-            per_device_train_batch_size=stage.batch_size,
-            learning_rate=stage.learning_rate,
-            bf16=bf16,
-            use_cpu=device == "cpu",
-            logging_steps=1,
-            save_strategy="no",
-            dataset_kwargs={"skip_prepare_dataset": True},
-            remove_unused_columns=False,
-            max_length=None,
-            report_to="none",
-            disable_tqdm=True,
-        )
+        arguments = SFTConfig(dataset_kwargs={"skip_prepare_dataset": True}, max_length=None, **plain)
         return SFTTrainer(args=arguments, processing_class=processor.tokenizer, **shared)
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=stage.batch_size,
-        learning_rate=stage.learning_rate,
-        bf16=bf16,
-        use_cpu=device == "cpu",
-        gradient_checkpointing=True,
-        logging_steps=1,
-        save_strategy="no",
-        remove_unused_columns=False,
-        report_to="none",
-        disable_tqdm=True,
-    )
+    arguments = TrainingArguments(gradient_checkpointing=True, **plain)
     if lora is not None:
         shared["model"] = get_peft_model(trained, lora)
         shared["model"].enable_input_require_grads()  # as TRL does

@@ -12,7 +12,6 @@ import pytest
 import torch
 import yaml
 from test_processing_avlmm import random_clip
-from torch.profiler import ProfilerActivity, profile
 from transformers import Qwen2_5OmniThinkerConfig
 
 from modeling_avlmm import AVLMMProcessor
@@ -33,6 +32,10 @@ from modeling_avlmm.training.recipes import RecipeError, StageRecipe, load_recip
 from modeling_avlmm.training.stages import count_trainable
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from memory_table import allocated_at_most  # noqa: E402
+
 TOLERANCE = {"rel": 0.03, "abs": 2**20}
 """Stated error of a prediction against the allocator, of activations and gradients together: 3 %, or the buffers inside of one
 operation, which are not seen and matter where there is little else."""
@@ -54,18 +57,6 @@ def thinker(width: int = 128, depth: int = 2, key_heads: int | None = None) -> Q
         vision_config={**vision, "out_hidden_size": width, "fullatt_block_indexes": [depth - 1]},
         **{name: number for number, name in enumerate(names, start=1)},
     )
-
-
-def allocated_at_most(run) -> int:
-    """Bytes that PyTorch's own allocator had given out at the worst moment, beyond those before: another way of counting."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        run()
-    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-    now = most = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        most = max(most, now)
-    return most
 
 
 @pytest.mark.parametrize(
