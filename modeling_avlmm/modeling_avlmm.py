@@ -18,6 +18,9 @@ from .hub_mixin import AVDetectionHubMixin
 from .modeling_outputs import AVDetectionOutput
 from .modeling_packed_attention import TEXT_ATTENTION, attend_in_groups, pack_rows, packs
 
+ENCODER_INPUTS = ("input_features", "feature_attention_mask", "pixel_values_videos", "video_grid_thw")
+POSITION_INPUTS = ("feature_attention_mask", "video_grid_thw", "video_second_per_grid", "use_audio_in_video")
+
 
 class AVLMMPreTrainedModel(AVDetectionHubMixin, PreTrainedModel):
     config_class = AVLMMConfig
@@ -158,6 +161,8 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         feature_attention_mask: torch.LongTensor | None = None,
         pixel_values_videos: torch.FloatTensor | None = None,
         video_grid_thw: torch.LongTensor | None = None,
+        audio_embeds: torch.FloatTensor | None = None,
+        video_embeds: torch.FloatTensor | None = None,
         video_second_per_grid: torch.FloatTensor | None = None,
         use_audio_in_video: bool | None = None,
         labels: torch.LongTensor | None = None,
@@ -183,6 +188,9 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
                 Defaults to the last token that is not padding, as the overall question.
             input_features, feature_attention_mask, pixel_values_videos, video_grid_thw:
                 The clips' log-mel spectra and pixel patches, as for the thinker.
+            audio_embeds, video_embeds (`torch.FloatTensor` of shape `(tokens, width)`, *optional*):
+                What [`~AVLMMForDeepfakeDetection.encode_media`] made of them before, both or neither; the encoders are not
+                run. Of a modality that no clip has: no tokens.
             video_second_per_grid, use_audio_in_video:
                 Only used where `position_ids` is left out.
             labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
@@ -203,6 +211,8 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
             feature_attention_mask=feature_attention_mask,
             pixel_values_videos=pixel_values_videos,
             video_grid_thw=video_grid_thw,
+            audio_embeds=audio_embeds,
+            video_embeds=video_embeds,
             video_second_per_grid=video_second_per_grid,
             use_audio_in_video=use_audio_in_video,
         )
@@ -239,39 +249,60 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         ).last_hidden_state
         return states[0], tokens.flatten().cumsum(0).view(tokens.shape) - 1
 
-    def _with_media(self, ids: torch.Tensor, **media) -> torch.Tensor:
-        """Embeddings of a packed row `(1, tokens)`, its placeholders replaced by what the encoders make of the clips."""
-        thinker = self.thinker.model
-        embeds = self.get_input_embeddings()(ids)
-        if torch.distributed.is_available() and torch.distributed.is_initialized() and self.training:
-            embeds = embeds + self._absent_modalities(embeds, **media)
-        sound, pixels = media["input_features"], media["pixel_values_videos"]
-        if sound is not None:
-            with gradients_if_needed(self.audio_encoder, sound):
-                features = thinker.get_audio_features(
-                    sound, media["feature_attention_mask"], return_dict=True
+    def encode_media(
+        self,
+        input_features: torch.FloatTensor | None = None,
+        feature_attention_mask: torch.LongTensor | None = None,
+        pixel_values_videos: torch.FloatTensor | None = None,
+        video_grid_thw: torch.LongTensor | None = None,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """
+        Runs the encoders and projectors alone.
+
+        Args:
+            input_features, feature_attention_mask, pixel_values_videos, video_grid_thw: As for `forward`.
+
+        Returns:
+            `tuple`: `audio_embeds` and `video_embeds` of `forward`, each `(tokens, width)`, clip after clip; None where not
+            given.
+        """
+        thinker, sound, picture = self.thinker.model, None, None
+        if input_features is not None:
+            with gradients_if_needed(self.audio_encoder, input_features):
+                sound = thinker.get_audio_features(
+                    input_features, feature_attention_mask, return_dict=True
                 ).last_hidden_state
-            places = (ids == thinker.config.audio_token_id)[..., None]
-            check_placeholders("sound", places, features)
-            embeds = embeds.masked_scatter(places, features.to(embeds.device, embeds.dtype))
-        if pixels is not None:
-            with gradients_if_needed(self.vision_encoder, pixels):
+        if pixel_values_videos is not None:
+            with gradients_if_needed(self.vision_encoder, pixel_values_videos):
                 pieces = thinker.get_video_features(
-                    pixels, media["video_grid_thw"], return_dict=True
+                    pixel_values_videos, video_grid_thw, return_dict=True
                 ).pooler_output
-            features = torch.cat(pieces)
-            places = (ids == thinker.config.video_token_id)[..., None]
-            check_placeholders("picture", places, features)
-            embeds = embeds.masked_scatter(places, features.to(embeds.device, embeds.dtype))
+            picture = torch.cat(pieces)
+        return sound, picture
+
+    def _with_media(self, ids: torch.Tensor, audio_embeds=None, video_embeds=None, **media) -> torch.Tensor:
+        """Embeddings of tokens, their placeholders replaced by what the encoders make, or made, of the clips."""
+        embeds = self.get_input_embeddings()(ids)
+        if audio_embeds is None and video_embeds is None:
+            if torch.distributed.is_available() and torch.distributed.is_initialized() and self.training:
+                embeds = embeds + self._absent_modalities(embeds, **media)
+            audio_embeds, video_embeds = self.encode_media(**{name: media[name] for name in ENCODER_INPUTS})
+        config = self.thinker.model.config
+        for what, token, features in (
+            ("sound", config.audio_token_id, audio_embeds),
+            ("picture", config.video_token_id, video_embeds),
+        ):
+            if features is not None:
+                places = (ids == token)[..., None]
+                check_placeholders(what, places, features)
+                embeds = embeds.masked_scatter(places, features.to(embeds.device, embeds.dtype))
         return embeds
 
     def _padded_states(
         self, input_ids, attention_mask, position_ids, question_ids, **media
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """[`_states`] by the stock thinker's own way, for other attentions than `sdpa` and for positions it computes."""
-        embeds = self.get_input_embeddings()(input_ids)
-        if torch.distributed.is_available() and torch.distributed.is_initialized() and self.training:
-            embeds = embeds + self._absent_modalities(embeds, **media)
+        embeds = self._with_media(input_ids, **media)
         mask = attention_mask
         if question_ids is not None:
             attention = self.config.get_text_config()._attn_implementation or "eager"
@@ -287,7 +318,8 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
             attention_mask=mask,
             position_ids=position_ids,
             use_cache=False,
-            **media,
+            # Of the clips only what positions are computed from: the encoders have run.
+            **{name: media[name] for name in POSITION_INPUTS},
         ).last_hidden_state
         places = torch.arange(input_ids.numel(), device=states.device).view(input_ids.shape)
         return states.flatten(0, 1), places

@@ -33,6 +33,35 @@ class Question:
     name: str | None = None
 
 
+@dataclass(frozen=True)
+class MediaLayout:
+    """
+    Which placeholder tokens stand for a clip.
+
+    Args:
+        grid (`torch.LongTensor` of shape `(3,)`, *optional*): Times, rows and columns of the picture's patches.
+        grid_times (`np.ndarray` of shape `(T,)`, *optional*): When each time of the grid begins, in seconds.
+        audio_tokens (`int`): Tokens of the sound.
+    """
+
+    grid: torch.Tensor | None
+    grid_times: np.ndarray | None
+    audio_tokens: int
+
+    @property
+    def has_video(self) -> bool:
+        return self.grid is not None
+
+    @property
+    def has_audio(self) -> bool:
+        return self.audio_tokens > 0
+
+    @property
+    def kind(self) -> str:
+        """`both`, `video` or `audio`."""
+        return "both" if self.has_video and self.has_audio else "video" if self.has_video else "audio"
+
+
 class AVLMMProcessor(ClipProcessor):
     """
     Prepares clips for [`AVLMMForDeepfakeDetection`].
@@ -178,24 +207,47 @@ class AVLMMProcessor(ClipProcessor):
             where there are answers, and of the media `input_features (mel, F)`, `pixel_values_videos (P, D)`,
             `video_grid_thw (3,)`, `video_second_per_grid`.
         """
-        if not questions:
-            raise ValueError("Ask at least one question.")
-        questions = [self.question(q) if isinstance(q, str) else q for q in questions]
+        media, layout = self.encode_media(clip)
+        encoded = self.encode_questions(layout, questions) | media
+        if layout.grid is not None:
+            encoded["video_second_per_grid"] = self._seconds_per_grid(clip.timestamps)
+        return encoded
+
+    def encode_media(self, clip: Clip) -> tuple[dict, "MediaLayout"]:
+        """
+        The half of [`~AVLMMProcessor.encode`] that the encoders see.
+
+        Args:
+            clip ([`Clip`]): The decoded clip; at least one of sound and picture.
+
+        Returns:
+            `tuple[dict, MediaLayout]`: `input_features (mel, F)`, `pixel_values_videos (P, D)` and `video_grid_thw (3,)`, each
+            None where the clip has no such thing; and which placeholder tokens stand for them.
+        """
         features, audio_tokens = self._encode_audio(clip)
         pixels, grid, grid_times = self._encode_video(clip)
         if features is None and pixels is None:
             raise UnreadableMediaError(clip.name, "neither sound nor picture to look at")
+        media = {"input_features": features, "pixel_values_videos": pixels, "video_grid_thw": grid}
+        return media, MediaLayout(grid, grid_times, audio_tokens)
 
-        kind = (
-            "both"
-            if features is not None and pixels is not None
-            else "video"
-            if features is None
-            else "audio"
-        )
-        layout = [self._layout(question.text, kind) for question in questions]
-        before = layout[0][0]
-        tokens, positions = self._media_tokens(grid, grid_times, audio_tokens)
+    def encode_questions(
+        self, layout: "MediaLayout", questions: Sequence[str | Question] = ("overall",)
+    ) -> dict:
+        """
+        The half of [`~AVLMMProcessor.encode`] that the language model sees: tokens, positions and answers.
+
+        Args:
+            layout ([`MediaLayout`]): Of the clip.
+            questions (`Sequence[str | Question]`): What to ask.
+        """
+        if not questions:
+            raise ValueError("Ask at least one question.")
+        questions = [self.question(q) if isinstance(q, str) else q for q in questions]
+        kind = layout.kind
+        layouts = [self._layout(question.text, kind) for question in questions]
+        before = layouts[0][0]
+        tokens, positions = self._media_tokens(layout.grid, layout.grid_times, layout.audio_tokens)
 
         text_positions = np.arange(len(before))
         if kind == "both":
@@ -205,7 +257,7 @@ class AVLMMProcessor(ClipProcessor):
         positions = positions + prefix_end
         closing = 2 if kind == "both" else 1
         closing_position = self._last_block_end(kind, positions, tokens) + 1
-        media_ids = np.concatenate([before, tokens, layout[0][1]])
+        media_ids = np.concatenate([before, tokens, layouts[0][1]])
         prefix_positions = np.concatenate(
             [np.tile(text_positions, (3, 1)), positions, np.full((3, closing), closing_position)], axis=1
         )
@@ -214,7 +266,7 @@ class AVLMMProcessor(ClipProcessor):
         labels.append(np.full(len(media_ids), IGNORE_INDEX))
         answer_positions = [-1] * len(PARTS)
         cursor = len(media_ids)
-        for index, (question, (_, _, after)) in enumerate(zip(questions, layout, strict=True), start=1):
+        for index, (question, (_, _, after)) in enumerate(zip(questions, layouts, strict=True), start=1):
             answer = self._answer_ids(question.answer)
             if question.name is not None:
                 answer_positions[PARTS.index(question.name)] = cursor + len(after) - 1
@@ -230,12 +282,7 @@ class AVLMMProcessor(ClipProcessor):
             "position_ids": torch.from_numpy(np.concatenate(places, axis=1)).long(),
             "question_ids": torch.from_numpy(np.concatenate(owner)).long(),
             "answer_positions": torch.tensor(answer_positions),
-            "input_features": features,
-            "pixel_values_videos": pixels,
-            "video_grid_thw": grid,
         }
-        if grid is not None:
-            encoded["video_second_per_grid"] = self._seconds_per_grid(clip.timestamps)
         if any(question.answer is not None for question in questions):
             encoded["labels"] = torch.from_numpy(np.concatenate(labels)).long()
         return encoded
@@ -414,4 +461,4 @@ class AVLMMProcessor(ClipProcessor):
         return out
 
 
-__all__ = ["AVLMMProcessor", "Question"]
+__all__ = ["AVLMMProcessor", "MediaLayout", "Question"]

@@ -60,6 +60,8 @@ def dry_run(recipe: Recipe, memory_gib: float | None = None) -> bool:
         print(f"  {tokens_line(recipe, shape, config)}")
         print(f"  {memory_line(need, limit)}")
         print(f"  {files_line(recipe, stage, need)}", flush=True)
+        if stage.encoder_cache:
+            print(f"  {cache_line(recipe, stage, config, clips)}", flush=True)
         if need.needed > limit * GIB:
             fits = False
             print("  It would run out of memory. What would help, each by itself:", flush=True)
@@ -194,6 +196,20 @@ def files_line(recipe: Recipe, stage: StageRecipe, need: MemoryNeed) -> str:
         f"writes {folder}/: model/ ({(need.all_weights - lora) * bytes_each / GIB:.2f} GiB), {adapter}log.jsonl, drops.jsonl; "
         f"while it runs up to 2 checkpoints of {checkpoint / GIB:.2f} GiB"
     )
+
+
+def cache_line(recipe: Recipe, stage: StageRecipe, config: PreTrainedConfig, clips: int | None) -> str:
+    """How large the encoder cache of a stage may get."""
+    each = largest_embeds_bytes(recipe, stage, config)
+    of_all = "" if clips is None else f", up to {each * clips / 1e9:.1f} GB for {clips} clips"
+    return f"encoder cache {stage.encoder_cache}: up to {each / 1e6:.2f} MB a clip{of_all}"
+
+
+def largest_embeds_bytes(recipe: Recipe, stage: StageRecipe, config: PreTrainedConfig) -> int:
+    """What the encoders make of the longest clip with the largest frames, in bytes."""
+    shape = stage_shape(recipe, stage, config)
+    tokens = shape.video_tokens(config.vision_config.spatial_merge_size) + shape.audio_tokens
+    return tokens * config.get_text_config().hidden_size * getattr(torch, recipe.model.dtype).itemsize
 
 
 # -- advice ------------------------------------------------------------------------------------------------------------

@@ -162,6 +162,9 @@ class StageRecipe:
         weight_decay, adam_beta2, max_grad_norm, warmup_share (`float`), lr_scheduler (`str`): The usual.
         gradient_checkpointing (`bool`): Recomputes activations: less memory, about a third more time.
         save_steps, log_steps (`int`): Steps between checkpoints and between log lines.
+        encoder_cache (`str`, *optional*): Folder in which an `alignment` stage keeps what the frozen encoders make of each
+            clip, so that they run once and not every epoch. Needs `data.crop: start`. The stage says how large it may get;
+            encoder_cache.py has the formula.
         analysis ([`AnalysisRecipe`], *optional*): Of an `analysis` stage.
     """
 
@@ -187,6 +190,7 @@ class StageRecipe:
     gradient_checkpointing: bool = False
     save_steps: int = 200
     log_steps: int = 10
+    encoder_cache: str | None = None
     analysis: AnalysisRecipe | None = None
 
     def __post_init__(self):
@@ -196,6 +200,8 @@ class StageRecipe:
             self.analysis = self.analysis or AnalysisRecipe()
         elif self.analysis is not None:
             raise RecipeError(f"stages.*.analysis is for stages of kind analysis, not {self.kind}.")
+        if self.encoder_cache and self.kind != "alignment":
+            raise RecipeError(f"stages.*.encoder_cache is for stages of kind alignment, not {self.kind}.")
         self.name = self.name or self.kind
 
 
@@ -234,6 +240,10 @@ class Recipe:
             )
         if self.data.crop not in ("random", "start"):
             raise RecipeError(f"data.crop is {self.data.crop!r}; it must be random or start.")
+        if self.data.crop != "start" and any(stage.encoder_cache for stage in self.stages):
+            raise RecipeError(
+                "stages.*.encoder_cache needs data.crop: start: a part cut at random is another one every time."
+            )
         if self.model.trim_leading_silence and any(stage.kind == "analysis" for stage in self.stages):
             raise RecipeError(
                 "An analysis stage needs model.trim_leading_silence: false: the times in its answers count from the "

@@ -23,6 +23,8 @@ from .conversations import (
     write_grown,
 )
 from .dense import DenseCollator, corpus_of_dense_prompts, genuine_rows, load_annotations
+from .dry_run import cache_line
+from .encoder_cache import CachedCollator, EncoderCache, cache_settings, fill_cache
 from .progress import latest_checkpoint
 from .recipes import Recipe, RecipeError, StageRecipe
 from .run_folder import load_split, quiet_libraries, say, start_folder
@@ -119,6 +121,8 @@ def run_stage(
     else:
         collator = AVCollator(questions_of=verdict_questions(processor), **options)
         data = recipe.data
+        if stage.encoder_cache:
+            collator = cached(recipe, stage, model, dataset, collator)
 
     clips_per_step = stage.batch_size * stage.gradient_accumulation * PartialState().num_processes
     draws = stage.max_steps * clips_per_step if stage.max_steps else round(stage.epochs * len(dataset))
@@ -148,6 +152,27 @@ def run_stage(
         say(f"  going on from {checkpoint}")
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     finish_stage(trainer, recipe, stage, model_dir, drops, folder)
+
+
+def cached(
+    recipe: Recipe,
+    stage: StageRecipe,
+    model: AVLMMForDeepfakeDetection,
+    dataset: Dataset,
+    collator: AVCollator,
+) -> CachedCollator:
+    """Fills the encoder cache of a stage, and gives the collator that reads from it."""
+    cache = EncoderCache(Path(stage.encoder_cache))
+    with PartialState().main_process_first():
+        cache.claim(cache_settings(model, collator.processor, recipe.data))
+    free = shutil.disk_usage(cache.folder).free / 1e9
+    say(f"  {cache_line(recipe, stage, model.config.thinker_config, len(dataset))}; {free:.1f} GB free")
+    added = fill_cache(
+        cache, model, dataset, collator, recipe.model.dtype == "bfloat16", recipe.data.num_workers
+    )
+    say(f"  {added} clips encoded by this process")
+    options = {field.name: getattr(collator, field.name) for field in dataclasses.fields(collator)}
+    return CachedCollator(cache=cache, width=model.config.get_text_config().hidden_size, **options)
 
 
 def finish_stage(
