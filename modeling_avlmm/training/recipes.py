@@ -57,6 +57,9 @@ class DataRecipe:
         protocol (`str`, *optional*): Its configuration, e.g. `identity_70_30`.
         data_dir (`str`): Folder of the unpacked corpus.
         train_split, validation_split (`str`): Names of its splits.
+        exclude_generators (`list[str]`): Fakes whose picture or sound one of these made are in neither training nor
+            validation, so that a test split measures what was never seen. Names as in the columns `generator` and
+            `audio_generator`.
         clip_seconds (`float`): Longer clips are cut to this length for training.
         crop (`str`): Where to cut: `random` or `start`.
         balance (`str`): `modality` draws real and fake equally, and the kinds of fake (picture, sound, both) equally;
@@ -74,6 +77,7 @@ class DataRecipe:
     data_dir: str = ""
     train_split: str = "train"
     validation_split: str = "validation"
+    exclude_generators: list[str] = field(default_factory=list)
     clip_seconds: float = 8.0
     crop: str = "random"
     balance: str = "modality"

@@ -19,9 +19,24 @@ from .recipes import DataRecipe, RecipeError
 
 
 def load_split(data: DataRecipe, split: str) -> Dataset:
-    """A split of the recipe's dataset, with media as paths."""
+    """
+    A split of the recipe's dataset, with media as paths, without the generators that the recipe leaves out.
+
+    Raises:
+        RecipeError: where the recipe leaves out a generator that the split does not have.
+    """
     dataset = load_dataset(data.dataset, data.protocol, data_dir=data.data_dir, split=split)
-    return dataset.cast_column("video", Video(decode=False))
+    dataset = dataset.cast_column("video", Video(decode=False))
+    if not data.exclude_generators:
+        return dataset
+    made_by = list(zip(dataset["generator"], dataset["audio_generator"], strict=True))
+    known = {name for names in made_by for name in names if name is not None}
+    if unknown := sorted(set(data.exclude_generators) - known):
+        raise RecipeError(
+            f"data.exclude_generators: the split {split} has no {', '.join(unknown)}; it has {', '.join(sorted(known))}."
+        )
+    left_out = set(data.exclude_generators)
+    return dataset.select([number for number, names in enumerate(made_by) if not left_out & set(names)])
 
 
 def start_folder(output_dir: Path, recipe, dataset: Dataset) -> None:
