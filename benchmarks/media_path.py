@@ -105,6 +105,7 @@ def ways(processor: AVLMMProcessor, stock: Qwen2_5OmniProcessor, path: Path) -> 
             videos=videos,
             return_tensors="pt",
             load_audio_from_video=True,
+            audio_from_video_indices=[0],
             videos_kwargs={"fps": processor.fps, "do_sample_frames": False, "do_resize": False},
         )
 

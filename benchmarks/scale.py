@@ -5,6 +5,7 @@
     python benchmarks/scale.py processes --counts 1 2 4 --model my-org/my-detector
 
 - `loading`: clips/s of the pipeline with 0, 1, 2 and 4 processes that decode (`num_workers`), turn by turn; the best turn counts.
+  Its clips are of 3 s, 854 x 480, which take as long to decode as the small detector takes to score them.
 - `processes`: clips/s of `modeling_avlmm.evaluation.predictions.predict`, which `evaluate_avd.py` runs, under 1 and 2 processes of
   one thread each. Starting up and loading is not counted.
 - `folder`: `python -m modeling_avlmm detect FOLDER --resume JOURNAL` and `evaluate_avd.py --dataset avfolder`, each killed at a
@@ -12,9 +13,9 @@
   tenth of the results over that of the second tenth (when everything is loaded), `slowing` the time of the last thousand over
   that of the first thousand of the same process.
 
-Clips are made with ffmpeg: 20 different ones of 1 s, 96 x 96, H.264 and AAC; the folder's are hard links to them. `folder` scores
-with a network of a few thousand random weights, as reading, keeping and resuming is what is measured; `loading` and
-`processes` with this package's small detector, unless `--model` names another.
+Clips are made with ffmpeg: 20 different ones, of 1 s and 96 x 96 unless said otherwise, H.264 and AAC; the folder's are hard
+links to them. `folder` scores with a network of a few thousand random weights, as reading, keeping and resuming is what is
+measured; `loading` and `processes` with this package's small detector, unless `--model` names another.
 """
 
 import argparse
@@ -45,14 +46,14 @@ TASK = "av-deepfake-detection"
 DIFFERENT = 20
 
 
-def make_clips(folder: Path) -> list[Path]:
-    """Different clips of 1 s."""
+def make_clips(folder: Path, seconds: int = 1, size: str = "96x96") -> list[Path]:
+    """Different clips of some seconds."""
     folder.mkdir(parents=True)
     made = []
     for number in range(DIFFERENT):
         path = folder / f"{number}.mp4"
-        picture = f"testsrc2=size=96x96:rate=25:duration=1,hue=h={18 * number}"
-        sound = f"sine=frequency={200 + 40 * number}:duration=1"
+        picture = f"testsrc2=size={size}:rate=25:duration={seconds},hue=h={18 * number}"
+        sound = f"sine=frequency={200 + 40 * number}:duration={seconds}"
         command = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-nostdin", "-f", "lavfi", "-i", picture]
         command += ["-f", "lavfi", "-i", sound, "-c:v", "libx264", "-preset", "ultrafast"]
         subprocess.run([*command, "-pix_fmt", "yuv420p", "-c:a", "aac", "-shortest", str(path)], check=True)
@@ -85,7 +86,7 @@ def tiny_network(folder: Path) -> Path:
 
 
 def measure_loading(options: argparse.Namespace, work: Path) -> list[dict]:
-    clips = [str(path) for path in make_clips(work / "loading")]
+    clips = [str(path) for path in make_clips(work / "loading", 3, "854x480")]
     files = [clips[number % len(clips)] for number in range(options.clips)]
     detector = pipeline(TASK, model=options.model, device="cpu")
     detector(files[:8], batch_size=8)

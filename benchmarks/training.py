@@ -13,6 +13,8 @@ recomputed in both ways: it is TRL's default, and what the 7B recipes say.
   processor does; where TRL is not installed in `transformers.Trainer`, and then so is `ours`: the column `trainer` says which.
 - `ours`: the detector in `AVSFTTrainer`: no padding in the language model, one call for all windows of a length, loss on the
   answers' positions only, no backward pass through frozen encoders.
+- `cached`: the same from the second epoch on with `encoder_cache`, in stage 1 alone: the encoders are not run, and their operations
+  not counted.
 
 MFU is useful work over time and the device's peak. Useful work of a pass over N tokens: 2 N for each weight of a linear layer or
 convolution in the forward pass, 2 N more where a gradient passes through it, 2 N more where it trains. Frozen parts are counted so:
@@ -32,6 +34,7 @@ import math
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -51,6 +54,7 @@ from turns import peak, ratio, reset_peak, rounded, synchronize
 
 from modeling_avlmm import AVLMMConfig, AVLMMForDeepfakeDetection, AVLMMProcessor
 from modeling_avlmm.environment import environment
+from modeling_avlmm.modeling_avlmm import ENCODER_INPUTS
 from modeling_avlmm.training.recipes import DataRecipe, Recipe, StageRecipe
 from modeling_avlmm.training.stages import count_trainable, freeze_for_stage, keep_in_float32, lora_config
 from modeling_avlmm.training.throughput import FlopsCounter, peak_flops
@@ -63,13 +67,17 @@ WITH_TRL = importlib.util.find_spec("trl") is not None
 TRAINERS = {
     ("stock", True): "trl.SFTTrainer",
     ("ours", True): "AVSFTTrainer",
+    ("cached", True): "AVSFTTrainer",
     ("stock", False): "transformers.Trainer (TRL is not installed)",
     ("ours", False): "transformers.Trainer (TRL is not installed)",
+    ("cached", False): "transformers.Trainer (TRL is not installed)",
 }
 WHAT = {
     "stock": "stock thinker: padded rows, spectra of 300 s, a call per window",
     "ours": "detector: no padding, a call per length of window, frozen encoders without gradients",
+    "cached": "as ours, with what the frozen encoders make of the clips from the encoder cache",
 }
+WAYS = {"alignment": ("stock", "ours", "cached"), "encoders": ("stock", "ours")}
 
 
 class Clock(TrainerCallback):
@@ -120,6 +128,15 @@ def training_batch(processor: AVLMMProcessor, lengths: Sequence[float]) -> dict:
     return dict(processor.collate(encoded, padding_side="right"))
 
 
+@torch.no_grad()
+def cached_batch(batch: dict, model: AVLMMForDeepfakeDetection) -> dict:
+    """The same with what the encoders make of the clips, as the encoder cache gives it."""
+    media = {name: batch[name].to(model.device) for name in ENCODER_INPUTS}
+    sound, picture = model.encode_media(**media)
+    rest = {name: value for name, value in batch.items() if name not in ENCODER_INPUTS}
+    return {**rest, "audio_embeds": sound.cpu(), "video_embeds": picture.cpu()}
+
+
 def stock_batch(batch: dict) -> dict:
     """The same as the stock processor gives it, with the same labels."""
     stock = {**stock_arguments(batch), "labels": batch["labels"]}
@@ -135,7 +152,7 @@ def make_trainer(way: str, model, processor, stage, batch: dict, device: str, fo
     recipe = Recipe("benchmark", str(folder), data=DataRecipe(num_workers=0), stages=[stage])
     freeze_for_stage(model, stage)
     lora = lora_config(model, stage) if stage.kind == "alignment" else None
-    trained = model if way == "ours" else stock_thinker(model)
+    trained = stock_thinker(model) if way == "stock" else model
     rows = [{"index": index} for index in range(steps * stage.batch_size)]
     shared = {"model": trained, "data_collator": lambda _: dict(batch)}
     plain = {
@@ -159,7 +176,7 @@ def make_trainer(way: str, model, processor, stage, batch: dict, device: str, fo
         from modeling_avlmm.training.trainer import AVSFTTrainer, sft_config
 
         shared |= {"train_dataset": Dataset.from_list(rows), "peft_config": lora}
-        if way == "ours":
+        if way != "stock":
             arguments = sft_config(recipe, stage, folder, bf16)
             arguments.use_cpu = device == "cpu"
             drops = DropList(folder / "drops.jsonl")
@@ -205,9 +222,9 @@ def train(
     parameters = sum(weight.numel() for weight in model.parameters())
     error, clock = None, Clock(device, until)
     with tempfile.TemporaryDirectory(prefix="training-") as folder:
-        given = batch if way == "ours" else stock_batch(batch)
+        given = {"stock": stock_batch, "ours": dict, "cached": partial(cached_batch, model=model)}[way](batch)
         trainer = make_trainer(way, model, processor, stage, given, device, Path(folder))
-        flops = FlopsCounter(without_weights(model.config, stage)).step(batch)
+        flops = FlopsCounter(without_weights(model.config, stage)).step(given if way == "cached" else batch)
         del model
         trained = count_trainable(trainer.model)
         keep_in_float32(trainer.model)
@@ -271,7 +288,7 @@ def measure(options: argparse.Namespace, processor: AVLMMProcessor) -> Iterator[
     for kind in options.stages:
         rows = []
         for _ in range(options.rounds):
-            for way in ("stock", "ours"):
+            for way in WAYS[kind]:
                 more = {"vocabulary": options.vocabulary, "lora_rank": options.lora_rank}
                 found = train(
                     way, kind, options.shape, processor, lengths, options.steps + 1, options.device, **more
@@ -323,7 +340,8 @@ def main() -> None:
     if options.save:
         conditions = {} if cuda else {"threads": options.threads}
         packages = ("torch", "transformers", "trl")
-        write_results(rows, f"training_{options.shape}", packages, **conditions)
+        name = f"training_{options.shape}"
+        write_results(rows, name, packages, vocabulary=options.vocabulary, **conditions)
 
 
 if __name__ == "__main__":
