@@ -20,7 +20,14 @@ from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcesso
 from modeling_avlmm.analysis.attribution import Attribution, attribute
 from modeling_avlmm.analysis.case_pdf import broken, drawable
 from modeling_avlmm.analysis.case_report import build_case, case_stem, write_html, write_pdf
-from modeling_avlmm.analysis.case_words import clock, how_attributed, meaning, part_rows, verdict_line
+from modeling_avlmm.analysis.case_words import (
+    clock,
+    describe_disagreement,
+    how_attributed,
+    meaning,
+    part_rows,
+    verdict_line,
+)
 from modeling_avlmm.evaluation.identity import detector_identity
 
 TASK = "av-deepfake-detection"
@@ -172,6 +179,25 @@ def test_what_an_unreadable_file_has(detector, clips, tmp_path):
     write_html(case, tmp_path / "c.html")
     write_pdf(case, tmp_path / "c.pdf")
     assert (tmp_path / "c.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_disagreement_over_time_has_a_plot_of_its_own(detector, clips, tmp_path):
+    result = detector(str(clips["short"]))
+    line = [{"time": 0.25 * n, "disagreement": 0.9 if n == 3 else 0.1} for n in range(4)]
+    compared = {**result, "timeline": line, "disagreement": 0.3}
+    case = build_case(str(clips["short"]), compared, detector=detector)
+    assert [plot.title for plot in case.plots] == ["Picture against sound"]
+    words = describe_disagreement(compared)
+    assert words.startswith("Disagreement of picture and sound: 0.30 on average, highest at 0:00.8 (0.90).")
+    write_html(case, tmp_path / "case.html")
+    page = (tmp_path / "case.html").read_text(encoding="utf-8")
+    assert words in page and page.count("<figure") == 1
+    write_pdf(case, tmp_path / "case.pdf")
+    # A file in which nothing can be compared has no plot.
+    silent = build_case(
+        str(clips["short"]), {**compared, "timeline": [], "disagreement": None}, detector=detector
+    )
+    assert silent.plots == []
 
 
 @pytest.fixture(scope="module")

@@ -250,6 +250,18 @@ def test_the_page_is_bounded(small, clips, tmp_path, monkeypatch):
     assert "the other 17 are in" in page
 
 
+def test_the_page_shows_where_picture_and_sound_disagree(small, tmp_path, clips):
+    detector = pipeline(TASK, model=str(small), device="cpu")
+    report = DetectReport(detector, survey(["x", "y"]))
+    result = detector(str(clips["short"]))
+    line = [{"time": 0.0, "disagreement": 0.2}, {"time": 0.5, "disagreement": 0.8}]
+    report.add("x.mp4", {**result, "timeline": line, "disagreement": 0.5})
+    report.add("y.mp4", result)
+    report.write(tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert page.count("<figure") == page.count("0.50 on average, highest at 0:00.5 (0.80)") == 1
+
+
 def test_the_page_says_once_that_this_is_a_demonstration(tmp_path, clips):
     model = save_small(tmp_path / "demo", notice="demonstration model trained on drawn faces")
     with pytest.warns(UserWarning, match="demonstration"):

@@ -122,6 +122,20 @@ def describe_timeline(result: dict) -> str:
     return f"Windows at or above the threshold: {', '.join(spans[:8])}{more}."
 
 
+def draw_disagreement(figure: Figure | SubFigure, result: dict) -> None:
+    """How little picture and sound belong together, frame by frame."""
+    axes = figure.subplots()
+    line = _thinned([(point["time"], point["time"], point["disagreement"]) for point in result["timeline"]])
+    axes.fill_between(
+        [time for time, _, _ in line], [value for _, _, value in line], color=THRESHOLD, alpha=0.3
+    )
+    axes.plot([time for time, _, _ in line], [value for _, _, value in line], color=INK, linewidth=1)
+    axes.set(ylim=(-0.03, 1.06), xlim=(0, max(result["duration"], line[-1][0])), ylabel="disagreement")
+    axes.set_yticks((0, 0.5, 1))
+    axes.xaxis.set_major_formatter(lambda seconds, _: clock(max(seconds, 0)).removesuffix(".0"))
+    axes.set_xlabel("time (h:min:s)" if result["duration"] >= 3600 else "time (min:s)")
+
+
 def _thinned(scored: list[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
     if len(scored) <= MOST_POINTS:
         return scored

@@ -25,6 +25,7 @@ from .case_figures import (
     Draw,
     describe_attribution,
     describe_timeline,
+    draw_disagreement,
     draw_picture,
     draw_ranking,
     draw_sound,
@@ -32,7 +33,16 @@ from .case_figures import (
     full_colour,
     svg,
 )
-from .case_words import capital, clock, deciding, headline, how_attributed, meaning, part_rows
+from .case_words import (
+    capital,
+    clock,
+    deciding,
+    describe_disagreement,
+    headline,
+    how_attributed,
+    meaning,
+    part_rows,
+)
 from .regions import BAND_NAMES, REGION_NAMES
 
 TAGS = (
@@ -159,6 +169,8 @@ def build_case(
         case.warnings.append(f"Reading stopped: {result['error']['message']}")
     if len(result["windows"]) > 1:
         case.plots.append(timeline_plot(result))
+    if result.get("timeline"):
+        case.plots.append(disagreement_plot(result))
     if attribution is not None:
         case.attribution_plots = attribution_plots(attribution)
     return case
@@ -173,6 +185,18 @@ def timeline_plot(result: dict) -> Plot:
         partial(draw_timeline, result=result),
         7.4,
         2.6,
+    )
+
+
+def disagreement_plot(result: dict) -> Plot:
+    """Picture against sound over time, of a detector that compares them."""
+    return Plot(
+        "Picture against sound",
+        "How little the picture of each frame belongs to the sound of its moment.",
+        describe_disagreement(result),
+        partial(draw_disagreement, result=result),
+        7.4,
+        1.8,
     )
 
 

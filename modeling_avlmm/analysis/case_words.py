@@ -195,3 +195,13 @@ def _parts(result: dict) -> list[str]:
 
 def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def describe_disagreement(result: dict) -> str:
+    """The same in words, with what it is not."""
+    highest = max(result["timeline"], key=lambda point: point["disagreement"])
+    return (
+        f"Disagreement of picture and sound: {result['disagreement']:.2f} on average, highest at {clock(highest['time'])} "
+        f"({highest['disagreement']:.2f}). 0: as in the genuine clips of training. Not a probability and no part of the "
+        "verdict; silence, a voice from off screen or a cut raise it too."
+    )

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from .attribution import Attribution
-from .case_words import headline
+from .case_words import describe_disagreement, headline
 from .page_session import Visit, minutes
 from .regions import BAND_NAMES, REGION_NAMES
 
@@ -138,6 +138,7 @@ def player_view(
         rows=rows,
         cells=cells,
         passages=passages(cells),
+        mismatch=mismatch(result, duration) if result else None,
         threshold=result["threshold"] if result else None,
         part_threshold=PART_THRESHOLD,
         ticks=ticks(duration),
@@ -192,6 +193,22 @@ def timeline(windows: list[dict], duration: float, threshold: float) -> list[dic
             cell[name] = {"score": score, "fake": score is not None and score >= limit}
         cells.append(cell)
     return cells
+
+
+def mismatch(result: dict, duration: float) -> dict[str, str] | None:
+    """
+    The line of a detector that compares picture and sound frame by frame.
+
+    Returns:
+        `dict[str, str]`: `points` of an SVG polyline in a box of 100 x 100, and `words`; None without such a line.
+    """
+    if not result.get("timeline"):
+        return None
+    points = " ".join(
+        f"{100 * point['time'] / duration:.3f},{100 - 100 * point['disagreement']:.2f}"
+        for point in result["timeline"]
+    )
+    return {"points": points, "words": describe_disagreement(result)}
 
 
 def passages(cells: list[dict]) -> list[dict[str, Any]]:

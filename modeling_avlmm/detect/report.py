@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ..analysis.case_figures import describe_timeline, draw_timeline, svg
+from ..analysis.case_figures import describe_timeline, draw_disagreement, draw_timeline, svg
 from ..analysis.case_report import detector_facts, template
 from ..analysis.case_words import (
     WHAT_IT_IS_NOT,
     calibration,
     capital,
     deciding,
+    describe_disagreement,
     headline,
     part_rows,
     verdict_line,
@@ -41,6 +42,8 @@ class Row:
     decided_by: str | None
     timeline: str | None
     timeline_words: str | None
+    disagreement: str | None
+    disagreement_words: str | None
 
 
 class DetectReport:
@@ -77,7 +80,7 @@ class DetectReport:
 
     def _row(self, file: str, result: dict) -> Row:
         config = deciding(self.detector, result).model.config
-        many = len(result["windows"]) > 1
+        many, compared = len(result["windows"]) > 1, bool(result.get("timeline"))
         warnings = [shown(text) for text in result["warnings"] if text != config.notice]
         if result["error"] is not None:
             warnings.append(f"Reading stopped: {shown(result['error']['message'])}")
@@ -94,6 +97,10 @@ class DetectReport:
             decided_by=result.get("decided_by"),
             timeline=svg(lambda figure: draw_timeline(figure, result), 8.6, 2.4) if many else None,
             timeline_words=describe_timeline(result) if many else None,
+            disagreement=svg(lambda figure: draw_disagreement(figure, result), 8.6, 1.6)
+            if compared
+            else None,
+            disagreement_words=describe_disagreement(result) if compared else None,
         )
 
     def write(self, path: Path, stopped: bool = False) -> None:
