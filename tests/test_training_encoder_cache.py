@@ -173,6 +173,19 @@ def test_a_cache_of_other_encoders_or_sampling_is_refused(recipe, tmp_path):
         running.train(with_cache(other, tmp_path / "cache", tmp_path / "third"))
 
 
+def test_encoders_that_are_shared_out_are_refused(recipe, tmp_path, monkeypatch):
+    def sharded(source, recipe):
+        model, processor = load(source, recipe)
+        next(model.vision_encoder.parameters()).ds_id = 0  # as DeepSpeed marks it
+        return model, processor
+
+    load = running.load_detector
+    monkeypatch.setattr(running, "load_detector", sharded)
+    with pytest.raises(RecipeError, match="ZeRO-3 shares them out"):
+        running.train(with_cache(recipe, tmp_path / "cache", tmp_path / "run"))
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_fingerprint_is_of_every_value_in_every_type():
     weights = [torch.arange(6.0).view(2, 3), torch.ones(3, dtype=torch.bfloat16)]
     before = fingerprint(weights)

@@ -12,7 +12,7 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import AutoConfig, set_seed
 
-from ..modeling_avlmm import AVLMMForDeepfakeDetection
+from ..modeling_avlmm import AVLMMForDeepfakeDetection, is_sharded
 from ..processing_avlmm import AVLMMProcessor
 from .collator import AVCollator, DropList, verdict_questions
 from .conversations import (
@@ -162,6 +162,11 @@ def cached(
     collator: AVCollator,
 ) -> CachedCollator:
     """Fills the encoder cache of a stage, and gives the collator that reads from it."""
+    if is_sharded(next(model.vision_encoder.parameters())):
+        raise RecipeError(
+            "stages.*.encoder_cache needs whole encoders, and DeepSpeed ZeRO-3 shares them out while they are loaded: use "
+            "DDP or FSDP2 (recipes/accelerate)."
+        )
     cache = EncoderCache(Path(stage.encoder_cache))
     with PartialState().main_process_first():
         cache.claim(cache_settings(model, collator.processor, recipe.data))
