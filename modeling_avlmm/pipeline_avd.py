@@ -17,11 +17,13 @@ from transformers.pipelines.pt_utils import PipelineChunkIterator
 from .configuration_detector import PARTS
 from .media import MediaError, MediaReader
 from .modeling_outputs import fake_probability
-from .pipeline_gate import Gate
+from .pipeline_gate import NO_VERDICT, Gate
 
 SCORE_NAMES = {"overall": "score", "video": "video_score", "audio": "audio_score"}
 UNCERTAIN = "uncertain"
 TASK_MODES = ("detection", "analysis")
+OVERFLOW = "its activations overflowed, as on material that is nothing like what it was trained on"
+MOST_SPANS = 5
 WORKER_WINDOWS = 16
 """Files of more windows are read in the main process, so that no worker holds a long recording."""
 
@@ -199,7 +201,8 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
               frame with sound, as `time` in seconds and `disagreement`. Not calibrated: a score of its own.
             - **duration** (`float`), **has_video**, **has_audio** (`bool`), **num_frames** (`int`) -- What was looked at.
             - **warnings** (`list[str]`) -- What the reader should know, such as a missing sound track.
-            - **error** (`dict`) -- `type` and `message`; None where all went well.
+            - **error** (`dict`) -- `type` and `message`; None where all went well. Of type `NoVerdictError`, also for one
+              input, where the clip was read but the network's numbers overflowed.
             - **decided_by** (`str`), **gate_score** (`float`) -- With a gate only: `"gate"` or `"model"`, whose result
               this is, windows included, and the gate's score. Files that cannot be read are the gate's; `window_seconds`,
               `hop_seconds`, `temperature` and `abstain` are for the model, other options for both. Results come
@@ -369,6 +372,14 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             scores[name] = calibrated(_aggregate([w[name] for w in scored], aggregate), divisor)
             for window in scored:
                 window[name] = calibrated(window[name], divisor)
+        if without := [w for w in scored if w["score"] is None]:
+            spans = ", ".join(f"{w['start']:.1f} to {w['end']:.1f} s" for w in without[:MOST_SPANS])
+            more = f" and {len(without) - MOST_SPANS} more" if len(without) > MOST_SPANS else ""
+            message = f"the network gave no number for {spans}{more}: {OVERFLOW}"
+            if len(without) == len(scored):
+                error = error or {"type": NO_VERDICT, "message": f"{without[0]['name']}: {message}"}
+            else:
+                warnings.append(message)
         label = None
         if scores["score"] is not None:
             label = config.id2label[int(scores["score"] >= threshold)]

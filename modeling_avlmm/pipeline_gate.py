@@ -14,6 +14,9 @@ from .hub_mixin import PIPELINE_TASK
 BLOCK = 16
 """Files that pass the gate together, for each row of a batch or worker, so that what is left of them fills batches."""
 
+NO_VERDICT = "NoVerdictError"
+"""Type of the error of a file that was read and that the network gave no number for."""
+
 PREPROCESS = ("on_error", "questions")
 POSTPROCESS = ("aggregate", "threshold")
 """What of a call's options holds for the gate too. Windows and temperature are each detector's own."""
@@ -60,9 +63,9 @@ class Gate:
         self.detector, self.band = detector, band
 
     def is_sure(self, result: dict) -> bool:
-        """Whether the gate's own result stands; that of a file it could not read does."""
+        """Whether the gate's own result stands; that of a file it could not read does, not that of one it has no number for."""
         if result["score"] is None:
-            return True
+            return (result.get("error") or {}).get("type") != NO_VERDICT
         low, high = self.band
         return not min(low, result["threshold"]) <= result["score"] <= max(high, result["threshold"])
 

@@ -23,7 +23,7 @@ from .media_sources import finite
 from .media_tracks import EPS
 from .modeling_outputs import fake_probability
 from .onnx_detector import ENGINES, MODEL_FILE, ONNXDetector
-from .pipeline_avd import SCORE_NAMES, calibrated
+from .pipeline_avd import OVERFLOW, SCORE_NAMES, calibrated
 from .processing_ssavd import SSAVDProcessor
 from .streaming_file import JOIN, GrowingFile, GrowingTracks, Picture
 
@@ -35,6 +35,7 @@ MAX_OVERLAP_HOP = 0.75
 """Largest hop in windows: with less overlap, the pipeline's last window depends on a length that is not known yet."""
 BATCH = 4
 """Windows of one pass, where many are ready at once."""
+NO_NUMBER = f"the network gave no number for some windows: {OVERFLOW}"
 
 
 class StreamingDetector:
@@ -388,6 +389,8 @@ class StreamingDetector:
                     count, total, largest = self._totals[name]
                     self._totals[name] = [count + 1, total + value, max(largest, value)]
                 row[name] = calibrated(value, self._temperature(part))
+            if row["score"] is None and NO_NUMBER not in self.warnings:
+                self.warnings.append(NO_NUMBER)
             rows.append(row)
         return rows
 

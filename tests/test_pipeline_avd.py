@@ -125,6 +125,30 @@ def test_a_worker_process_changes_nothing(detector, clips):
         assert (here["error"] is None) == (there["error"] is None)
 
 
+@pytest.mark.parametrize("lost", [1, 2])
+def test_numbers_that_overflow_are_told(tiny_detector, clips, monkeypatch, capsys, lost):
+    detector = pipeline(TASK, model=str(tiny_detector), device="cpu")
+    forward, passes = detector.model.forward, []
+
+    def overflows(**inputs):
+        output = forward(**inputs)
+        passes.append(output)
+        if len(passes) <= lost:
+            output.logits = output.logits * float("nan")
+        return output
+
+    monkeypatch.setattr(detector.model, "forward", overflows)
+    result = detector(str(clips["clip"]), window_seconds=1.0, hop_seconds=1.0)
+    assert len(passes) == len(result["windows"]) == 2
+    if lost == 1:
+        assert result["score"] == result["windows"][1]["score"] and result["error"] is None
+        assert any("no number for 0.0 to 1.0 s: its activations" in text for text in result["warnings"])
+    else:
+        assert result["label"] is result["score"] is None
+        assert result["error"]["type"] == "NoVerdictError"
+        assert "no number for 0.0 to 1.0 s, 1.0 to 2.0 s: its activations" in result["error"]["message"]
+
+
 def test_one_bad_file_does_not_lose_the_others(detector, clips, tmp_path):
     results = detector([clips["broken"], clips["clip"], tmp_path / "missing.mp4", clips["clip"], 12])
     assert [result["error"] is None for result in results] == [False, True, False, True, False]

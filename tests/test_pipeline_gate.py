@@ -242,6 +242,22 @@ def test_a_stream_that_gives_its_bytes_once_is_read_by_both(large, small, clips,
 # -- options -----------------------------------------------------------------------------------------------------------
 
 
+def test_what_the_gate_has_no_number_for_is_the_models(large, small, clips, monkeypatch):
+    detector = cascade(large, small, (0.0, 0.0))
+    gate = detector.gate.detector.model
+    forward = gate.forward
+
+    def overflows(**inputs):
+        output = forward(**inputs)
+        output.logits = torch.full_like(output.logits, float("nan"))
+        return output
+
+    monkeypatch.setattr(gate, "forward", overflows)
+    (result,) = detector([str(clips["clip"])])
+    expected = {**large(str(clips["clip"])), "decided_by": "model", "gate_score": None}
+    assert same(result, expected)
+
+
 def test_without_a_gate_nothing_is_added(large, clips):
     assert large.gate is None
     assert not {"decided_by", "gate_score"} & set(large(str(clips["short"])))

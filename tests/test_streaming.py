@@ -281,6 +281,23 @@ def test_a_track_that_falls_behind_is_not_waited_for(model, processor):
     assert windows[3]["audio_score"] is not None
 
 
+def test_numbers_that_overflow_are_told_once(processor):
+    broken = tiny(frontend="fast", num_frames=10, audio_samples=48_000)
+    with torch.no_grad():
+        for weight in broken.parameters():
+            weight.fill_(float("nan"))
+    stream = StreamingDetector(broken, processor)
+    rows = []
+    for _ in range(6):
+        rows += stream.push(audio=0.1 * torch.randn(16_000))
+    rows += stream.finish()
+    assert len(rows) > 1 and all(row["score"] is None for row in rows)
+    summary = stream.summary()
+    assert summary["label"] is None
+    assert len([text for text in summary["warnings"] if "no number for some windows" in text]) == 1
+    assert len(stream.warnings) == len(set(stream.warnings))
+
+
 def test_bad_pushes(model, processor):
     detector = StreamingDetector(model, processor)
     frame = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
