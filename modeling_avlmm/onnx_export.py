@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from .configuration_ssavd import SSAVDConfig
 from .modeling_ssavd import SSAVDForDeepfakeDetection
@@ -196,11 +197,16 @@ def _write_graph(model: SSAVDForDeepfakeDetection, path: Path, opset: int) -> No
 
 
 def example_inputs(config: SSAVDConfig, batch_size: int, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Noise in the shape of clips that have picture and sound; the four inputs of the exported graph."""
+    """Blotches and noise in the shape of clips that have picture and sound; the four inputs of the exported graph.
+
+    Noise for a picture is nothing like what a network was trained on, and can overflow one that is sound otherwise.
+    """
     generator = torch.Generator().manual_seed(seed)
     frames = (batch_size, config.num_frames, 3, config.image_size, config.image_size)
+    blotches = 255 * torch.rand(batch_size * config.num_frames, 3, 8, 8, generator=generator)
+    pictures = F.interpolate(blotches, size=frames[-2:], mode="bilinear")
     return {
-        "pixel_values": torch.randint(0, 256, frames, generator=generator, dtype=torch.uint8),
+        "pixel_values": pictures.round().to(torch.uint8).view(frames),
         "audio_values": 0.1 * torch.randn(batch_size, config.audio_samples, generator=generator),
         "frame_mask": torch.ones(frames[:2], dtype=torch.bool),
         "audio_mask": torch.ones(batch_size, dtype=torch.bool),

@@ -14,7 +14,8 @@ from media_factory import make_clip
 from test_modeling_ssavd import tiny
 
 import modeling_avlmm.onnx_export as onnx_export
-from modeling_avlmm import SSAVDProcessor
+from modeling_avlmm import SSAVDForDeepfakeDetection, SSAVDProcessor
+from modeling_avlmm.auto import default_model
 from modeling_avlmm.onnx_detector import ONNXDetector, ONNXExportError
 from modeling_avlmm.onnx_export import check_inputs, example_inputs
 from modeling_avlmm.streaming import StreamingDetector
@@ -68,6 +69,14 @@ def assert_same_logits(model, detector, inputs) -> None:
         np.testing.assert_allclose(
             given[name], expected[name].numpy(), atol=TOLERANCE, rtol=0, equal_nan=True
         )
+
+
+def test_the_inputs_of_the_check_overflow_no_trained_network():
+    shipped = SSAVDForDeepfakeDetection.from_pretrained(default_model()).eval()
+    for inputs in check_inputs(shipped.config):
+        with torch.no_grad():
+            assert shipped(**inputs).logits.abs().max() < 20
+        assert inputs["pixel_values"].float().std() > 30
 
 
 def test_report_and_files(folders):
