@@ -322,8 +322,6 @@ def test_no_template_contradicts_the_label_it_is_for():
     fake += [text for case in ("yes", "no") for text in more["region_check"]["answers"][case]]
     wrong = [text for text in genuine if claims_of(filled(text)).overall == 1]
     wrong += [text for text in fake if claims_of(filled(text)).overall == 0]
-    # Of a partial forgery one track is genuine: that is no verdict on the clip.
-    wrong = [text for text in wrong if not re.search("genuine|untouched", text) or text in genuine]
     assert wrong == []
 
 
@@ -353,6 +351,11 @@ def test_claims_and_polarity():
     ]
     assert polarity("Was anything altered around the mouth?") is None
     assert claims_of("The picture is fake. The sound is genuine.") == Claims(1, 1, 0)
+    assert claims_of("The picture is genuine.") == Claims(None, 0, None)
+    assert claims_of("The picture is genuine. The sound is genuine too.") == Claims(0, 0, 0)
+    problem = "The sound is the problem. The picture appears to be genuine."
+    assert claims_of(problem) == Claims(1, 0, 1)
+    assert contradictions(problem, "", {"overall": 0.9, "video": 0.1, "audio": 0.9}) == []
     assert claims_of("No.", "Is this clip genuine?") == Claims(1, None, None)
     assert claims_of("Perhaps so.", "Is this clip genuine?") == Claims(None, None, None)
     assert claims_of("") == Claims(None, None, None)

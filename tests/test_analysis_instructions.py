@@ -10,9 +10,13 @@ import string
 import warnings
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import pytest
+from huggingface_hub import DatasetCard
+from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
+from huggingface_hub.utils import filter_repo_objects
 from media_factory import make_clip
 
 from modeling_avlmm.analysis import instructions_command
@@ -390,6 +394,103 @@ def test_media_can_be_left_out(corpus, tmp_path):
     loaded = datasets.load_dataset(str(to), split="train")
     assert [row["video"] for row in loaded] == [{"bytes": None, "path": row["path"]} for row in loaded]
     assert not (to / "evidence.jsonl").exists() and "does not hold" not in (to / "README.md").read_text()
+
+
+class Hub:
+    """What `HfApi` does, without a network: a repository that keeps the names it was given."""
+
+    endpoint = "https://huggingface.co"
+
+    def __init__(self):
+        self.private: bool | None = None
+        self.files: set[str] = set()
+        self.calls: list[str] = []
+        self.failures = 0
+
+    def __call__(self, token=None):
+        self.token = token
+        return self
+
+    def whoami(self):
+        return {"name": "me", "auth": {"accessToken": {"role": "write"}}}
+
+    def repo_info(self, repository, repo_type):
+        if self.private is None:
+            response = SimpleNamespace(headers={}, request=None, status_code=404)
+            raise RepositoryNotFoundError("404", response=response)
+        return SimpleNamespace(private=self.private)
+
+    def list_repo_files(self, repository, repo_type):
+        return sorted(self.files)
+
+    def create_repo(self, repository, repo_type, private, exist_ok):
+        self.calls.append(f"create {repository} {repo_type}")
+        self.private = private if self.private is None else self.private
+
+    def upload_folder(self, repo_id, repo_type, folder_path, allow_patterns, commit_message):
+        self.calls.append(f"upload {repo_id} {repo_type}")
+        present = [str(p.relative_to(folder_path)) for p in Path(folder_path).rglob("*") if p.is_file()]
+        self.files |= set(filter_repo_objects(present, allow_patterns=allow_patterns))
+        if self.failures:
+            self.failures -= 1
+            raise HTTPError("connection reset")
+
+
+@pytest.fixture
+def hub(monkeypatch) -> Hub:
+    hub = Hub()
+    monkeypatch.setattr("huggingface_hub.HfApi", hub)
+    return hub
+
+
+PUSH = ("--no-evidence", "--tasks", "detection", "--push-to", "me/talk", "--token", "hf_x")
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_the_folder_is_pushed_with_its_card_and_without_what_is_for_this_computer(
+    public, hub, corpus, tmp_path, capsys
+):
+    to = tmp_path / "out"
+    assert command(corpus, to, *PUSH, *(["--public"] if public else [])) == 1  # two clips cannot be read
+    assert "Uploaded to https://huggingface.co/datasets/me/talk." in capsys.readouterr().out
+    assert hub.token == "hf_x" and hub.private is not public
+    assert hub.calls[-1] == "upload me/talk dataset" and hub.calls[0] == "create me/talk dataset"
+    shards = {"data/train-00000-of-00001.parquet", "data/test-00000-of-00001.parquet"}
+    assert hub.files == {"README.md", "instructions.json", "skipped_clips.txt", *shards}
+    card = DatasetCard.load(to / "README.md")
+    assert card.data.configs[0]["data_files"] == [
+        {"split": split, "path": f"data/{split}-*.parquet"} for split in ("train", "test")
+    ]
+    assert 'load_dataset("me/talk", "all")' in card.text and "**Licence.**" in card.text
+
+
+def test_measured_evidence_stays_here(hub, corpus, tmp_path):
+    assert command(corpus, tmp_path / "out", "--limit", "2", *PUSH[1:]) == 1
+    assert (tmp_path / "out" / "evidence.jsonl").is_file() and "evidence.jsonl" not in hub.files
+
+
+def test_a_stopped_push_continues_and_what_it_would_be_mixed_with_is_refused(hub, corpus, tmp_path, capsys):
+    hub.failures = 1
+    assert command(corpus, tmp_path / "out", *PUSH) == 2
+    assert "connection reset" in capsys.readouterr().err
+    assert command(corpus, tmp_path / "out", *PUSH) == 1
+    # An earlier run had more files, and a folder that knows nothing of the repository
+    count = len(hub.calls)
+    more = "data/test-00001-of-00002.parquet"
+    shutil.copy(tmp_path / "out" / "data" / "test-00000-of-00001.parquet", tmp_path / "out" / more)
+    hub.files.add(more)
+    assert command(corpus, tmp_path / "out", *PUSH) == 2
+    assert f"data files of something else, such as {more}" in capsys.readouterr().err
+    assert command(corpus, tmp_path / "other", *PUSH) == 2
+    assert "data files of something else" in capsys.readouterr().err
+    assert not any(call.startswith("upload") for call in hub.calls[count:])
+    assert not (tmp_path / "other" / "data").exists()
+
+
+def test_a_public_repository_gets_nothing_unasked(hub, corpus, tmp_path, capsys):
+    hub.private = False
+    assert command(corpus, tmp_path / "out", *PUSH) == 2
+    assert "me/talk exists and is public" in capsys.readouterr().err and not hub.files
 
 
 def test_wrong_usage_is_explained(corpus, tmp_path, capsys):

@@ -17,6 +17,7 @@ import soundfile
 import torch
 from media_factory import make_clip
 from PIL import Image
+from transformers import pipeline
 
 import modeling_avlmm  # noqa: F401 (registers the pipeline)
 from modeling_avlmm.analysis.attribution import Attribution
@@ -25,6 +26,7 @@ from modeling_avlmm.analysis.page_pictures import MELS, heat_pictures, mel_heigh
 from modeling_avlmm.analysis.page_session import ClipRefusedError, Limits, Visits, minutes
 from modeling_avlmm.analysis.page_views import (
     clock,
+    closeup_view,
     notice,
     passages,
     player_view,
@@ -314,6 +316,19 @@ def test_player_names_windows_for_eyes_ears_and_keys(visits, clips):
     assert f"/clip/{visit.token}/{visit.clip.name}" in shown and notice("error", "") == ""
 
 
+def test_player_shows_where_picture_and_sound_disagree(visits, clips):
+    visit = visits.of("tab")
+    visit.take(upload(visits.root, clips["clip"], "x.mp4"), Limits())
+    visit.result = result_of("fake", 0.7, has_audio=True)
+    assert "Mismatch" not in player_view(visit, None)
+    seconds = visit.result["duration"]
+    line = [{"time": 0.0, "disagreement": 0.25}, {"time": seconds / 2, "disagreement": 1.0}]
+    visit.result |= {"timeline": line, "disagreement": 0.625}
+    shown = player_view(visit, None)
+    assert '<polyline points="0.000,75.00 50.000,0.00"/>' in shown
+    assert shown.count("0.62 on average") == 3  # for eyes, for ears, and under the pointer
+
+
 # -- serving -----------------------------------------------------------------------------------------------------------
 
 
@@ -349,8 +364,6 @@ def test_wrong_options_end_the_command(capsys):
 
 @pytest.fixture(scope="module")
 def detector():
-    from transformers import pipeline
-
     return pipeline("av-deepfake-detection")
 
 
@@ -398,6 +411,22 @@ def test_loopback_addresses():
     ]
     page = b'<link rel="preconnect" href="https://fonts.example"><script src="//cdn/x.js" async></script><link href="./a.css">'
     assert OUTSIDE.sub(b"", page) == b'<link href="./a.css">'
+
+
+def test_the_detector_that_writes_is_the_one_that_is_looked_into(visits, clips, tiny_detector):
+    writer = pipeline("av-deepfake-detection", model=str(tiny_detector))
+    page = Page(writer, Limits(), writer, grid=2, visits=visits)
+    visit = visits.of("tab")
+    visit.take(upload(visits.root, clips["clip"]), Limits())
+    page.judge(visit)
+    page.look_closer(visit)
+    found = visit.attribution
+    assert found.picture.shape[1:] == (2, 2) and set(found.regions) >= {"mouth", "eyes"} and found.bands
+    (window,) = visit.result["windows"]
+    assert found.score == pytest.approx(window["score"], abs=1e-5)
+    assert "the mouth" in closeup_view(found) and "not proof" in closeup_view(found)
+    *_, messages = page.ask(visit, "Where do you see it?")
+    assert [message["role"] for message in messages] == ["user", "assistant"] and messages[1]["content"]
 
 
 # -- in a browser ------------------------------------------------------------------------------------------------------

@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+from dataset_scripts.demo_face import FRAME_SIZE
+from modeling_avlmm.media import Clip
 from modeling_avlmm.training.detector_recipe import DetectorRecipe
 from modeling_avlmm.training.recipes import Recipe, RecipeError, StageRecipe, load_recipe
+from modeling_avlmm.training.run import load_detector
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 
@@ -35,6 +39,47 @@ def test_every_recipe_in_the_repository_reads(path):
 
 def test_published_runs_have_recipes():
     assert {"fakeavceleb_7b", "mavos_dd_7b", "demo"} <= {path.stem for path in RECIPES}
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "side"),
+    [
+        ("demo", [], 56),
+        ("analysis_demo", [], 56),
+        # Of a frame that is larger than allowed the stock resizing rounds both sides down.
+        ("demo", ["--model.max_pixels", "3136"], 28),
+    ],
+)
+def test_frames_of_the_demonstration_are_as_large_as_its_recipes_say(name, overrides, side, tiny_backbone):
+    recipe = load_recipe(Path(__file__).parents[1] / "recipes" / f"{name}.yaml", overrides)
+    _, processor = load_detector(str(tiny_backbone), recipe)
+    frames = torch.randint(0, 256, (8, 3, FRAME_SIZE, FRAME_SIZE), dtype=torch.uint8)
+    clip = Clip(
+        frames=frames,
+        timestamps=torch.arange(8, dtype=torch.float64) / 4,
+        audio=torch.zeros(32_000),
+        start=0.0,
+        end=2.0,
+        name="drawn",
+        warnings=[],
+    )
+    patch = processor.video_processor.patch_size
+    assert processor.encode(clip, ["overall"])["video_grid_thw"].tolist() == [4, side // patch, side // patch]
+
+
+@pytest.mark.parametrize(
+    ("kind", "rate"),
+    [
+        ("alignment", "vision_learning_rate"),
+        ("alignment", "projector_learning_rate"),
+        ("analysis", "vision_learning_rate"),
+        ("analysis", "audio_learning_rate"),
+    ],
+)
+def test_a_rate_of_what_is_frozen_is_refused(kind, rate):
+    with pytest.raises(RecipeError, match=f"{rate} is set, but stages of kind {kind} freeze"):
+        StageRecipe(kind=kind, **{rate: 1e-4})
+    assert StageRecipe(kind="encoders", **{rate: 1e-4}).kind == "encoders"
 
 
 def test_overrides(recipe_file):

@@ -18,7 +18,8 @@ from .regions import BAND_NAMES, REGION_NAMES
 REAL, FAKE = 0, 1
 
 _FAKE = re.compile(
-    r"\b(fake|faked|deepfake|forged|forgery|manipulat(?:ed|ion)|synthetic|tampered|altered|generated|artifacts?|traces)\b",
+    r"\b(fake|faked|deepfake|forged|forgery|manipulat(?:ed|ion)|synthetic|tampered|altered|generated|artifacts?|traces"
+    r"|(?:the|a) problem)\b",
     re.IGNORECASE,
 )
 _REAL = re.compile(r"\b(genuine|authentic|unaltered|untouched|real)\b", re.IGNORECASE)
@@ -82,7 +83,7 @@ def claims_of(answer: str, question: str = "") -> Claims:
     The verdicts that an answer states.
 
     A leading "Fake" or "Real" decides, then a leading "Yes" or "No" by the question's polarity, then its clauses: one
-    that calls anything fake makes the clip fake.
+    that calls anything fake makes the clip fake. That one track is genuine is no verdict on the clip.
 
     Args:
         answer (`str`): The answer.
@@ -95,9 +96,13 @@ def claims_of(answer: str, question: str = "") -> Claims:
         if claim is None:
             continue
         named = [part for part, pattern in _PARTS.items() if pattern.search(clause)]
-        stated.add(claim)
         for part in named:
             parts[part] = max(claim, parts[part] or REAL)
+        # One forged track makes the clip fake; one genuine track says nothing of it.
+        if claim == FAKE or len(named) != 1:
+            stated.add(claim)
+    if set(parts.values()) == {REAL}:
+        stated.add(REAL)
     overall = FAKE if FAKE in stated else REAL if REAL in stated else None
     lead = re.match(r"\W*(fake|real|yes|no)\b(?!\s+\w)", answer, re.IGNORECASE)
     if lead:

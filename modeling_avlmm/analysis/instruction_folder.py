@@ -52,6 +52,11 @@ def open_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
+def data_files(folder: Path) -> list[str]:
+    """Data files that are in `folder`, relative to it."""
+    return sorted(f"{DATA}/{path.name}" for path in (folder / DATA).glob("*.parquet"))
+
+
 def stored_features(embed: bool) -> datasets.Features:
     """Columns of the files: embedded sound files are bytes like the clips."""
     return datasets.Features({**FEATURES, "audio": datasets.Audio(decode=False)}) if embed else FEATURES
@@ -165,8 +170,12 @@ def finish(
     settings: Mapping[str, Any],
     demonstration: bool,
     embed: bool,
+    repository: str | None = None,
 ) -> None:
-    """Write the card, the list of what was left out, and the manifest; files of splits that are no more are removed."""
+    """Write the card, the list of what was left out, and the manifest; files of splits that are no more are removed.
+
+    The card tells how to load `repository`, where the folder is uploaded to one, or else the folder.
+    """
     for path in (folder / DATA).iterdir():
         if path.name.rsplit("-", 3)[0] not in counts or path.name.endswith(_PARTIAL):
             path.unlink()
@@ -204,7 +213,7 @@ def finish(
     )
     text = "\n\n".join(
         _sections(
-            folder.name,
+            repository or folder.name,
             dataset,
             protocol,
             description,

@@ -362,13 +362,16 @@ def _fact(known: _Known, draw: Draw, name: str) -> str:
 
 
 def _conversation(known: _Known, draw: Draw) -> list[Turn]:
-    """A verdict, then one to three further turns in a natural order."""
+    """Two to four turns. Mostly a verdict comes first and the others in a natural order, but people ask as they like."""
     own = draw.numbered("conversation")
-    turns = _detection(known, draw)
     topics = [topic for topic in _TOPICS if topic != "region_check" or _checkable(known)]
     count = own.one("length", [1, 2, 3])
-    chosen = own.order("topics", topics)[:count]
-    return turns + [_turn(topic, known, draw) for topic in _TOPICS if topic in chosen]
+    drawn = own.order("topics", topics)
+    if own.one("opening", ["verdict", "verdict", "topic"]) == "topic":
+        return [_turn(topic, known, draw) for topic in drawn[: count + 1]]
+    return _detection(known, draw) + [
+        _turn(topic, known, draw) for topic in _TOPICS if topic in drawn[:count]
+    ]
 
 
 def _checkable(known: _Known) -> bool:

@@ -82,7 +82,15 @@ def _instruct(options: argparse.Namespace) -> int:
 
     from ..evaluation.command import load_protocol
     from .evidence_jobs import Job, examine, jobs_of
-    from .instruction_folder import EVIDENCE, MANIFEST, PUBLISHED, finish, open_folder, write_split
+    from .instruction_folder import (
+        EVIDENCE,
+        MANIFEST,
+        PUBLISHED,
+        data_files,
+        finish,
+        open_folder,
+        write_split,
+    )
     from .instructions import InstructionError, InstructionReport, instruction_rows
 
     folder = Path(options.to).expanduser()
@@ -98,8 +106,9 @@ def _instruct(options: argparse.Namespace) -> int:
     builder = load_protocol(options.dataset, options.protocol, options.data_dir)
     open_folder(folder)
     tables = builder.as_dataset().cast_column("video", datasets.Video(decode=False))
+    access = {"private": not options.public, "token": options.token}
     if options.push_to:
-        check_repository(options.push_to, [], private=not options.public, token=options.token)
+        check_repository(options.push_to, data_files(folder), **access)
     places = {
         row["path"]: row
         for table in tables.values()
@@ -147,6 +156,7 @@ def _instruct(options: argparse.Namespace) -> int:
         },
         demonstration=is_demonstration(options.data_dir),
         embed=not options.no_media,
+        repository=options.push_to,
     )
     told = sum(evidence.found for evidence in examined.evidence.values())
     print(
@@ -160,7 +170,9 @@ def _instruct(options: argparse.Namespace) -> int:
             f"{len(examined.unmeasured):,} fakes are described by their labels: their source cannot be read."
         )
     if options.push_to:
-        where = push(options.push_to, folder, PUBLISHED, private=not options.public, token=options.token)
+        # Fewer or more files than an earlier upload had would be mixed with what is left of it.
+        check_repository(options.push_to, data_files(folder), **access)
+        where = push(options.push_to, folder, PUBLISHED, **access)
         print(f"Uploaded to {where}.")
     else:
         print(f"Look at {folder / 'README.md'}, then try: datasets.load_dataset({str(options.to)!r})")

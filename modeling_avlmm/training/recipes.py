@@ -30,7 +30,9 @@ class ModelRecipe:
         attn_implementation (`str`): `sdpa` or `eager`; `flash_attention_2` only with one question a clip.
         fps (`float`): Frames sampled per second.
         max_frames (`int`): Most frames of a clip.
-        min_pixels, max_pixels (`int`): Smallest and largest frame, in pixels, after resizing.
+        min_pixels, max_pixels (`int`): Smallest and largest frame, in pixels, after resizing. Both sides become
+            multiples of 28, rounded down where the frame is larger than `max_pixels`: for squares of 56 allow a little
+            more than 56 * 56, or they come out at 28.
         trim_leading_silence (`bool`): Clips begin where their sound sets in. For corpora whose fakes begin with a
             silence, such as FakeAVCeleb; saved with the detector, which then reads every file so.
         prompts (`dict[str, str]`, *optional*): Replaces the published prompts.
@@ -158,7 +160,8 @@ class StageRecipe:
         epochs (`float`): Passes over as many clips as the training split has.
         max_steps (`int`, *optional*): Optimiser steps, instead of `epochs`.
         learning_rate (`float`): Of the LoRA weights, or of whatever has no rate of its own below.
-        vision_learning_rate, audio_learning_rate, projector_learning_rate (`float`, *optional*): Of those parts.
+        vision_learning_rate, audio_learning_rate, projector_learning_rate (`float`, *optional*): Of those parts,
+            where the stage trains them.
         train_projectors (`bool`): Whether `encoders` and `analysis` train what maps features to the language model.
         lora_rank, lora_alpha (`int`), lora_dropout (`float`): LoRA.
         batch_size (`int`): Clips per device and pass.
@@ -206,6 +209,12 @@ class StageRecipe:
             raise RecipeError(f"stages.*.analysis is for stages of kind analysis, not {self.kind}.")
         if self.encoder_cache and self.kind != "alignment":
             raise RecipeError(f"stages.*.encoder_cache is for stages of kind alignment, not {self.kind}.")
+        frozen = {"alignment": ("vision", "audio", "projector"), "analysis": ("vision", "audio")}
+        for part in frozen.get(self.kind, ()):
+            if getattr(self, f"{part}_learning_rate") is not None:
+                raise RecipeError(
+                    f"stages.*.{part}_learning_rate is set, but stages of kind {self.kind} freeze that part: leave it out."
+                )
         self.name = self.name or self.kind
 
 
