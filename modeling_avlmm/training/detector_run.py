@@ -38,7 +38,7 @@ from .detector_recipe import STABLE, DetectorRecipe, NetworkRecipe
 from .progress import Progress, latest_checkpoint
 from .pseudo_fakes import PseudoFaker
 from .recipes import RecipeError
-from .run_folder import load_split, quiet_libraries, say, start_folder
+from .run_folder import load_split, name_demonstration, quiet_libraries, say, start_folder
 from .schedule import build_schedule
 
 LABELS = ("label", "video_label", "audio_label")
@@ -409,7 +409,9 @@ def finish(trainer: DetectorTrainer, recipe: DetectorRecipe, processor: Processo
     """Writes the detector; the folder `model` appears last and whole, as the sign that the run is done."""
     unfinished = folder / "model.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
-    trainer.accelerator.unwrap_model(trainer.model).save_pretrained(unfinished)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    name_demonstration(model.config, recipe.data)
+    model.save_pretrained(unfinished)
     processor.save_pretrained(unfinished)
     drops = trainer._progress.drops
     dropped = {entry["path"] for entry in drops.entries()}

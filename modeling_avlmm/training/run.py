@@ -27,7 +27,7 @@ from .dry_run import cache_line
 from .encoder_cache import CachedCollator, EncoderCache, cache_settings, fill_cache
 from .progress import latest_checkpoint
 from .recipes import Recipe, RecipeError, StageRecipe
-from .run_folder import load_split, quiet_libraries, say, start_folder
+from .run_folder import load_split, name_demonstration, quiet_libraries, say, start_folder
 from .schedule import build_schedule
 from .stages import LORA_KINDS, count_trainable, freeze_for_stage, keep_in_float32, lora_config
 from .tiny_backbone import make_tiny_backbone
@@ -203,6 +203,7 @@ def finish_stage(
             model, processor = load_detector(trained, recipe)
         unfinished = folder / "model.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
+        name_demonstration(model.config, recipe.data)
         model.save_pretrained(unfinished)
         processor.save_pretrained(unfinished)
         dropped = {entry["path"] for entry in drops.entries()}

@@ -14,6 +14,7 @@ from datasets import Dataset, Video, load_dataset
 
 from dataset_scripts.demonstration import is_demonstration
 
+from ..configuration_detector import DEMONSTRATION_NOTICE, AVDetectorConfig
 from ..environment import environment
 from .recipes import DataRecipe, RecipeError
 
@@ -65,6 +66,14 @@ def start_folder(output_dir: Path, recipe, dataset: Dataset) -> None:
     (output_dir / "dataset.json").write_text(json.dumps(trained_on, indent=2), encoding="utf-8")
     (output_dir / "environment.json").write_text(json.dumps(environment(), indent=2), encoding="utf-8")
     known.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+
+
+def name_demonstration(config: AVDetectorConfig, data: DataRecipe) -> None:
+    """A detector trained on synthetic clips says so wherever it is used; one that went on to others no longer does."""
+    if is_demonstration(data.data_dir):
+        config.notice = config.notice or DEMONSTRATION_NOTICE
+    elif config.notice == DEMONSTRATION_NOTICE:
+        config.notice = None
 
 
 def dataset_fingerprint(dataset: Dataset) -> dict:
