@@ -39,10 +39,15 @@ from memory_table import allocated_at_most  # noqa: E402
 TOLERANCE = {"rel": 0.03, "abs": 2**20}
 """Stated error of a prediction against the allocator, of activations and gradients together: 3 %, or the buffers inside of one
 operation, which are not seen and matter where there is little else."""
-native_bfloat16 = pytest.mark.skipif(
-    not torch.cpu.get_capabilities().get("amx_bf16", False),
-    reason="this processor has no bfloat16 matrix unit, and the kernels that stand in for it keep buffers of their own",
-)
+
+
+@pytest.fixture
+def one_thread():
+    """Each further thread takes buffers of its own inside of operations on bfloat16: at two up to 14 % more than predicted."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def thinker(width: int = 128, depth: int = 2, key_heads: int | None = None) -> Qwen2_5OmniThinkerConfig:
@@ -67,14 +72,16 @@ def thinker(width: int = 128, depth: int = 2, key_heads: int | None = None) -> Q
     ("kind", "recomputed", "accumulation", "dtype", "width"),
     [
         (None, False, 1, torch.float32, 128),
-        pytest.param("alignment", True, 2, torch.bfloat16, 128, marks=native_bfloat16),
+        ("alignment", True, 2, torch.bfloat16, 128),
         ("encoders", False, 1, torch.float32, 128),
-        pytest.param("encoders", False, 1, torch.bfloat16, 128, marks=native_bfloat16),
+        ("encoders", False, 1, torch.bfloat16, 128),
         # Where little is kept, the buffers inside of operations on bfloat16 are seen: 2.6 MB of 18 at a width of 128.
-        pytest.param("encoders", True, 2, torch.bfloat16, 256, marks=native_bfloat16),
+        ("encoders", True, 2, torch.bfloat16, 256),
     ],
 )
-def test_predictions_are_what_the_allocator_gives_out(kind, recomputed, accumulation, dtype, width):
+def test_predictions_are_what_the_allocator_gives_out(
+    one_thread, kind, recomputed, accumulation, dtype, width
+):
     config, clips = thinker(width), 2
     shape = clip_shape(config, 3.0, 2.0, 112 * 112)
     options = {"gradient_checkpointing": recomputed, "gradient_accumulation": accumulation}
