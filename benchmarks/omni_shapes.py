@@ -4,11 +4,12 @@ Weights are drawn with variance 1 / fan-in, so that nothing overflows and no ver
 depend on their values. Clips are noise, as tensors: nothing is decoded, so that neither torchcodec nor FFmpeg is needed.
 """
 
+import argparse
 import copy
 from pathlib import Path
 
 import torch
-from transformers import Qwen2_5OmniThinkerConfig, initialization
+from transformers import Qwen2_5OmniThinkerConfig, initialization, logging
 
 from modeling_avlmm import AVLMMConfig, AVLMMForDeepfakeDetection, AVLMMProcessor
 from modeling_avlmm.media import SAMPLING_RATE, Clip
@@ -170,3 +171,38 @@ def stock_thinker(model: AVLMMForDeepfakeDetection):
     for own, theirs in zip(thinker.parameters(), model.thinker.parameters(), strict=True):
         own.requires_grad_(theirs.requires_grad)
     return thinker.eval()
+
+
+def parser_for(description: str, clips: tuple[int, int], counted: str) -> argparse.ArgumentParser:
+    """
+    The options that the benchmarks of these shapes share, `batch_size` with its default for the device in [`settled`].
+
+    Args:
+        description (`str`): Of the benchmark.
+        clips (`tuple[int, int]`): Clips at a time on the CPU, and on a GPU.
+        counted (`str`): What they are at a time of.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--shape", choices=SHAPES, help="[mid on the CPU, 7b on a GPU]")
+    parser.add_argument("--seconds", type=float, nargs="+", default=[4, 8, 16], help="[%(default)s]")
+    default = f"[{clips[0]} on the CPU, {clips[1]} on a GPU]"
+    parser.add_argument("--batch-size", type=int, help=f"clips of {counted} {default}")
+    parser.add_argument("--threads", type=int, default=2, help="of PyTorch on the CPU [%(default)s]")
+    parser.add_argument("--save", action="store_true", help="write a CSV to benchmarks/results")
+    return parser
+
+
+def settled(parser: argparse.ArgumentParser, clips: tuple[int, int]) -> argparse.Namespace:
+    """The command line's options with the device's defaults, `clips` as for [`parser_for`]; sets threads and quiet."""
+    options = parser.parse_args()
+    cuda = options.device == "cuda"
+    options.shape = options.shape or ("7b" if cuda else "mid")
+    options.batch_size = options.batch_size or clips[cuda]
+    options.conditions = {} if cuda else {"threads": options.threads}
+    torch.set_num_threads(options.threads)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    return options

@@ -27,23 +27,25 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from omni_shapes import (
-    SHAPES,
     VOCABULARIES,
     build_detector,
     move,
+    parser_for,
     processor_for,
+    settled,
     stock_arguments,
     stock_thinker,
     synthetic_clip,
 )
 from results import write_results
-from transformers import logging
 from turns import GIB, ratio, rounded, take_turns
 
 from modeling_avlmm import AVLMMProcessor
 from modeling_avlmm.environment import environment
 from modeling_avlmm.modeling_packed_attention import attend_in_groups
 
+CLIPS = (3, 48)
+"""In a batch, on the CPU and on a GPU."""
 WHAT = {
     "stock": "thinker.generate of one token: padded rows, full language head, cache, a call per window",
     "one pass": "our forward with the stock attention: two rows of the head at one position, no cache",
@@ -166,26 +168,12 @@ def show(rows: Sequence[dict]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--shape", choices=SHAPES, help="[mid on the CPU, 7b on a GPU]")
-    parser.add_argument("--seconds", type=float, nargs="+", default=[4, 8, 16], help="[%(default)s]")
-    parser.add_argument("--batch-size", type=int, help="[3 on the CPU, 48 on a GPU]")
+    parser = parser_for(__doc__, CLIPS, "a batch")
     parser.add_argument(
         "--vocabulary", type=int, nargs="+", help="rows of the language head [the shape's own]"
     )
     parser.add_argument("--turns", type=int, default=3, help="[%(default)s]")
-    parser.add_argument("--threads", type=int, default=2, help="of PyTorch on the CPU [%(default)s]")
-    parser.add_argument("--save", action="store_true", help="write a CSV to benchmarks/results")
-    options = parser.parse_args()
-    cuda = options.device == "cuda"
-    options.shape = options.shape or ("7b" if cuda else "mid")
-    options.batch_size = options.batch_size or (48 if cuda else 3)
-    torch.set_num_threads(options.threads)
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    options = settled(parser, CLIPS)
     rows, begin = [], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="scoring-") as work:
         for found in measure(options, processor_for(work)):
@@ -193,8 +181,7 @@ def main() -> None:
             rows += found
     print(f"on {environment()['device']}, {time.monotonic() - begin:.0f} s")
     if options.save:
-        conditions = {} if cuda else {"threads": options.threads}
-        write_results(rows, f"scoring_{options.shape}", ("torch", "transformers"), **conditions)
+        write_results(rows, f"scoring_{options.shape}", ("torch", "transformers"), **options.conditions)
 
 
 if __name__ == "__main__":

@@ -39,17 +39,18 @@ from pathlib import Path
 
 import torch
 from omni_shapes import (
-    SHAPES,
     VOCABULARIES,
     build_detector,
+    parser_for,
     processor_for,
+    settled,
     stock_arguments,
     stock_thinker,
     synthetic_clip,
 )
 from peft import get_peft_model
 from results import write_results
-from transformers import Trainer, TrainerCallback, TrainingArguments, logging
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from turns import peak, ratio, reset_peak, rounded, synchronize
 
 from modeling_avlmm import AVLMMConfig, AVLMMForDeepfakeDetection, AVLMMProcessor
@@ -59,6 +60,8 @@ from modeling_avlmm.training.recipes import DataRecipe, Recipe, StageRecipe
 from modeling_avlmm.training.stages import count_trainable, freeze_for_stage, keep_in_float32, lora_config
 from modeling_avlmm.training.throughput import FlopsCounter, peak_flops
 
+CLIPS = (3, 6)
+"""In a step, on the CPU and on a GPU."""
 STAGES = ("alignment", "encoders")
 STOCK_SPECTRUM = 30_000
 """Frames to which the stock processor pads every spectrum: 300 s."""
@@ -309,28 +312,14 @@ def show(rows: Sequence[dict]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--shape", choices=SHAPES, help="[mid on the CPU, 7b on a GPU]")
+    parser = parser_for(__doc__, CLIPS, "a step")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="[both]")
-    parser.add_argument("--seconds", type=float, nargs="+", default=[4, 8, 16], help="[%(default)s]")
-    parser.add_argument("--batch-size", type=int, help="clips a step [3 on the CPU, 6 on a GPU]")
     parser.add_argument("--vocabulary", type=int, help="rows of the language head [the shape's own]")
     parser.add_argument("--lora-rank", type=int, default=64, help="[%(default)s]")
     parser.add_argument("--steps", type=int, default=2, help="that count, of each round [%(default)s]")
     parser.add_argument("--rounds", type=int, default=2, help="[%(default)s]")
-    parser.add_argument("--threads", type=int, default=2, help="of PyTorch on the CPU [%(default)s]")
-    parser.add_argument("--save", action="store_true", help="write a CSV to benchmarks/results")
-    options = parser.parse_args()
-    cuda = options.device == "cuda"
-    options.shape = options.shape or ("7b" if cuda else "mid")
-    options.batch_size = options.batch_size or (6 if cuda else 3)
+    options = settled(parser, CLIPS)
     options.vocabulary = options.vocabulary or VOCABULARIES[options.shape]
-    torch.set_num_threads(options.threads)
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     rows, begin = [], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="training-") as work:
         for found in measure(options, processor_for(work)):
@@ -338,10 +327,9 @@ def main() -> None:
             rows += found
     print(f"on {environment()['device']}, {time.monotonic() - begin:.0f} s")
     if options.save:
-        conditions = {} if cuda else {"threads": options.threads}
         packages = ("torch", "transformers", "trl")
         name = f"training_{options.shape}"
-        write_results(rows, name, packages, vocabulary=options.vocabulary, **conditions)
+        write_results(rows, name, packages, vocabulary=options.vocabulary, **options.conditions)
 
 
 if __name__ == "__main__":
