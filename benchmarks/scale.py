@@ -6,6 +6,8 @@
 
 - `loading`: clips/s of the pipeline with 0, 1, 2 and 4 processes that decode (`num_workers`), turn by turn; the best turn counts.
   Its clips are of 3 s, 854 x 480, which take as long to decode as the small detector takes to score them.
+- `crossing`: ms that a clip's patches for AV-LMMDetect (10 s, 336 x 336, 2 frames a second, not decoded here) take from one
+  loading process to normalised floats in this one: crossing as bytes, as they do, and as floats, normalised by the loading one.
 - `processes`: clips/s of `modeling_avlmm.evaluation.predictions.predict`, which `evaluate_avd.py` runs, under 1 and 2 processes of
   one thread each. Starting up and loading is not counted.
 - `folder`: `python -m modeling_avlmm detect FOLDER --resume JOURNAL` and `evaluate_avd.py --dataset avfolder`, each killed at a
@@ -34,12 +36,13 @@ import psutil
 import pyarrow.parquet as pq
 import torch
 from results import write_results
-from transformers import pipeline
+from transformers import Qwen2VLVideoProcessor, pipeline
 
 from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
 from modeling_avlmm.auto import default_model
 from modeling_avlmm.environment import environment
 from modeling_avlmm.evaluation.predictions import predict
+from modeling_avlmm.processing_patches import frames_to_patches, normalize_patches
 
 ROOT = Path(__file__).parents[1]
 TASK = "av-deepfake-detection"
@@ -107,6 +110,48 @@ def measure_loading(options: argparse.Namespace, work: Path) -> list[dict]:
             "times_first": round(rate / without, 2),
         }
         for workers, rate in best.items()
+    ]
+
+
+class _Patches(torch.utils.data.Dataset):
+    """One clip's patches again and again, as bytes or, `normalized`, as floats."""
+
+    def __init__(self, patches: torch.Tensor, count: int, normalized: bool):
+        self.patches, self.count, self.normalized = patches, count, normalized
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, _: int) -> torch.Tensor:
+        return normalize_patches(self.patches) if self.normalized else self.patches.clone()
+
+
+def measure_crossing(options: argparse.Namespace, work: Path) -> list[dict]:
+    frames = torch.randint(0, 256, (20, 3, 336, 336), dtype=torch.uint8)
+    patches, _ = frames_to_patches(frames, Qwen2VLVideoProcessor(), 56 * 56, 336 * 336)
+    ways = {
+        "floats": _Patches(patches, options.clips, True),
+        "bytes": _Patches(patches, options.clips, False),
+    }
+    best: dict[str, float] = {}
+    for _ in range(options.turns):
+        for way, dataset in ways.items():
+            loader = iter(torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=1))
+            next(loader)
+            begin = time.perf_counter()
+            for loaded in loader:
+                normalize_patches(loaded).sum()  # read once: pages of another process come when they are read
+            taken = 1e3 * (time.perf_counter() - begin) / (options.clips - 1)
+            best[way] = min(taken, best.get(way, taken))
+    return [
+        {
+            "what": "crossing",
+            "as": way,
+            "megabytes": round(patches.numel() * (4 if way == "floats" else 1) / 1e6, 1),
+            "ms_a_clip": round(taken, 1),
+            "times_floats": round(best["floats"] / taken, 2),
+        }
+        for way, taken in best.items()
     ]
 
 
@@ -317,7 +362,12 @@ def _both(what: str, files: int, killed: list, finished: list, once: bool, lines
 
 # -- all ---------------------------------------------------------------------------------------------------------------
 
-PARTS = {"loading": measure_loading, "processes": measure_processes, "folder": measure_folder}
+PARTS = {
+    "loading": measure_loading,
+    "crossing": measure_crossing,
+    "processes": measure_processes,
+    "folder": measure_folder,
+}
 
 
 def main() -> None:
@@ -326,12 +376,12 @@ def main() -> None:
     )
     parser.add_argument("what", nargs="*", help=f"of {', '.join(PARTS)} [all]")
     parser.add_argument("--model", default=default_model(), help="detector of `loading` and `processes`")
-    parser.add_argument("--clips", type=int, default=200, help="of `loading` and `processes` [%(default)s]")
+    parser.add_argument("--clips", type=int, default=200, help="of all but `folder` [%(default)s]")
     parser.add_argument(
         "--workers", type=int, nargs="+", default=[0, 1, 2, 4], help="that load [%(default)s]"
     )
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 2], help="that score [%(default)s]")
-    parser.add_argument("--turns", type=int, default=2, help="of `loading` [%(default)s]")
+    parser.add_argument("--turns", type=int, default=2, help="of `loading` and `crossing` [%(default)s]")
     parser.add_argument("--files", type=int, default=10_000, help="of `folder` [%(default)s]")
     parser.add_argument("--kill-at", type=float, default=0.4, help="share of `folder` [%(default)s]")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)

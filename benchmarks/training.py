@@ -56,6 +56,7 @@ from turns import peak, ratio, reset_peak, rounded, synchronize
 from modeling_avlmm import AVLMMConfig, AVLMMForDeepfakeDetection, AVLMMProcessor
 from modeling_avlmm.environment import environment
 from modeling_avlmm.modeling_avlmm import ENCODER_INPUTS
+from modeling_avlmm.processing_avlmm import normalize_pixels
 from modeling_avlmm.training.recipes import DataRecipe, Recipe, StageRecipe
 from modeling_avlmm.training.stages import count_trainable, freeze_for_stage, keep_in_float32, lora_config
 from modeling_avlmm.training.throughput import FlopsCounter, peak_flops
@@ -128,7 +129,8 @@ def training_batch(processor: AVLMMProcessor, lengths: Sequence[float]) -> dict:
         processor.encode(synthetic_clip(length, seed=index), [processor.question("overall", index % 2)])
         for index, length in enumerate(lengths)
     ]
-    return dict(processor.collate(encoded, padding_side="right"))
+    # floats, as the stock thinker of the first way takes them
+    return normalize_pixels(dict(processor.collate(encoded, padding_side="right")))
 
 
 @torch.no_grad()

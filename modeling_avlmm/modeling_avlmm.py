@@ -17,6 +17,7 @@ from .configuration_detector import IGNORE_INDEX, PARTS
 from .hub_mixin import AVDetectionHubMixin
 from .modeling_outputs import AVDetectionOutput
 from .modeling_packed_attention import TEXT_ATTENTION, attend_in_groups, pack_rows, packs
+from .processing_patches import normalize_patches
 
 ENCODER_INPUTS = ("input_features", "feature_attention_mask", "pixel_values_videos", "video_grid_thw")
 POSITION_INPUTS = ("feature_attention_mask", "video_grid_thw", "video_second_per_grid", "use_audio_in_video")
@@ -159,7 +160,7 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         answer_positions: torch.LongTensor | None = None,
         input_features: torch.FloatTensor | None = None,
         feature_attention_mask: torch.LongTensor | None = None,
-        pixel_values_videos: torch.FloatTensor | None = None,
+        pixel_values_videos: torch.Tensor | None = None,
         video_grid_thw: torch.LongTensor | None = None,
         audio_embeds: torch.FloatTensor | None = None,
         video_embeds: torch.FloatTensor | None = None,
@@ -187,7 +188,8 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
                 Position whose next token is the answer, for the questions overall, video, audio; -1 where not asked.
                 Defaults to the last token that is not padding, as the overall question.
             input_features, feature_attention_mask, pixel_values_videos, video_grid_thw:
-                The clips' log-mel spectra and pixel patches, as for the thinker.
+                The clips' log-mel spectra and pixel patches, as for the thinker. Patches that are uint8, as
+                [`AVLMMProcessor.collate`] gives them, are normalised here.
             audio_embeds, video_embeds (`torch.FloatTensor` of shape `(tokens, width)`, *optional*):
                 What [`~AVLMMForDeepfakeDetection.encode_media`] made of them before, both or neither; the encoders are not
                 run. Of a modality that no clip has: no tokens.
@@ -253,7 +255,7 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         self,
         input_features: torch.FloatTensor | None = None,
         feature_attention_mask: torch.LongTensor | None = None,
-        pixel_values_videos: torch.FloatTensor | None = None,
+        pixel_values_videos: torch.Tensor | None = None,
         video_grid_thw: torch.LongTensor | None = None,
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """
@@ -275,7 +277,7 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         if pixel_values_videos is not None:
             with gradients_if_needed(self.vision_encoder, pixel_values_videos):
                 pieces = thinker.get_video_features(
-                    pixel_values_videos, video_grid_thw, return_dict=True
+                    normalize_patches(pixel_values_videos), video_grid_thw, return_dict=True
                 ).pooler_output
             picture = torch.cat(pieces)
         return sound, picture

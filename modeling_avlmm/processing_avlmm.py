@@ -12,7 +12,7 @@ from .configuration_avlmm import BACKBONES, DEFAULT_PROMPTS, LABEL_WORDS
 from .configuration_detector import IGNORE_INDEX, PARTS
 from .media import SAMPLING_RATE, Clip, UnreadableMediaError
 from .processing_clips import ClipProcessor
-from .processing_patches import frames_to_patches
+from .processing_patches import frames_to_patches, normalize_patches
 
 SHORTEST_AUDIO_SECONDS = 0.05
 
@@ -181,12 +181,13 @@ class AVLMMProcessor(ClipProcessor):
             padding_side (`str`, *optional*, defaults to `"left"`): `"left"` or `"right"`.
 
         Returns:
-            [`BatchFeature`]: the arguments of [`AVLMMForDeepfakeDetection.forward`].
+            [`BatchFeature`]: the arguments of [`AVLMMForDeepfakeDetection.forward`]. Pixels are normalised, so that the
+            thinker takes them too.
         """
         return super().__call__(media, questions, padding_side=padding_side, **kwargs)
 
     def _collate_call(self, encoded: list[dict], padding_side: str = "left", **kwargs) -> BatchFeature:
-        return self.collate(encoded, padding_side=padding_side)
+        return normalize_pixels(self.collate(encoded, padding_side=padding_side))
 
     # -- one clip ----------------------------------------------------------------------------------------------------
 
@@ -204,8 +205,8 @@ class AVLMMProcessor(ClipProcessor):
 
         Returns:
             `dict`: `input_ids (L,)`, `position_ids (3, L)`, `question_ids (L,)`, `answer_positions (3,)`, `labels (L,)`
-            where there are answers, and of the media `input_features (mel, F)`, `pixel_values_videos (P, D)`,
-            `video_grid_thw (3,)`, `video_second_per_grid`.
+            where there are answers, and of the media `input_features (mel, F)`, `pixel_values_videos (P, D)` (uint8, see
+            [`frames_to_patches`]), `video_grid_thw (3,)`, `video_second_per_grid`.
         """
         media, layout = self.encode_media(clip)
         encoded = self.encode_questions(layout, questions) | media
@@ -405,7 +406,8 @@ class AVLMMProcessor(ClipProcessor):
 
     def collate(self, encoded: list[dict], padding_side: str = "left") -> BatchFeature:
         """
-        Pads encoded clips to one batch: text to the longest row, sound to the longest sound.
+        Pads encoded clips to one batch: text to the longest row, sound to the longest sound. Pixels stay bytes, which
+        [`AVLMMForDeepfakeDetection`] normalises; for the thinker alone see [`normalize_pixels`].
 
         Args:
             encoded (`list[dict]`): Results of [`~AVLMMProcessor.encode`].
@@ -461,4 +463,19 @@ class AVLMMProcessor(ClipProcessor):
         return out
 
 
-__all__ = ["AVLMMProcessor", "MediaLayout", "Question"]
+def normalize_pixels(batch: BatchFeature | dict) -> BatchFeature | dict:
+    """
+    Normalises the pixels of a batch in place, for the stock thinker, which would take bytes for values.
+
+    Args:
+        batch (`BatchFeature` or `dict`): Of [`AVLMMProcessor.collate`].
+
+    Returns:
+        The same batch.
+    """
+    if "pixel_values_videos" in batch:
+        batch["pixel_values_videos"] = normalize_patches(batch["pixel_values_videos"])
+    return batch
+
+
+__all__ = ["AVLMMProcessor", "MediaLayout", "Question", "normalize_pixels"]

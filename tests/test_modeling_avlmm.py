@@ -22,6 +22,7 @@ from modeling_avlmm.configuration_avlmm import DEFAULT_PROMPTS
 from modeling_avlmm.configuration_detector import PARTS
 from modeling_avlmm.modeling_avlmm import label_token_ids, question_mask
 from modeling_avlmm.modeling_outputs import fake_probability
+from modeling_avlmm.processing_avlmm import normalize_pixels
 from modeling_avlmm.training.recipes import StageRecipe
 from modeling_avlmm.training.stages import count_trainable, freeze_for_stage, lora_config
 
@@ -64,6 +65,15 @@ def test_verdict_equals_the_stock_thinkers_language_head(tiny_model, processor, 
 
 
 @torch.no_grad()
+def test_pixels_of_a_loader_are_bytes_and_give_the_same_to_the_bit(tiny_model, processor, clips):
+    loaded = processor.collate([processor.encode(clip) for clip in clips])
+    called = processor(clips)
+    assert loaded["pixel_values_videos"].dtype == torch.uint8
+    assert called["pixel_values_videos"].dtype == torch.float32
+    assert torch.equal(tiny_model(**loaded).logits, tiny_model(**called).logits)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_one_clip_and_one_question_equal_many(tiny_model, processor, clips, side):
     together = tiny_model(**processor(clips, PARTS, padding_side=side))
@@ -102,7 +112,7 @@ def test_loss_is_the_thinkers_loss_on_the_answers(tiny_model, processor):
     )
     arguments = {k: v for k, v in batch.items() if k not in ("answer_positions", "labels")}
     with torch.no_grad():
-        logits = tiny_model.thinker(**arguments).logits[0, :-1]
+        logits = tiny_model.thinker(**normalize_pixels(arguments)).logits[0, :-1]
         targets = batch["labels"][0, 1:]
         expected = torch.nn.functional.cross_entropy(logits, targets, ignore_index=-100)
         loss = tiny_model(**batch).loss

@@ -3,9 +3,10 @@
 import pytest
 import torch
 from transformers import Qwen2VLVideoProcessor
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from modeling_avlmm.processing_clips import resized
-from modeling_avlmm.processing_patches import frames_to_patches
+from modeling_avlmm.processing_patches import frames_to_patches, normalize_patches
 
 SMALLEST, LARGEST = 56 * 56, 336 * 336
 
@@ -34,8 +35,11 @@ def test_equals_the_stock_processor_bit_for_bit(shape, layout):
     patches, found = frames_to_patches(
         frames.contiguous(memory_format=layout), Qwen2VLVideoProcessor(), SMALLEST, LARGEST
     )
-    assert torch.equal(patches, expected) and torch.equal(found, grid)
-    assert patches.is_contiguous() and patches.dtype == torch.float32 and found.dtype == grid.dtype
+    assert patches.is_contiguous() and patches.dtype == torch.uint8 and found.dtype == grid.dtype
+    normalized = normalize_patches(patches)
+    assert torch.equal(normalized, expected) and torch.equal(found, grid)
+    assert normalized.is_contiguous() and normalized.dtype == torch.float32
+    assert normalize_patches(normalized) is normalized
 
 
 @pytest.mark.parametrize(
@@ -55,7 +59,19 @@ def test_the_processors_settings_are_heeded(options):
     frames, processor = noise(4, 100, 140), Qwen2VLVideoProcessor(**options)
     expected, grid = stock(processor, frames)
     patches, found = frames_to_patches(frames, processor, SMALLEST, LARGEST)
-    assert torch.equal(patches, expected) and torch.equal(found, grid)
+    assert torch.equal(normalize_patches(patches), expected) and torch.equal(found, grid)
+
+
+def test_bytes_are_normalised_colour_by_colour():
+    patches = torch.randint(0, 256, (7, 1176), dtype=torch.uint8)
+    mean, std = (torch.tensor(v).view(3, 1) for v in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
+    expected = (patches.view(7, 3, -1) / 255 - mean) / std
+    torch.testing.assert_close(normalize_patches(patches), expected.view(7, -1))
+
+
+def test_whole_numbers_that_are_no_bytes_are_refused():
+    with pytest.raises(ValueError, match="must be uint8 or floating point"):
+        normalize_patches(torch.zeros(1, 1176, dtype=torch.int64))
 
 
 def test_a_processor_of_ones_own_is_called():
@@ -67,7 +83,7 @@ def test_a_processor_of_ones_own_is_called():
     patches, _ = frames_to_patches(frames, Inverted(), SMALLEST, LARGEST)
     expected, _ = frames_to_patches(255 - frames, Qwen2VLVideoProcessor(), SMALLEST, LARGEST)
     assert torch.equal(
-        patches, expected
+        patches, normalize_patches(expected)
     )  # the clip needs no resizing, so that inverting it first is the same
 
 

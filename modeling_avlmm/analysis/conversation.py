@@ -13,7 +13,7 @@ import torch
 
 from ..configuration_detector import IGNORE_INDEX, LABELS, PARTS
 from ..media import Clip
-from ..processing_avlmm import AVLMMProcessor, Question
+from ..processing_avlmm import AVLMMProcessor, Question, normalize_pixels
 
 Turns = list[tuple[str, "str | None"]]
 """Questions with their answers, in order; the last answer is None where it is to be written."""
@@ -168,7 +168,7 @@ def encode_conversations(
 
 def generation_batch(processor: AVLMMProcessor, encoded: Sequence[dict]) -> dict:
     """What the thinker's `generate` takes, from clips encoded with one unanswered conversation each; padded on the left."""
-    batch = dict(processor.collate(list(encoded), padding_side="left"))
+    batch = normalize_pixels(dict(processor.collate(list(encoded), padding_side="left")))
     if "question_ids" in batch:
         raise ConversationError("Text is written to one conversation for each clip, not to several at once.")
     return {name: value for name, value in batch.items() if name not in ("answer_positions", "labels")}

@@ -348,7 +348,7 @@ def make_batch(
     batch["video_grid_thw"] = torch.tensor([shape.grids, shape.height, shape.width]).repeat(batch_size, 1)
     patches = batch_size * shape.grids * shape.height * shape.width
     size = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-    batch["pixel_values_videos"] = _values((patches, size), fake)
+    batch["pixel_values_videos"] = _values((patches, size), fake, torch.uint8)
     if shape.mel_frames:
         bins = config.audio_config.num_mel_bins
         batch["input_features"] = _values((batch_size, bins, shape.mel_frames), fake)
@@ -361,11 +361,13 @@ def _token_id(config: PreTrainedConfig, kind: str) -> int:
     return next(value for value in known if value is not None)
 
 
-def _values(shape: tuple[int, ...], fake: FakeTensorMode | None) -> torch.Tensor:
+def _values(
+    shape: tuple[int, ...], fake: FakeTensorMode | None, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
     if fake is None:
-        return torch.randn(shape)
+        return torch.randn(shape) if dtype.is_floating_point else torch.randint(0, 256, shape, dtype=dtype)
     with fake:
-        return torch.empty(shape)
+        return torch.empty(shape, dtype=dtype)
 
 
 # -- predictions -------------------------------------------------------------------------------------------------------
