@@ -41,9 +41,6 @@ __all__ = [
 ]
 
 MAX_CLIP_BYTES = 4 * 1024**3  # frames of one read() may not take more; our own choice
-MAX_DECODING_THREADS = (
-    4  # more of them make a small picture no faster and wait for each other; our own choice
-)
 MAX_DURATION = 7 * 24 * 3600.0  # seconds; beyond it a timestamp is damaged; our own choice
 OFFSET_WARNING = 0.1  # seconds between the first frame and the first sample worth telling
 MAX_TRIM = 2.0  # seconds of leading silence that are trimmed at most; our own choice
@@ -126,8 +123,8 @@ class MediaReader:
         name (`str`, *optional*): What to call the media in messages.
         max_bytes (`int`): Most bytes to take from a link or a file object.
         timeout (`float`): Longest wait for a link, seconds.
-        num_ffmpeg_threads (`int`, *optional*): Video decoding threads. Defaults to those of PyTorch, which has one in
-            the workers of a `DataLoader`, and at most 4.
+        num_ffmpeg_threads (`int`, *optional*): Video decoding threads. Defaults to one for pictures of up to 854 x 480, and
+            for larger ones to those of PyTorch, which has one in the workers of a `DataLoader`, and at most 4.
         trim_leading_silence (`bool`): Begin where the sound sets in ([`leading_silence`]), picture and sound
             alike, so that a detector cannot tell fakes by the silence before them. At most 2 s and half of the
             shorter track are trimmed; without sound, or silent all through, a clip stays whole.
@@ -150,9 +147,7 @@ class MediaReader:
     ):
         self.name = name or name_of(source)
         self.max_bytes, self.timeout = max_bytes, timeout
-        if num_ffmpeg_threads is None:
-            num_ffmpeg_threads = min(torch.get_num_threads(), MAX_DECODING_THREADS)
-        elif num_ffmpeg_threads < 1:
+        if num_ffmpeg_threads is not None and num_ffmpeg_threads < 1:
             # FFmpeg's 0 takes every core, of which a machine with many has too many for one clip
             raise ValueError(f"num_ffmpeg_threads ({num_ffmpeg_threads}) must be at least 1")
         self.threads = num_ffmpeg_threads
@@ -208,7 +203,7 @@ class MediaReader:
                 raise UnreadableMediaError(name, "has neither frames nor audio", "Fill 'frames' or 'audio'")
             return video, audio, None
         if hasattr(source, "get_frames_played_at"):
-            return FileVideo(name, None, self.threads, source), None, None
+            return FileVideo(name, None, decoder=source), None, None
         if hasattr(source, "get_samples_played_in_range"):
             samples = source.get_all_samples()
             return None, array_audio(samples.data, samples.sample_rate, name, self._warnings), None

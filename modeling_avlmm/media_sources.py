@@ -32,6 +32,7 @@ from .media_tracks import (
     FileAudio,
     FileVideo,
     SoundFileAudio,
+    decoding_threads,
     explain,
     resample,
     to_uint8_nchw,
@@ -279,14 +280,18 @@ def _open_soundfile(handle: Any) -> SoundFileAudio | None:
     return SoundFileAudio(file) if file.frames > 0 else None
 
 
-def open_tracks(handle: Any, name: str, threads: int, audio_only: bool, notes: list[str]) -> tuple[Any, Any]:
+def open_tracks(
+    handle: Any, name: str, threads: int | None, audio_only: bool, notes: list[str]
+) -> tuple[Any, Any]:
     """The video and the audio track of an encoded file (path, bytes or byte tensor), `None` where absent."""
     video, audio, reason = None, None, "no video and no audio track"
     try:
         demuxer = torchcodec_decoders().Demuxer(handle, streams="all")
         header = demuxer.metadata
         if header.best_video_stream_index is not None and not audio_only:
-            video = FileVideo(name, handle, threads)
+            best = header.best_video_stream_index
+            picture = next(stream for stream in demuxer.streams if stream.index == best).metadata
+            video = FileVideo(name, handle, threads or decoding_threads(picture.width, picture.height))
         if header.best_audio_stream_index is not None:
             sound = without_picture(handle) if isinstance(handle, str) else None
             audio = FileAudio(name, handle if sound is None else sound, demuxer)

@@ -25,6 +25,7 @@ from modeling_avlmm.media import (
     UnsupportedSourceError,
     read_clip,
 )
+from modeling_avlmm.media_tracks import MAX_DECODING_THREADS, decoding_threads
 
 FINE = 200.0  # instants per second when the time of a flash is measured
 
@@ -157,9 +158,13 @@ def test_threads_change_nothing_and_are_bounded(clip_path, monkeypatch):
     clips = [read_clip(clip_path, num_ffmpeg_threads=count, fps=25) for count in (1, 2, 4)]
     assert all(torch.equal(clip.frames, clips[0].frames) for clip in clips)
     assert clips[0].frames.is_contiguous(memory_format=torch.channels_last)  # as decoded: no copy
-    for torch_threads, expected in ((1, 1), (3, 3), (64, media.MAX_DECODING_THREADS)):
+    for torch_threads, expected in ((1, 1), (3, 3), (64, MAX_DECODING_THREADS)):
         monkeypatch.setattr(torch, "get_num_threads", lambda count=torch_threads: count)
-        assert MediaReader(clip_path).threads == expected
+        assert decoding_threads(1280, 720) == decoding_threads(None, None) == expected
+        assert decoding_threads(854, 480) == 1
+    for given, expected in ((None, 1), (2, 2)):
+        with MediaReader(clip_path, num_ffmpeg_threads=given) as reader:
+            assert reader.info.height < 480 and reader._video.threads == expected
     with pytest.raises(ValueError, match="at least 1"):
         MediaReader(clip_path, num_ffmpeg_threads=0)
 
