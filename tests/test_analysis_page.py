@@ -320,12 +320,12 @@ def test_player_shows_where_picture_and_sound_disagree(visits, clips):
     visit = visits.of("tab")
     visit.take(upload(visits.root, clips["clip"], "x.mp4"), Limits())
     visit.result = result_of("fake", 0.7, has_audio=True)
-    assert "Mismatch" not in player_view(visit, None)
+    assert "Disagrees" not in player_view(visit, None)
     seconds = visit.result["duration"]
     line = [{"time": 0.0, "disagreement": 0.25}, {"time": seconds / 2, "disagreement": 1.0}]
     visit.result |= {"timeline": line, "disagreement": 0.625}
     shown = player_view(visit, None)
-    assert '<polyline points="0.000,75.00 50.000,0.00"/>' in shown
+    assert '<polyline points="0.000,75.00 50.000,0.00"/>' in shown and ">Disagrees<" in shown
     assert shown.count("0.62 on average") == 3  # for eyes, for ears, and under the pointer
 
 
