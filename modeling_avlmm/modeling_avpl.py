@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import CLIPVisionModel, PreTrainedModel
 from transformers import initialization as init
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils import logging
 
@@ -29,9 +30,6 @@ from .modeling_outputs import AVDetectionOutput
 from .modeling_verdicts import complete_labels, verdicts_loss, verdicts_on_what_there_is
 
 logger = logging.get_logger(__name__)
-
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 HUB_NAMES = ("token", "cache_dir", "local_files_only")
 
@@ -360,7 +358,10 @@ class AVPLForDeepfakeDetection(AVPLPreTrainedModel):
         frames = pixel_values
         if frames is not None:
             if not frames.is_floating_point():
-                mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (CLIP_MEAN, CLIP_STD))
+                mean, std = (
+                    torch.tensor(values, device=device)[:, None, None]
+                    for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
+                )
                 frames = torch.addcmul(-mean / std, frames.float(), 1 / (255 * std))
             frames = torch.where(frame_mask[:, :, None, None, None], frames, 0.0).to(dtype)
         if input_features is not None:

@@ -9,8 +9,6 @@ from transformers.models.qwen2_vl.video_processing_qwen2_vl import smart_resize
 BICUBIC = 3
 """Pillow's number of the bicubic filter, with which `transformers` names filters."""
 
-CLIP_RESCALE = 1 / 255
-
 
 def frames_to_patches(
     frames: torch.Tensor, video_processor, min_pixels: int, max_pixels: int
@@ -71,7 +69,7 @@ def normalize_patches(patches: torch.Tensor) -> torch.Tensor:
         raise ValueError(f"Pixel patches must be uint8 or floating point, not {patches.dtype}.")
     # the order of operations, and so every rounding, is that of the stock processor
     mean, std = (
-        (torch.tensor(values, device=patches.device) * (1.0 / CLIP_RESCALE)).view(3, 1)
+        (torch.tensor(values, device=patches.device) * 255).view(3, 1)
         for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
     )
     colours = patches.unflatten(1, (3, patches.shape[1] // 3)).float()
@@ -85,7 +83,7 @@ def _is_stock(video_processor) -> bool:
         and video_processor.do_rescale
         and video_processor.do_normalize
         and video_processor.resample == BICUBIC
-        and video_processor.rescale_factor == CLIP_RESCALE
+        and video_processor.rescale_factor == 1 / 255
         and list(video_processor.image_mean) == OPENAI_CLIP_MEAN
         and list(video_processor.image_std) == OPENAI_CLIP_STD
     )

@@ -18,13 +18,13 @@ from transformers import (
     CLIPModel,
     WhisperForConditionalGeneration,
 )
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from modeling_avlmm import (
     AutoModelForAVDeepfakeDetection,
     AVPLConfig,
     AVPLForDeepfakeDetection,
 )
-from modeling_avlmm.modeling_avpl import CLIP_MEAN, CLIP_STD
 from modeling_avlmm.modeling_avpl_blocks import heard_at, window_means
 from modeling_avlmm.modeling_avpl_encoders import EncoderError
 from modeling_avlmm.training.demo_encoders import make_tiny_encoders
@@ -147,7 +147,7 @@ def test_a_batch_is_its_clips():
 def test_bytes_and_normalised_frames_are_the_same_picture():
     model = tiny()
     inputs = batch(model.config)
-    mean, std = (torch.tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
+    mean, std = (torch.tensor(values)[:, None, None] for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
     normalised = {**inputs, "pixel_values": (inputs["pixel_values"].float() / 255 - mean) / std}
     torch.testing.assert_close(model(**normalised).logits, model(**inputs).logits, atol=1e-5, rtol=1e-5)
 

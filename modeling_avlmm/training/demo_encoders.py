@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from datasets import Dataset, Video, load_dataset
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, WhisperConfig, WhisperModel
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from ..configuration_avpl import TOKENS_PER_SECOND, AVPLConfig
-from ..modeling_avpl import CLIP_MEAN, CLIP_STD
 from ..processing_avpl import AVPLProcessor
 from .collator import read_row
 from .dense import load_annotations, pitch_level
@@ -188,7 +188,7 @@ def train_encoders(
     optimizer = torch.optim.AdamW(weights, lr=1e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-3, total_steps=steps, pct_start=0.1)
     scale = {name: clips[name].flatten(0, 1).var(dim=0) for name in ("mouth", "voice")}
-    mean, std = (torch.tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
+    mean, std = (torch.tensor(values)[:, None, None] for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
     order, start = [], time.perf_counter()
     for model in (vision, encoder):
         model.train()
