@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,8 +36,11 @@ from modeling_avlmm.training.detector_run import (
     ClipCollator,
     DetectorTrainer,
     make_detector,
+    pseudo_faker,
     scores_to_metrics,
     training_arguments,
+    validation_split,
+    verdict_logits,
 )
 from modeling_avlmm.training.recipes import RecipeError, load_recipe
 
@@ -135,9 +139,36 @@ def test_a_killed_run_ends_as_one_that_was_not(recipe, variables, tmp_path):
 
 def test_from_genuine_clips_alone(recipe, variables, tmp_path):
     data = {"pseudo_fakes": 0.5, "augment": True}
-    printed = run(command(recipe("pseudo", data, max_steps=2), "--training.keep", "last"), variables)
+    kinds = ("--data.pseudo_fake_kinds.self_blended_faces", 1)
+    printed = run(command(recipe("pseudo", data, max_steps=2), *kinds), variables)
     assert "clips drawn from 7," in printed  # the genuine ones, the broken one among them
-    assert json.loads((tmp_path / "pseudo" / "model" / "training.json").read_text())["validation_auc"] is None
+    # Validation has fakes of its own genuine clips; all of their sound is real.
+    assert re.search(r"validation AUC \d\.\d{4} \(picture \d\.\d{4}\)\n", printed)
+    summary = json.loads((tmp_path / "pseudo" / "model" / "training.json").read_text())
+    assert 0 < summary["validation_auc"] <= 1
+
+
+def test_validation_without_fakes_makes_its_own(recipe, dataset_cache):
+    def split(*words):
+        loaded = load_recipe(recipe("x", {"pseudo_fakes": 0.5}), [*words], DetectorRecipe)
+        return validation_split(loaded, draws=100)
+
+    rows = split()
+    assert set(rows["label"]) == {0} and len(rows) == 4 * 3 and rows["draw"] == list(range(100, 112))
+    assert sorted(rows["path"]) == sorted(rows["path"][:3] * 4)
+    assert len(split("--data.validation_clips", "5")) == 5
+    assert set(validation_split(load_recipe(recipe("y"), [], DetectorRecipe), 100)["label"]) == {0, 1}
+    faker = pseudo_faker(
+        load_recipe(recipe("z", {"pseudo_fakes": 0.25, "pseudo_fake_kinds": {"both": 1}}), [], DetectorRecipe)
+    )
+    assert faker.weights == {"both": 1.0} and faker.fake_share == 0.25
+
+
+def test_a_network_without_heads_for_the_tracks_is_validated(recipe, variables):
+    printed = run(
+        command(recipe("headless", max_steps=2), "--model.options.stream_heads", "false"), variables
+    )
+    assert re.search(r"validation AUC \d\.\d{4}\n", printed)
 
 
 def collator(tmp_path, **options) -> ClipCollator:
@@ -192,8 +223,15 @@ def test_networks_that_cannot_be_made(model, message):
 
 
 def test_recipes_that_cannot_be_run(recipe, variables):
-    with pytest.raises(RecipeError, match="pseudo_fakes is a share below 1"):
+    with pytest.raises(RecipeError, match=r"pseudo_fakes is a share below 1"):
         DetectorRecipe(name="x", output_dir="y", data=ClipsRecipe(pseudo_fakes=1.0))
+    with pytest.raises(RecipeError, match=r"pseudo_fake_kinds needs data.pseudo_fakes"):
+        DetectorRecipe(name="x", output_dir="y", data=ClipsRecipe(pseudo_fake_kinds={"both": 1}))
+    kinds = ClipsRecipe(pseudo_fakes=0.5, pseudo_fake_kinds={"face_swap": 1})
+    with pytest.raises(
+        RecipeError, match=r"data.pseudo_fake_kinds: no kinds of pseudo-fakes: \['face_swap'\]"
+    ):
+        pseudo_faker(DetectorRecipe(name="x", output_dir="y", data=kinds))
     for words, message in (
         (["--training.keep", "best"], "training.keep is 'best'; it must be one of auc, last"),
         (["--training.lerning_rate", "1"], "Did you mean training.learning_rate?"),
@@ -231,13 +269,21 @@ def test_a_rate_that_rises_stays_and_falls(tmp_path):
 
 
 def test_auc_is_of_the_clips_with_a_verdict():
-    class Prediction:
-        label_ids = np.array([0, 1, 1, -100, 0])
-        predictions = np.array([[1.0, 0], [0, 1], [np.nan, np.nan], [0, 9], [0, 0.5]])
+    overall = torch.tensor([[1.0, 0], [0, 1], [torch.nan, torch.nan], [0, 9], [0, 0.5]])
+    picture = torch.tensor([[0.0, 1], [1, 0], [0, 1], [0, 1], [1, 0]])
+    sound = torch.zeros(5, 2)
+    labels = np.array([[0, 1, 1, -100, 0], [0, 1, -100, -100, 1], [0, 0, 0, 0, 0]])
 
-    assert scores_to_metrics(Prediction) == {"auc": 1.0}
-    Prediction.label_ids = np.array([1, 1, 1, 1, 1])
-    assert scores_to_metrics(Prediction) == {"auc": 0.0}
+    def metrics(outputs):
+        given = SimpleNamespace(label_ids=tuple(labels), predictions=verdict_logits(outputs, None).numpy())
+        return scores_to_metrics(given)
+
+    # Of the sound there is one class only. A fourth output, frame scores, is no verdict.
+    assert metrics((overall, picture, sound, torch.zeros(5, 8))) == {"auc": 1.0, "auc_picture": 0.0}
+    assert metrics(overall) == {"auc": 1.0}  # a network with one head
+    assert metrics((overall, torch.zeros(5, 8))) == {"auc": 1.0}
+    labels[0] = 1
+    assert metrics(overall) == {"auc": 0.0}
 
 
 def test_of_equal_weights_the_later_are_kept():

@@ -1,5 +1,9 @@
 """What a run trains on: the recipe's split, without the generators that it leaves out."""
 
+import platform
+import subprocess
+import sys
+
 import pytest
 from dataset_factory import write_fakeavceleb
 
@@ -52,3 +56,25 @@ def test_a_detector_knows_what_it_was_last_trained_on(tmp_path, monkeypatch):
     for folder in (real, synthetic):
         name_demonstration(config, DataRecipe(data_dir=str(folder)))
         assert config.notice == "trained by me"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what is told to keep memory is glibc")
+def test_freed_memory_is_kept_for_the_next_tensor():
+    script = """
+import resource, sys, torch
+from modeling_avlmm.training.run_folder import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.empty(16 * 2**20).fill_(1.0)  # 64 MB: 16,384 pages of 4 KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(sum([faults() for _ in range(12)][-8:]))  # the heap first grows to where it stays
+"""
+    counts = {
+        mode: int(
+            subprocess.run([sys.executable, "-c", script, mode], capture_output=True, check=True).stdout
+        )
+        for mode in ("give", "keep")
+    }
+    assert counts["keep"] < 16_384 < counts["give"]  # page faults

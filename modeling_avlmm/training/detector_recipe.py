@@ -37,15 +37,18 @@ class ClipsRecipe(DataRecipe):
         clip_seconds (`float`, *optional*): Longer clips are cut to this length; the network's own if left out.
         augment (`bool`): Flip, turn, blur and recompress pictures, and stretch sound, as published for SSAVD.
         pseudo_fakes (`float`): Share of the draws that are made fake on the fly from genuine clips
-            ([`PseudoFaker`]); the others are genuine, and the fakes of the corpus are not used. 0 trains on those.
-        validation_clips (`int`, *optional*): At most so many clips are scored to choose the best weights; all if left
-            out.
+            ([`PseudoFaker`]); the others are genuine, and the fakes of the corpus are used neither to train nor to choose
+            weights by: validation makes its own from genuine clips too. 0 trains on the fakes of the corpus.
+        pseudo_fake_kinds (`dict[str, float]`): How often each kind is made, relative to the others; all alike if left out.
+        validation_clips (`int`, *optional*): At most so many clips are scored to choose the best weights; if left out all,
+            of pseudo-fakes four draws of every genuine clip.
     """
 
     clip_seconds: float | None = None
     balance: str = "label"
     augment: bool = False
     pseudo_fakes: float = 0.0
+    pseudo_fake_kinds: dict = field(default_factory=dict)
     validation_clips: int | None = None
 
 
@@ -132,3 +135,5 @@ class DetectorRecipe:
             raise RecipeError(f"data.crop is {self.data.crop!r}; it must be random or start.")
         if not 0 <= self.data.pseudo_fakes < 1:
             raise RecipeError(f"data.pseudo_fakes is a share below 1, got {self.data.pseudo_fakes}.")
+        if self.data.pseudo_fake_kinds and not self.data.pseudo_fakes:
+            raise RecipeError("data.pseudo_fake_kinds needs data.pseudo_fakes, their share.")

@@ -32,16 +32,26 @@ from ..configuration_detector import IGNORE_INDEX
 from ..media import Clip, MediaError
 from ..modeling_avpl import AVPLForDeepfakeDetection
 from ..modeling_avpl_encoders import EncoderError
+from ..processing_clips import LABELS as MODEL_LABELS
 from .augment import augment_clip
 from .collator import DropList, read_row
 from .detector_recipe import STABLE, DetectorRecipe, NetworkRecipe
 from .progress import Progress, latest_checkpoint
 from .pseudo_fakes import PseudoFaker
 from .recipes import RecipeError
-from .run_folder import load_split, name_demonstration, quiet_libraries, say, start_folder
-from .schedule import build_schedule
+from .run_folder import (
+    keep_freed_memory,
+    load_split,
+    name_demonstration,
+    quiet_libraries,
+    say,
+    start_folder,
+)
+from .schedule import REAL, build_schedule
 
-LABELS = ("label", "video_label", "audio_label")
+LABELS = ("label", "video_label", "audio_label")  # of a row; a batch has `MODEL_LABELS`
+METRICS = ("auc", "auc_picture", "auc_sound")
+VALIDATION_DRAWS = 4  # of a genuine clip, where validation is pseudo-fakes; our own choice
 
 
 def train_detector(recipe: DetectorRecipe) -> Path:
@@ -67,6 +77,7 @@ def train_detector(recipe: DetectorRecipe) -> Path:
     if not torch.cuda.is_available():
         # Threads that wait for a core which a decoding process holds slow down several times over.
         torch.set_num_threads(max(1, (os.cpu_count() or 1) - recipe.data.num_workers))
+        keep_freed_memory()
     folder = Path(recipe.output_dir)
     dataset = load_split(recipe.data, recipe.data.train_split)
     with state.main_process_first():
@@ -91,15 +102,15 @@ def train_detector(recipe: DetectorRecipe) -> Path:
     )
     data = recipe.data
     if data.pseudo_fakes:
-        dataset = dataset.filter(lambda label: label == 0, input_columns="label")
+        dataset = genuine_clips(dataset)
         data = dataclasses.replace(data, balance="none")
-        collator.pseudo_faker = PseudoFaker(fake_share=data.pseudo_fakes, seed=recipe.seed)
+        collator.pseudo_faker = pseudo_faker(recipe)
         collator.others = dataset
     steps_per_epoch = max(1, len(dataset) // clips_per_step(recipe, state.num_processes))
     steps = recipe.training.max_steps or max(1, round(recipe.training.epochs * steps_per_epoch))
     draws = steps * clips_per_step(recipe, state.num_processes)
     schedule = build_schedule(dataset, data, draws, recipe.seed)
-    validation = validation_split(recipe) if recipe.training.keep == "auc" else None
+    validation = validation_split(recipe, draws) if recipe.training.keep == "auc" else None
     checkpoints = folder / "checkpoints"
     trainer = DetectorTrainer(
         model=model,
@@ -187,20 +198,52 @@ def clips_per_step(recipe: DetectorRecipe, processes: int) -> int:
     return recipe.training.batch_size * recipe.training.gradient_accumulation * processes
 
 
-def validation_split(recipe: DetectorRecipe) -> Dataset:
-    """What the weights are chosen on; both classes, and of a long split an evenly spaced part."""
+def genuine_clips(dataset: Dataset) -> Dataset:
+    """What pseudo-fakes are made of."""
+    genuine = dataset.filter(lambda label: label == REAL, input_columns="label")
+    if not len(genuine):
+        raise RecipeError("data.pseudo_fakes needs genuine clips to make fakes of, and the split has none.")
+    return genuine
+
+
+def pseudo_faker(recipe: DetectorRecipe) -> PseudoFaker:
+    """What makes a recipe's pseudo-fakes."""
+    data = recipe.data
     try:
-        dataset = load_split(recipe.data, recipe.data.validation_split)
+        return PseudoFaker(data.pseudo_fake_kinds or None, fake_share=data.pseudo_fakes, seed=recipe.seed)
+    except ValueError as error:
+        raise RecipeError(f"data.pseudo_fake_kinds: {error}") from error
+
+
+def validation_split(recipe: DetectorRecipe, draws: int) -> Dataset:
+    """
+    What the weights are chosen on; both classes, and of a long split an evenly spaced part.
+
+    With pseudo-fakes it is genuine clips, each drawn several times, to be made fake or not as those of training are: who
+    has no fakes to train on has none to validate on either.
+
+    Args:
+        recipe ([`DetectorRecipe`]): The recipe.
+        draws (`int`): Draws of training, whose numbers no draw here has.
+    """
+    data = recipe.data
+    try:
+        dataset = load_split(data, data.validation_split)
     except ValueError as error:
         raise RecipeError(
-            f"training.keep is auc, and there is no split {recipe.data.validation_split!r} to score: {error}. "
+            f"training.keep is auc, and there is no split {data.validation_split!r} to score: {error}. "
             "Set training.keep to last, or data.validation_split."
         ) from error
+    if data.pseudo_fakes:
+        dataset = genuine_clips(dataset)
+        count = data.validation_clips or VALIDATION_DRAWS * len(dataset)
+        rows = np.arange(count) % len(dataset)
+        return dataset.select(rows).add_column("draw", draws + np.arange(count))
     if len(set(dataset["label"])) < 2:
         raise RecipeError(
-            f"The split {recipe.data.validation_split!r} has one class only: set training.keep to last."
+            f"The split {data.validation_split!r} has one class only: set training.keep to last."
         )
-    most = recipe.data.validation_clips
+    most = data.validation_clips
     if most is not None and most < len(dataset):
         order = np.argsort(dataset["label"], kind="stable")
         dataset = dataset.select(
@@ -251,7 +294,7 @@ def training_arguments(
         load_best_model_at_end=scored,
         metric_for_best_model="auc" if scored else None,
         greater_is_better=True if scored else None,
-        label_names=["labels"],
+        label_names=list(MODEL_LABELS),
         seed=recipe.seed,
         data_seed=recipe.seed,
         dataloader_num_workers=recipe.data.num_workers,
@@ -270,8 +313,8 @@ class ClipCollator:
     Decodes and encodes the clips of a batch, with their labels. Runs in the loader's workers.
 
     A clip that cannot be read leaves the batch and is written to the drop list; nothing takes its place. What is done
-    to a clip depends on `seed` and the row's `draw` alone. Rows without `draw` (validation) are taken from their start,
-    as they are.
+    to a clip depends on `seed` and the row's `draw` alone. Rows without `draw` (validation on a corpus's own fakes) are
+    taken from their start, as they are.
 
     Args:
         processor (`ProcessorMixin`): Samples and encodes the clips.
@@ -347,7 +390,7 @@ class DetectorTrainer(Trainer):
 
     def __init__(self, *args, drops: DropList, max_drops: int, patience: int | None = None, **kwargs):
         super().__init__(*args, compute_metrics=scores_to_metrics, **kwargs)
-        self.preprocess_logits_for_metrics = lambda outputs, labels: outputs[0]
+        self.preprocess_logits_for_metrics = verdict_logits
         self.remove_callback(PrinterCallback)
         self._progress = Progress(self.args.device, drops, max_drops)
         self.add_callback(self._progress)
@@ -381,7 +424,13 @@ class DetectorTrainer(Trainer):
             logs["lr/all"] = logs.pop("learning_rate", self.args.learning_rate)
             logs.update(self._progress.rates(self.state, self.accelerator.num_processes))
         if "eval_auc" in logs and self.is_world_process_zero():
-            print(f"  step {self.state.global_step:>5}  validation AUC {logs['eval_auc']:.4f}", flush=True)
+            parts = [
+                f"{name.removeprefix('auc_')} {logs[f'eval_{name}']:.4f}"
+                for name in METRICS[1:]
+                if f"eval_{name}" in logs
+            ]
+            shown = f" ({', '.join(parts)})" if parts else ""
+            say(f"  step {self.state.global_step:>5}  validation AUC {logs['eval_auc']:.4f}{shown}")
         super().log(logs, start_time)
 
 
@@ -394,15 +443,30 @@ def count_flops(model: PreTrainedModel, inputs: dict) -> int:
     return counter.get_total_flops()
 
 
+def verdict_logits(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels) -> torch.Tensor:
+    """
+    Logits `(batch_size, 3, 2)` of the overall verdict, the picture's and the sound's; `(batch_size, 1, 2)` of a network
+    without heads for those, whose only output `Trainer` takes out of its tuple.
+    """
+    if isinstance(outputs, torch.Tensor):
+        outputs = (outputs,)
+    return torch.stack(outputs[: 3 if len(outputs) >= 3 else 1], dim=1)
+
+
 def scores_to_metrics(prediction) -> dict[str, float]:
-    """AUC of the overall verdict; what was not asked about the whole has none."""
-    labels = np.asarray(prediction.label_ids)
-    logits = np.asarray(prediction.predictions, dtype=np.float64)
-    scores = logits[:, 1] - logits[:, 0]
-    known = (labels != IGNORE_INDEX) & np.isfinite(scores)
-    if len(set(labels[known].tolist())) < 2:
-        return {"auc": 0.0}
-    return {"auc": float(roc_auc_score(labels[known], scores[known]))}
+    """
+    AUC of the verdicts: `auc` overall (0 where it cannot be told), and `auc_picture` and `auc_sound` where they can.
+
+    What has no label, and what was not judged, is left out.
+    """
+    found = {}
+    verdicts = np.moveaxis(np.asarray(prediction.predictions, dtype=np.float64), 1, 0)
+    for name, labels, logits in zip(METRICS, prediction.label_ids, verdicts, strict=False):
+        scores = logits[:, 1] - logits[:, 0]
+        known = (labels != IGNORE_INDEX) & np.isfinite(scores)
+        if len(set(labels[known].tolist())) == 2:
+            found[name] = float(roc_auc_score(labels[known], scores[known]))
+    return {"auc": 0.0, **found}
 
 
 def finish(trainer: DetectorTrainer, recipe: DetectorRecipe, processor: ProcessorMixin, folder: Path) -> None:

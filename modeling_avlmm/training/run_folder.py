@@ -1,5 +1,6 @@
 """The folder of a training run: what it is a run of, and whether it may be gone on with."""
 
+import ctypes
 import dataclasses
 import hashlib
 import json
@@ -93,6 +94,25 @@ def quiet_libraries() -> None:
     datasets.disable_progress_bars()
     # TRL sets an argument whose name transformers is changing; the user can do nothing about it.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
+
+
+def keep_freed_memory() -> bool:
+    """
+    Tells glibc to keep the memory of freed tensors for the next ones. For training on CPUs.
+
+    By default it gives blocks of more than 32 MB back to the system at once, which then has to clear them anew, page by
+    page, in every step: with it SSAVD's recipe for the demonstration trained 1.17 times as many clips a second on two
+    cores, in 3 % more memory.
+
+    Returns:
+        `bool`: False without glibc; nothing is changed then.
+    """
+    mmap_max, trim_threshold = -4, -1  # of malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # TypeError: Windows has no library without a name
+        return False
+    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, -1))
 
 
 def say(text: str) -> None:
