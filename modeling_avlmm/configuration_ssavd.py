@@ -40,6 +40,10 @@ class SSAVDConfig(AVDetectorConfig):
             every 16th sample, 2.3 GFLOPs in all and 0.007 M parameters less; other weights, so train anew.
         num_filters (`int`, *optional*, defaults to 256): Sinc filters, two for each band.
         filter_length (`int`, *optional*, defaults to 251): Taps of a filter; odd.
+        rectified_pooling (`bool`, *optional*, defaults to `False`):
+            Average only what is positive in the last features of picture and sound (our own; no weights more). As published
+            the mean is of all, and sound reaches it almost linearly, from bands whose mean over time was taken away: what
+            fluctuates differently in a fake is hardly seen then. See docs/small-detector.md.
         stream_heads (`bool`, *optional*, defaults to `True`):
             Verdicts on picture and on sound alone, with their losses. Without them there are no `video_logits` and
             `audio_logits`, and a clip without picture or sound is judged by the joint head on what the zeros give.
@@ -80,6 +84,7 @@ class SSAVDConfig(AVDetectorConfig):
     frontend: str = "sinc"
     num_filters: int = 256
     filter_length: int = 251
+    rectified_pooling: bool = False
     stream_heads: bool = True
     label_smoothing: float = 0.1
     video_weight: float = 1.0

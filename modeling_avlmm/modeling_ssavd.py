@@ -119,7 +119,8 @@ class SSAVDForDeepfakeDetection(SSAVDPreTrainedModel):
         widths = [self.front_end.out_channels, *config.channels]
         self.stages = nn.ModuleList(SSAVDStage(i, widths[i], config) for i in range(len(config.channels)))
         channels = config.channels[-1]
-        self.video_pool, self.audio_pool = VideoPool(channels), AudioPool(channels)
+        self.video_pool = VideoPool(channels, config.rectified_pooling)
+        self.audio_pool = AudioPool(channels, config.rectified_pooling)
         self.head = nn.Linear(2 * channels, 2, bias=False)
         if config.stream_heads:
             self.video_head = nn.Linear(channels, 2, bias=False)

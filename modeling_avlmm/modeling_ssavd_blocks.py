@@ -468,24 +468,34 @@ class SSAVDStage(nn.Module):
 
 
 class VideoPool(nn.Module):
-    """Features of a clip's picture: a depthwise 3 x 3 x 3 convolution and the mean over time and space."""
+    """
+    Features of a clip's picture: a depthwise 3 x 3 x 3 convolution and the mean over time and space.
 
-    def __init__(self, channels: int):
+    Args:
+        channels (`int`): Of the picture.
+        rectified (`bool`): Whether the mean is of positive values only; see [`SSAVDConfig`].
+    """
+
+    def __init__(self, channels: int, rectified: bool = False):
         super().__init__()
         self.conv = nn.Conv3d(channels, channels, 3, padding=1, groups=channels)
+        self.rectified = rectified
 
     def forward(self, video: torch.Tensor) -> torch.Tensor:
         """`(batch_size, channels, T, H, W)` to `(batch_size, channels)`."""
-        return self.conv(video).mean(dim=(2, 3, 4))
+        video = self.conv(video)
+        return (F.relu(video) if self.rectified else video).mean(dim=(2, 3, 4))
 
 
 class AudioPool(nn.Module):
-    """Features of a clip's sound: a depthwise convolution over 31 steps and the mean over time."""
+    """Features of a clip's sound: a depthwise convolution over 31 steps and the mean over time; as [`VideoPool`]."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, rectified: bool = False):
         super().__init__()
         self.conv = nn.Conv1d(channels, channels, 31, padding=15, groups=channels)
+        self.rectified = rectified
 
     def forward(self, sound: torch.Tensor) -> torch.Tensor:
         """`(batch_size, channels, length)` to `(batch_size, channels)`."""
-        return self.conv(sound).mean(dim=2)
+        sound = self.conv(sound)
+        return (F.relu(sound) if self.rectified else sound).mean(dim=2)

@@ -12,6 +12,7 @@ from ssavd_factory import TINY, batch, stir, tiny
 from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection
 from modeling_avlmm.modeling_ssavd_blocks import (
     AudioFrontEnd,
+    AudioPool,
     AudioVisualBlock,
     DilatedDepthwiseConv,
     DropPath,
@@ -20,6 +21,7 @@ from modeling_avlmm.modeling_ssavd_blocks import (
     LogMagnitude,
     SpatialBlock,
     TokenAttention,
+    VideoPool,
 )
 
 # -- the layers equal their plain definitions --------------------------------------------------------------------------
@@ -205,6 +207,26 @@ def test_drop_path_leaves_rows_out_and_keeps_the_mean():
     assert torch.equal(dropped[:, 0], dropped[:, 1])
     assert dropped.mean().item() == pytest.approx(1, abs=0.05)
     assert drop.eval()(ones) is ones
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "conv"), [(VideoPool, (2, 3, 9, 24, 25), F.conv3d), (AudioPool, (2, 3, 400), F.conv1d)]
+)
+def test_features_are_the_mean_of_all_or_of_what_is_positive(kind, shape, conv):
+    torch.manual_seed(0)
+    features = torch.randn(shape)
+    features -= features.flatten(2).mean(-1).reshape(*shape[:2], *[1] * (len(shape) - 2))
+    changes = []
+    for rectified in (False, True):
+        pool = kind(3, rectified)
+        seen = conv(features, pool.conv.weight, pool.conv.bias, padding=pool.conv.padding, groups=3)
+        expected = (seen.clamp(min=0) if rectified else seen).flatten(2).mean(-1)
+        torch.testing.assert_close(pool(features), expected)
+        with torch.no_grad():
+            pool.conv.bias.zero_()
+        changes.append((pool(3 * features) - pool(features)).abs().min())
+    # How much features fluctuate around nothing shows in the second alone: in the first it is what their edges leave.
+    assert changes[1] > 10 * changes[0]
 
 
 # -- the front ends ----------------------------------------------------------------------------------------------------

@@ -179,6 +179,7 @@ def test_every_switch_changes_the_loss_and_nothing_else_does():
         {"style_aug": False},
         {"adversarial_weight": 0.0},
         {"stream_heads": False},
+        {"rectified_pooling": True},
     )
     values = [train_loss(**switch) for switch in switches]
     assert all(abs(value - whole) > 1e-4 for value in values), values
