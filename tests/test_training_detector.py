@@ -223,7 +223,7 @@ def test_networks_that_cannot_be_made(model, message):
 
 
 def test_recipes_that_cannot_be_run(recipe, variables):
-    with pytest.raises(RecipeError, match=r"pseudo_fakes is a share below 1"):
+    with pytest.raises(RecipeError, match="pseudo_fakes is a share below 1"):
         DetectorRecipe(name="x", output_dir="y", data=ClipsRecipe(pseudo_fakes=1.0))
     with pytest.raises(RecipeError, match=r"pseudo_fake_kinds needs data.pseudo_fakes"):
         DetectorRecipe(name="x", output_dir="y", data=ClipsRecipe(pseudo_fake_kinds={"both": 1}))

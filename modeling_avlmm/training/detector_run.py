@@ -423,7 +423,7 @@ class DetectorTrainer(Trainer):
         if "loss" in logs:
             logs["lr/all"] = logs.pop("learning_rate", self.args.learning_rate)
             logs.update(self._progress.rates(self.state, self.accelerator.num_processes))
-        if "eval_auc" in logs and self.is_world_process_zero():
+        if "eval_auc" in logs:
             parts = [
                 f"{name.removeprefix('auc_')} {logs[f'eval_{name}']:.4f}"
                 for name in METRICS[1:]
