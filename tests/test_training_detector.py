@@ -34,14 +34,12 @@ from modeling_avlmm.training.detector_recipe import (
 )
 from modeling_avlmm.training.detector_run import (
     ClipCollator,
-    DetectorTrainer,
     make_detector,
     pseudo_faker,
-    scores_to_metrics,
     training_arguments,
     validation_split,
-    verdict_logits,
 )
+from modeling_avlmm.training.detector_trainer import DetectorTrainer, scores_to_metrics, verdict_logits
 from modeling_avlmm.training.recipes import RecipeError, load_recipe
 
 ROOT = Path(__file__).parents[1]

@@ -8,11 +8,13 @@ import torch
 
 from modeling_avlmm.media import SAMPLING_RATE, Clip
 from modeling_avlmm.modeling_verdicts import complete_labels
+from modeling_avlmm.training import pseudo_fakes
 from modeling_avlmm.training.pseudo_fake_faces import (
     FaceRegion,
     find_face,
     harmless_frames,
     self_blended_faces,
+    upsampled_faces,
 )
 from modeling_avlmm.training.pseudo_fake_sound import (
     FADE_SECONDS,
@@ -28,6 +30,7 @@ from modeling_avlmm.training.pseudo_fakes import KINDS, PseudoFaker, harmless
 
 FADE = round(FADE_SECONDS * SAMPLING_RATE)
 SECONDS, FPS = 2.0, 4
+FACES = ["self_blended_faces", "upsampled_faces"]
 
 
 def speech(seed: int, seconds: float = SECONDS, pitch: float = 140.0, level: float = 0.1) -> torch.Tensor:
@@ -88,6 +91,7 @@ def assert_same(first: Clip, second: Clip) -> None:
         ("other_audio", 0, 0),
         ("shifted_audio", 0, 0),
         ("self_blended_faces", 1, 0),
+        ("upsampled_faces", 1, 0),
         ("resynthesised_speech", 0, 1),
         ("both", 1, 1),
     ],
@@ -103,8 +107,8 @@ def test_each_kind_has_its_labels_and_changes_only_what_it_says(kind, video, aud
     assert_same(other, other_before)
     # exactly the tracks that the kind names are changed; shapes, types, ranges and times are kept
     made = sample.clip
-    assert torch.equal(made.frames, clip.frames) == (kind not in ("self_blended_faces", "both"))
-    assert torch.equal(made.audio, clip.audio) == (kind == "self_blended_faces")
+    assert torch.equal(made.frames, clip.frames) == (kind not in (*FACES, "both"))
+    assert torch.equal(made.audio, clip.audio) == (kind in FACES)
     assert made.frames.shape == clip.frames.shape and made.frames.dtype == torch.uint8
     assert made.audio.shape == clip.audio.shape and made.audio.dtype == torch.float32
     assert torch.equal(made.timestamps, clip.timestamps) and made.timestamps.dtype == torch.float64
@@ -145,17 +149,17 @@ def test_kinds_that_lack_a_track_are_not_drawn():
     assert faker.possible_kinds(make(), other) == list(KINDS)
     assert faker.possible_kinds(make()) == [k for k in KINDS if k != "other_audio"]
     assert faker.possible_kinds(make(), make(1, audio=False)) == [k for k in KINDS if k != "other_audio"]
-    assert faker.possible_kinds(make(audio=False), other) == ["self_blended_faces"]
+    assert faker.possible_kinds(make(audio=False), other) == FACES
     assert faker.possible_kinds(make(video=False), other) == ["resynthesised_speech"]
     silent = replace(make(), audio=torch.zeros(32000))
-    assert faker.possible_kinds(silent, other) == ["self_blended_faces"]
+    assert faker.possible_kinds(silent, other) == FACES
     small = replace(make(), frames=face_frames((31, 96)))
     assert faker.possible_kinds(small, other) == ["other_audio", "shifted_audio", "resynthesised_speech"]
     one = replace(make(), frames=face_frames()[:1], timestamps=torch.zeros(1, dtype=torch.float64))
-    assert faker.possible_kinds(one) == ["self_blended_faces", "resynthesised_speech", "both"]
+    assert faker.possible_kinds(one) == [*FACES, "resynthesised_speech", "both"]
     short = replace(make(), audio=speech(0, 0.3))  # no room for a shift of 0.2 s
     assert "shifted_audio" not in faker.possible_kinds(short)
-    assert faker.possible_kinds(replace(make(), audio=speech(0, 0.2))) == ["self_blended_faces"]
+    assert faker.possible_kinds(replace(make(), audio=speech(0, 0.2))) == FACES
 
 
 def test_all_possible_kinds_are_drawn_in_proportion_to_their_weights():
@@ -166,6 +170,24 @@ def test_all_possible_kinds_are_drawn_in_proportion_to_their_weights():
     assert abs(drawn.count("other_audio") / 400 - 0.75) < 0.07  # three standard deviations
     # without another clip, what is left is drawn
     assert {faker(clip, None, rng).kind for _ in range(5)} == {"shifted_audio"}
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [({"both": 1}, set(FACES)), ({"both": 1, "upsampled_faces": 1e-9}, {"upsampled_faces"})],
+)
+def test_both_has_a_face_of_a_wanted_kind(weights, expected, monkeypatch):
+    made = []
+    for name in FACES:
+        whole = pseudo_fakes._FACES[name]
+        monkeypatch.setitem(
+            pseudo_fakes._FACES,
+            name,
+            lambda *given, name=name, whole=whole: (made.append(name), whole(*given))[1],
+        )
+    faker, rng = PseudoFaker(weights), np.random.default_rng(0)
+    assert {faker(make(), rng=rng).kind for _ in range(12)} == {"both"}
+    assert set(made) == expected
 
 
 def test_a_clip_of_which_nothing_can_be_made_stays_genuine():
@@ -378,6 +400,44 @@ def test_resynthesis_keeps_the_tone_of_the_whole():
 
 
 # --- picture --------------------------------------------------------------------------------------------------------
+
+
+def test_an_enlarged_face_has_a_grid_that_repeats_inside_of_its_mask():
+    flat = torch.full((4, 3, 128, 128), 128, dtype=torch.uint8)
+    times, face, periods = torch.arange(4) / FPS, FaceRegion(64, 64, 44, 50), set()
+    for seed in range(30):
+        made, mask = upsampled_faces(flat, times, np.random.default_rng(seed), face)
+        assert torch.equal(
+            made[(mask == 0)[:, None].expand_as(made)], flat[(mask == 0)[:, None].expand_as(made)]
+        )
+        core = (mask > 0.999).all(dim=0)
+        rows = core.any(dim=1).nonzero().flatten()
+        middle = (slice(int(rows.median()) - 8, int(rows.median()) + 8), slice(48, 80))
+        assert core[middle].all()
+        grid = made[0, :, middle[0], middle[1]].float() / 128 - 1
+        assert torch.equal(
+            made[0, :, middle[0], middle[1]], made[3, :, middle[0], middle[1]]
+        )  # it does not move
+        repeats = [p for p in (4, 8, 16) if torch.equal(grid[..., p:], grid[..., :-p])]
+        periods.add(repeats[0])
+        assert grid.mean().abs() < 0.004 and 0.01 < grid.std() < 0.11
+    assert periods == {4, 8, 16}
+
+
+def test_an_enlarged_face_loses_detail_and_nothing_else_does():
+    # Dark, so that the grid, which is in proportion to the brightness, hardly shows.
+    grain = np.random.default_rng(0).normal(20, 5, size=(2, 3, 128, 128))
+    frames = torch.from_numpy(grain.round().clip(0, 255).astype(np.uint8))
+    before, face = frames.clone(), FaceRegion(64, 64, 44, 50)
+    for seed in range(8):
+        made, mask = upsampled_faces(frames, torch.arange(2) / FPS, np.random.default_rng(seed), face)
+        assert torch.equal(
+            made[(mask == 0)[:, None].expand_as(made)], frames[(mask == 0)[:, None].expand_as(made)]
+        )
+        core = (mask > 0.999)[:, None, :, 2:].expand(-1, 3, -1, -1)
+        fine, finer = (x.float().diff(n=2, dim=-1)[core].std() for x in (made, frames))
+        assert 0.1 * finer < fine < 0.95 * finer
+    assert torch.equal(frames, before)
 
 
 @pytest.mark.parametrize("size", [(96, 96), (32, 32), (90, 160), (224, 128)])

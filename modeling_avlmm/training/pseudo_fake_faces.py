@@ -1,4 +1,4 @@
-"""The picture of pseudo-fakes: a face blended with a slightly changed copy of itself, for a whole clip.
+"""The picture of pseudo-fakes: a face blended with a changed copy of itself, or with one that was enlarged, for a whole clip.
 
 Frames are uint8 RGB of shape `(T, 3, H, W)`; inputs are never written to.
 """
@@ -260,15 +260,8 @@ def self_blended_faces(
     Raises:
         ValueError: for frames smaller than that.
     """
-    size = tuple(frames.shape[-2:])
-    if min(size) < SMALLEST_SIDE:
-        raise ValueError(
-            f"frames of {size[1]}x{size[0]} are too small to blend a face; {SMALLEST_SIDE} pixels are needed."
-        )
+    outline, rows, columns = _draw_region(frames, timestamps, rng, face)
     seconds = timestamps - timestamps[0]
-    outline = _Outline.draw(face or find_face(frames), seconds, size, rng)
-    margin = max(4, round(0.08 * max(outline.half_width, outline.half_height)))
-    rows, columns = outline.bounds(size, margin)
     mask = outline.mask(rows, columns) * float(rng.choice([0.5, 0.75, 1.0, 1.0, 1.0]))
     flicker = bool(rng.random() < 0.3)
 
@@ -283,11 +276,80 @@ def self_blended_faces(
     tone = (own[0] * mask[0]).sum((1, 2)) / mask[0].sum()
     matrix, shift = _colour(tone, seconds, flicker, rng)
     copy = torch.baddbmm(shift, matrix, copy.reshape(count, 3, -1)).view(count, 3, height, width)
-    copy.clamp_(0, 255)
+    return _blend(frames, copy.clamp_(0, 255), mask, rows, columns)
 
+
+def upsampled_faces(
+    frames: torch.Tensor, timestamps: torch.Tensor, rng: np.random.Generator, face: FaceRegion | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    A face as a generator's decoder would have drawn it: of fewer pixels, enlarged unevenly, the same way all through the clip.
+
+    Layers that enlarge pictures leave a pattern that repeats with their step (Odena et al., Distill 2016, on checkerboards;
+    Zhang et al., WIFS 2019, arXiv 1907.06515, who train on genuine pictures sent through such layers: AutoGAN). Theirs is a
+    trained autoencoder. Our own choice, which needs no weights: the face is averaged over 2 to 4 pixels and enlarged again,
+    keeps a share of the detail that this takes, as a network with skip connections does, and is multiplied with a pattern
+    that repeats every 4, 8 or 16 pixels, as a transposed convolution does whose weights for the phases of its step add
+    up to different sums. The region is drawn as in [`self_blended_faces`].
+
+    Args:
+        frames (`torch.Tensor` of shape `(T, 3, H, W)`): uint8, at least 32 pixels each way.
+        timestamps (`torch.Tensor` of shape `(T,)`): Seconds.
+        rng (`np.random.Generator`): Draws all of this.
+        face ([`FaceRegion`], *optional*): Where the face is; by default where [`find_face`] guesses it.
+
+    Returns:
+        The frames, and the mask as float32 of shape `(T, H, W)`: the share of the redrawn face in each pixel.
+
+    Raises:
+        ValueError: for frames smaller than that.
+    """
+    outline, rows, columns = _draw_region(frames, timestamps, rng, face)
+    mask = outline.mask(rows, columns)
+    own = frames[..., rows, columns].float()
+    coarse = _down_and_up(own, float(rng.uniform(2, 4)))
+    redrawn = torch.lerp(coarse, own, float(rng.uniform(0.2, 0.8)))
+    pattern = _upsampling_pattern(own.shape[-2:], rng)
+    return _blend(frames, (redrawn * (1 + pattern)).clamp_(0, 255), mask, rows, columns)
+
+
+def _upsampling_pattern(size: tuple[int, int], rng: np.random.Generator) -> torch.Tensor:
+    """`(3, height, width)`, repeating every 4, 8 or 16 pixels both ways, of mean 0 and deviation 0.02 to 0.08."""
+    period = int(rng.choice([4, 8, 16]))
+    # One wave of the period along the rows, the columns and both diagonals.
+    tile = np.zeros((period, period))
+    steps = 2 * np.pi * np.arange(period) / period
+    for across, down in ((1, 0), (0, 1), (1, 1), (1, -1)):
+        phase = rng.uniform(0, 2 * np.pi)
+        tile += rng.normal() * np.cos(across * steps[None, :] + down * steps[:, None] + phase)
+    tile *= rng.uniform(0.02, 0.08) / tile.std()
+    tiles = -(-size[0] // period), -(-size[1] // period)
+    pattern = torch.from_numpy(np.tile(tile, tiles)[: size[0], : size[1]]).float()
+    return pattern * torch.from_numpy(rng.uniform(0.7, 1.3, size=3)).float()[:, None, None]
+
+
+def _draw_region(
+    frames: torch.Tensor, timestamps: torch.Tensor, rng: np.random.Generator, face: FaceRegion | None
+) -> tuple[_Outline, slice, slice]:
+    """What of a face is changed, and the rows and columns that hold it with a margin."""
+    size = tuple(frames.shape[-2:])
+    if min(size) < SMALLEST_SIDE:
+        raise ValueError(
+            f"frames of {size[1]}x{size[0]} are too small to blend a face; {SMALLEST_SIDE} pixels are needed."
+        )
+    outline = _Outline.draw(face or find_face(frames), timestamps - timestamps[0], size, rng)
+    margin = max(4, round(0.08 * max(outline.half_width, outline.half_height)))
+    return outline, *outline.bounds(size, margin)
+
+
+def _blend(
+    frames: torch.Tensor, copy: torch.Tensor, mask: torch.Tensor, rows: slice, columns: slice
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The frames with `copy` mixed in by `mask`, and the mask of whole frames."""
     blended = frames.clone()
+    own = frames[..., rows, columns].float()
     blended[..., rows, columns] = _to_uint8(torch.lerp(own, copy, mask[:, None]))
-    whole = torch.zeros(count, *size)
+    whole = torch.zeros(len(frames), *frames.shape[-2:])
     whole[:, rows, columns] = mask
     return blended, whole
 

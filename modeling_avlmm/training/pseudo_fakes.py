@@ -11,8 +11,9 @@ sample.clip, sample.label, sample.video_label, sample.audio_label, sample.kind
 | `other_audio` | untouched | of another genuine clip, or of another time | fake | real | real |
 | `shifted_audio` | untouched | 0.2 to 1 s late or early | fake | real | real |
 | `self_blended_faces` | face blended with a changed copy of itself | untouched | fake | fake | real |
+| `upsampled_faces` | face enlarged from fewer pixels, with the grid that this leaves | untouched | fake | fake | real |
 | `resynthesised_speech` | untouched | synthesised anew from its spectrogram | fake | real | fake |
-| `both` | as `self_blended_faces` | as `resynthesised_speech` | fake | fake | fake |
+| `both` | as one of these two, of those that are drawn at all | as `resynthesised_speech` | fake | fake | fake |
 | `genuine` | untouched | untouched | real | real | real |
 
 **The labels of a mismatch.** Picture and sound that were recorded, but not together, are a fake clip made of real tracks.
@@ -44,7 +45,13 @@ import torch
 
 from ..configuration_detector import IGNORE_INDEX
 from ..media import SAMPLING_RATE, Clip
-from .pseudo_fake_faces import SMALLEST_SIDE, FaceRegion, harmless_frames, self_blended_faces
+from .pseudo_fake_faces import (
+    SMALLEST_SIDE,
+    FaceRegion,
+    harmless_frames,
+    self_blended_faces,
+    upsampled_faces,
+)
 from .pseudo_fake_sound import (
     SHORTEST_SECONDS,
     harmless_audio,
@@ -61,11 +68,13 @@ _TRACKS: Mapping[str, tuple[int, int]] = MappingProxyType(
         "other_audio": (REAL, REAL),
         "shifted_audio": (REAL, REAL),
         "self_blended_faces": (FAKE, REAL),
+        "upsampled_faces": (FAKE, REAL),
         "resynthesised_speech": (REAL, FAKE),
         "both": (FAKE, FAKE),
     }
 )
 KINDS = tuple(_TRACKS)
+_FACES = {"self_blended_faces": self_blended_faces, "upsampled_faces": upsampled_faces}
 MISMATCHES = ("other_audio", "shifted_audio")
 GENUINE = "genuine"
 
@@ -201,6 +210,7 @@ class PseudoFaker:
             and not _share_sound(clip, other),
             "shifted_audio": moving and speech and self._longest_shift(clip.audio) >= self._shortest_shift,
             "self_blended_faces": face,
+            "upsampled_faces": face,
             "resynthesised_speech": speech,
             "both": face and speech,
         }
@@ -240,9 +250,11 @@ class PseudoFaker:
         weights = np.asarray([self.weights[kind] for kind in kinds])
         kind = str(rng.choice(kinds, p=weights / weights.sum()))
         frames, audio, drawn = clip.frames, clip.audio, {}
-        if kind in ("self_blended_faces", "both"):
+        if kind in _FACES or kind == "both":
+            wanted = [name for name in _FACES if name in self.weights] or list(_FACES)
+            made = str(rng.choice(wanted)) if kind == "both" else kind
             face = None if self.face_of is None else self.face_of(clip.frames)
-            frames, _ = self_blended_faces(clip.frames, clip.timestamps, rng, face)
+            frames, _ = _FACES[made](clip.frames, clip.timestamps, rng, face)
         if kind in ("resynthesised_speech", "both"):
             audio, drawn = resynthesised_speech(clip.audio, rng)
         elif kind == "other_audio":
@@ -259,8 +271,8 @@ class PseudoFaker:
         tracks = _TRACKS[kind]
         if kind in MISMATCHES and self.mismatch_tracks == "unknown":
             tracks = (IGNORE_INDEX, IGNORE_INDEX)
-        made = replace(clip, frames=frames, audio=audio, warnings=list(clip.warnings))
-        return _labelled(made, FAKE, tracks, kind, drawn)
+        clip = replace(clip, frames=frames, audio=audio, warnings=list(clip.warnings))
+        return _labelled(clip, FAKE, tracks, kind, drawn)
 
     @property
     def _shortest_shift(self) -> int:
