@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from .configuration_detector import IGNORE_INDEX
 from .configuration_ssavd import SSAVDConfig
@@ -40,8 +41,6 @@ from .modeling_verdicts import (
     verdicts_on_what_there_is,
 )
 
-IMAGE_MEAN = (0.485, 0.456, 0.406)
-IMAGE_STD = (0.229, 0.224, 0.225)
 SCALE = 1e-2
 """What the branches of a block are multiplied with at the start."""
 
@@ -238,8 +237,8 @@ class SSAVDForDeepfakeDetection(SSAVDPreTrainedModel):
         # Channels last before anything is computed: the copy is of bytes where the pixels are.
         frames = frames.contiguous(memory_format=torch.channels_last)
         if not frames.is_floating_point():
-            std = torch.tensor(IMAGE_STD, device=device)[:, None, None]
-            mean = torch.tensor(IMAGE_MEAN, device=device)[:, None, None]
+            std = torch.tensor(IMAGENET_DEFAULT_STD, device=device)[:, None, None]
+            mean = torch.tensor(IMAGENET_DEFAULT_MEAN, device=device)[:, None, None]
             frames = torch.addcmul(-mean / std, frames.float(), 1 / (255 * std))
         has_video = has_audio = torch.ones(batch, device=device, dtype=torch.bool)
         if frame_mask is not None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from ssavd_factory import stir
 from transformers import pipeline
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from modeling_avlmm import Clip, SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
 from modeling_avlmm.analysis.attribution import (
@@ -19,7 +20,6 @@ from modeling_avlmm.analysis.attribution import (
 from modeling_avlmm.analysis.attribution_gradients import noise_for
 from modeling_avlmm.analysis.regions import FACE_REGIONS, SOUND_BANDS, region_masks
 from modeling_avlmm.modeling_outputs import AVDetectionOutput
-from modeling_avlmm.modeling_ssavd import IMAGE_MEAN, IMAGE_STD
 
 TASK = "av-deepfake-detection"
 SAMPLES = 32_000
@@ -52,7 +52,9 @@ def toy(detector, odds):
         if not frames.is_floating_point():
             frames = frames.float()
         else:
-            std, mean = (torch.tensor(v)[:, None, None] for v in (IMAGE_STD, IMAGE_MEAN))
+            std, mean = (
+                torch.tensor(v)[:, None, None] for v in (IMAGENET_DEFAULT_STD, IMAGENET_DEFAULT_MEAN)
+            )
             frames = (frames * std + mean) * 255
         value = odds(frames, audio_values)
         logits = torch.stack([torch.zeros_like(value), value], dim=1)

@@ -13,9 +13,9 @@ import torch
 from ssavd_factory import batch, tensor, tiny
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModel
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from modeling_avlmm import AutoModelForAVDeepfakeDetection, SSAVDConfig, SSAVDForDeepfakeDetection
-from modeling_avlmm.modeling_ssavd import IMAGE_MEAN, IMAGE_STD
 
 
 def count(module: torch.nn.Module) -> int:
@@ -141,7 +141,9 @@ def test_a_batch_is_its_clips(frontend):
 def test_bytes_and_normalised_frames_are_the_same_picture():
     model = tiny()
     inputs = batch(model.config)
-    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGE_MEAN, IMAGE_STD))
+    mean, std = (
+        torch.tensor(values)[:, None, None] for values in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    )
     normalised = (inputs["pixel_values"].float() / 255 - mean) / std
     with torch.no_grad():
         expected = model(**inputs).logits

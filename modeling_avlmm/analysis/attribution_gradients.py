@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from ..configuration_detector import PARTS
-from ..modeling_ssavd import IMAGE_MEAN, IMAGE_STD
 from ..processing_ssavd import SSAVDProcessor
 from .attribution import (
     BAND_EDGES_HZ,
@@ -112,7 +112,10 @@ def noise_for(audio: torch.Tensor) -> torch.Tensor:
 def _inputs(detector, clip, part: str) -> dict[str, torch.Tensor]:
     batch = detector.processor.collate([detector.processor.encode(clip, (part,))])
     batch = {name: value.to(detector.device) for name, value in batch.items()}
-    mean, std = (torch.tensor(v, device=detector.device)[:, None, None] for v in (IMAGE_MEAN, IMAGE_STD))
+    mean, std = (
+        torch.tensor(v, device=detector.device)[:, None, None]
+        for v in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    )
     batch["pixel_values"] = (batch["pixel_values"].float() / 255 - mean) / std
     return batch
 
