@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -34,6 +35,8 @@ from modeling_avlmm.training.detector_recipe import (
 )
 from modeling_avlmm.training.detector_run import (
     ClipCollator,
+    genuine_clips,
+    in_pairs,
     make_detector,
     pseudo_faker,
     training_arguments,
@@ -41,6 +44,8 @@ from modeling_avlmm.training.detector_run import (
 )
 from modeling_avlmm.training.detector_trainer import DetectorTrainer, scores_to_metrics, verdict_logits
 from modeling_avlmm.training.recipes import RecipeError, load_recipe
+from modeling_avlmm.training.run_folder import load_split
+from modeling_avlmm.training.schedule import build_schedule
 
 ROOT = Path(__file__).parents[1]
 
@@ -159,7 +164,39 @@ def test_validation_without_fakes_makes_its_own(recipe, dataset_cache):
     faker = pseudo_faker(
         load_recipe(recipe("z", {"pseudo_fakes": 0.25, "pseudo_fake_kinds": {"both": 1}}), [], DetectorRecipe)
     )
-    assert faker.weights == {"both": 1.0} and faker.fake_share == 0.25
+    assert faker.weights == {"both": 1.0} and faker.fake_share == 0.25 and not faker.pairs
+    pairs = load_recipe(recipe("p", {"pseudo_fakes": 0.5, "pseudo_fake_pairs": True}), [], DetectorRecipe)
+    rows = validation_split(pairs, draws=101)
+    # The first of a pair has an even number; a clip is validated as genuine and as a fake of itself.
+    assert rows["draw"] == list(range(102, 114)) and rows["path"][::2] == rows["path"][1::2]
+    assert set(rows["path"][:6:2]) == set(rows["path"])
+
+
+def test_a_pair_is_cut_and_augmented_alike(recipe, corpus, dataset_cache, tmp_path):
+    pairs = load_recipe(
+        recipe(
+            "p", {"pseudo_fakes": 0.5, "pseudo_fake_pairs": True, "pseudo_fake_kinds": {"upsampled_faces": 1}}
+        ),
+        [],
+        DetectorRecipe,
+    )
+    genuine = genuine_clips(load_split(pairs.data, "train")).filter(
+        lambda path: "9.mp4" not in path, input_columns="path"
+    )
+    schedule = in_pairs(
+        build_schedule(genuine, dataclasses.replace(pairs.data, balance="none"), 4, 0), draws=7
+    )
+    assert schedule["draw"] == list(range(7)) and schedule["path"][:6:2] == schedule["path"][1:6:2]
+    collate = collator(tmp_path, augment=True, pseudo_faker=pseudo_faker(pairs), others=genuine)
+    for k in (0, 2, 4):
+        (real, known), (fake, made) = (collate.example(schedule[n]) for n in (k, k + 1))
+        assert (known, made) == ((0, 0, 0), (1, 1, 0))
+        assert (real.start, real.end) == (fake.start, fake.end) and torch.equal(real.audio, fake.audio)
+        apart, from_another = (
+            (real.frames.float() - clip.frames.float()).abs().mean()
+            for clip in (fake, collate.example(schedule[(k + 2) % 6])[0])
+        )
+        assert 0 < apart < from_another
 
 
 def test_a_network_without_heads_for_the_tracks_is_validated(recipe, variables):
@@ -230,6 +267,8 @@ def test_recipes_that_cannot_be_run(recipe, variables):
         RecipeError, match=r"data.pseudo_fake_kinds: no kinds of pseudo-fakes: \['face_swap'\]"
     ):
         pseudo_faker(DetectorRecipe(name="x", output_dir="y", data=kinds))
+    with pytest.raises(RecipeError, match=r"pseudo_fake_pairs are half fakes: set data.pseudo_fakes to 0.5"):
+        DetectorRecipe(name="x", output_dir="y", data=ClipsRecipe(pseudo_fake_pairs=True))
     for words, message in (
         (["--training.keep", "best"], "training.keep is 'best'; it must be one of auc, last"),
         (["--training.lerning_rate", "1"], "Did you mean training.learning_rate?"),

@@ -639,3 +639,21 @@ def test_genuine_draws_and_fakes_get_the_same_harmless_processing():
 def test_a_draw_that_cannot_be_faked_says_genuine():
     sample = PseudoFaker({"other_audio": 1}, fake_share=1.0).draw(0, make())
     assert (sample.kind, sample.label, sample.video_label, sample.audio_label) == ("genuine", 0, 0, 0)
+
+
+def test_a_pair_differs_in_what_makes_the_fake_alone():
+    faker = PseudoFaker({"self_blended_faces": 1}, seed=3, pairs=True)
+    clip = make(0)
+    for number in (0, 6):
+        real, fake = faker.draw(number, clip), faker.draw(number + 1, clip)
+        assert (real.kind, real.label) == ("genuine", 0) and (fake.label, fake.video_label) == (1, 1)
+        assert torch.equal(real.clip.audio, fake.clip.audio) and not torch.equal(real.clip.audio, clip.audio)
+        # Around the face, where both were processed and none was faked.
+        corner = (..., slice(8), slice(8))
+        assert torch.equal(real.clip.frames[corner], fake.clip.frames[corner])
+        assert not torch.equal(real.clip.frames[corner], clip.frames[corner])
+        assert not torch.equal(real.clip.frames, fake.clip.frames)
+    assert not torch.equal(faker.draw(0, clip).clip.audio, faker.draw(2, clip).clip.audio)
+    assert not torch.equal(faker.draw(1, clip).clip.frames, faker.draw(3, clip).clip.frames)
+    with pytest.raises(ValueError, match=r"fake_share must be 0.5 with them, not 0.3"):
+        PseudoFaker(fake_share=0.3, pairs=True)

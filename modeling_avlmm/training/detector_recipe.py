@@ -40,6 +40,8 @@ class ClipsRecipe(DataRecipe):
             ([`PseudoFaker`]); the others are genuine, and the fakes of the corpus are used neither to train nor to choose
             weights by: validation makes its own from genuine clips too. 0 trains on the fakes of the corpus.
         pseudo_fake_kinds (`dict[str, float]`): How often each kind is made, relative to the others; all alike if left out.
+        pseudo_fake_pairs (`bool`): Every genuine clip is followed by a fake of itself, cut and processed alike, so that a
+            batch holds what makes a fake beside nothing else that differs. `pseudo_fakes` must be 0.5.
         validation_clips (`int`, *optional*): At most so many clips are scored to choose the best weights; if left out all,
             of pseudo-fakes four draws of every genuine clip.
     """
@@ -49,6 +51,7 @@ class ClipsRecipe(DataRecipe):
     augment: bool = False
     pseudo_fakes: float = 0.0
     pseudo_fake_kinds: dict = field(default_factory=dict)
+    pseudo_fake_pairs: bool = False
     validation_clips: int | None = None
 
 
@@ -135,5 +138,7 @@ class DetectorRecipe:
             raise RecipeError(f"data.crop is {self.data.crop!r}; it must be random or start.")
         if not 0 <= self.data.pseudo_fakes < 1:
             raise RecipeError(f"data.pseudo_fakes is a share below 1, got {self.data.pseudo_fakes}.")
+        if self.data.pseudo_fake_pairs and self.data.pseudo_fakes != 0.5:
+            raise RecipeError("data.pseudo_fake_pairs are half fakes: set data.pseudo_fakes to 0.5.")
         if self.data.pseudo_fake_kinds and not self.data.pseudo_fakes:
             raise RecipeError("data.pseudo_fake_kinds needs data.pseudo_fakes, their share.")

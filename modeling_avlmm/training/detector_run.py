@@ -102,7 +102,10 @@ def train_detector(recipe: DetectorRecipe) -> Path:
     steps_per_epoch = max(1, len(dataset) // clips_per_step(recipe, state.num_processes))
     steps = recipe.training.max_steps or max(1, round(recipe.training.epochs * steps_per_epoch))
     draws = steps * clips_per_step(recipe, state.num_processes)
-    schedule = build_schedule(dataset, data, draws, recipe.seed)
+    if data.pseudo_fake_pairs:
+        schedule = in_pairs(build_schedule(dataset, data, -(-draws // 2), recipe.seed), draws)
+    else:
+        schedule = build_schedule(dataset, data, draws, recipe.seed)
     validation = validation_split(recipe, draws) if recipe.training.keep == "auc" else None
     checkpoints = folder / "checkpoints"
     trainer = DetectorTrainer(
@@ -199,11 +202,22 @@ def genuine_clips(dataset: Dataset) -> Dataset:
     return genuine
 
 
+def in_pairs(schedule: Dataset, draws: int) -> Dataset:
+    """Every row twice, one after the other: as the genuine clip that it is, and to be made fake."""
+    twice = schedule.remove_columns("draw").select(np.arange(draws) // 2)
+    return twice.add_column("draw", np.arange(draws))
+
+
 def pseudo_faker(recipe: DetectorRecipe) -> PseudoFaker:
     """What makes a recipe's pseudo-fakes."""
     data = recipe.data
     try:
-        return PseudoFaker(data.pseudo_fake_kinds or None, fake_share=data.pseudo_fakes, seed=recipe.seed)
+        return PseudoFaker(
+            data.pseudo_fake_kinds or None,
+            fake_share=data.pseudo_fakes,
+            seed=recipe.seed,
+            pairs=data.pseudo_fake_pairs,
+        )
     except ValueError as error:
         raise RecipeError(f"data.pseudo_fake_kinds: {error}") from error
 
@@ -230,8 +244,9 @@ def validation_split(recipe: DetectorRecipe, draws: int) -> Dataset:
     if data.pseudo_fakes:
         dataset = genuine_clips(dataset)
         count = data.validation_clips or VALIDATION_DRAWS * len(dataset)
-        rows = np.arange(count) % len(dataset)
-        return dataset.select(rows).add_column("draw", draws + np.arange(count))
+        numbers = draws + draws % 2 + np.arange(count)
+        rows = (numbers // 2 if data.pseudo_fake_pairs else numbers) % len(dataset)
+        return dataset.select(rows).add_column("draw", numbers)
     if len(set(dataset["label"])) < 2:
         raise RecipeError(
             f"The split {data.validation_split!r} has one class only: set training.keep to last."
@@ -347,7 +362,10 @@ class ClipCollator:
         labels = tuple(row[name] for name in LABELS)
         if "draw" not in row:
             return self.read(row, None), labels
-        rng = np.random.default_rng([self.seed, row["draw"]])
+        number = row["draw"]
+        if self.pseudo_faker is not None:
+            number = self.pseudo_faker.clip_number(number)
+        rng = np.random.default_rng([self.seed, number])
         clip = self.read(row, rng)
         if self.pseudo_faker is not None:
             sample = self.pseudo_faker.draw(row["draw"], clip, self.read_other(rng))

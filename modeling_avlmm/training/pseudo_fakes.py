@@ -132,6 +132,9 @@ class PseudoFaker:
             How often each kind is drawn, relative to the others; kinds left out are not drawn. By default all alike.
         fake_share (`float`, *optional*, defaults to 0.5): Of what [`PseudoFaker.draw`] gives, in [0, 1].
         seed (`int`, *optional*, defaults to 0): Of [`PseudoFaker.draw`].
+        pairs (`bool`, *optional*, defaults to `False`):
+            Of the draws `2k` and `2k + 1` the second is a fake and the first genuine, and both are processed alike: given the
+            same clip, as they should be, they differ in what makes the fake and in nothing else. `fake_share` is 0.5 then.
         mismatch_tracks (`str`, *optional*, defaults to `"real"`):
             Labels of both tracks of `other_audio` and `shifted_audio`: `"real"` or `"unknown"` (-100); see above.
         shift_seconds (`tuple[float, float]`, *optional*, defaults to `(0.2, 1.0)`):
@@ -152,6 +155,7 @@ class PseudoFaker:
         *,
         fake_share: float = 0.5,
         seed: int = 0,
+        pairs: bool = False,
         mismatch_tracks: Literal["real", "unknown"] = "real",
         shift_seconds: tuple[float, float] = (0.2, 1.0),
         face_of: Callable[[torch.Tensor], FaceRegion | None] | None = None,
@@ -163,18 +167,26 @@ class PseudoFaker:
             raise ValueError(f"weights must be 0 or more, finite, and one of them above 0, not {weights}.")
         if not 0 <= fake_share <= 1:
             raise ValueError(f"fake_share must be between 0 and 1, not {fake_share}.")
+        if pairs and fake_share != 0.5:
+            raise ValueError(f"pairs are half fakes: fake_share must be 0.5 with them, not {fake_share}.")
         if mismatch_tracks not in ("real", "unknown"):
             raise ValueError(f"mismatch_tracks must be 'real' or 'unknown', not {mismatch_tracks!r}.")
         if not 0 < shift_seconds[0] <= shift_seconds[1] < np.inf:
             raise ValueError(f"shift_seconds must be (shortest, longest), above 0, not {shift_seconds}.")
         # In the order of KINDS, so that the order of a recipe's keys does not change what is drawn.
         self.weights = {kind: float(weights[kind]) for kind in KINDS if weights.get(kind)}
-        self.fake_share, self.seed = fake_share, seed
+        self.fake_share, self.seed, self.pairs = fake_share, seed, pairs
         self.mismatch_tracks, self.shift_seconds, self.face_of = mismatch_tracks, shift_seconds, face_of
 
     def is_fake(self, number: int) -> bool:
         """Whether draw `number` (0 or more) is to be a fake: by seed and number alone, in whichever worker."""
+        if self.pairs:
+            return number % 2 == 1
         return bool(np.random.default_rng([self.seed, _DECISION, number]).random() < self.fake_share)
+
+    def clip_number(self, number: int) -> int:
+        """Number of the clip that draw `number` is made of, and of how it is processed: the same for both of a pair."""
+        return number // 2 if self.pairs else number
 
     def draw(
         self, number: int, clip: Clip, other: Clip | None = None, around: Clip | None = None
@@ -184,7 +196,7 @@ class PseudoFaker:
 
         The same seed, number and clips give the same sample. Arguments are those of [`PseudoFaker.__call__`].
         """
-        rng = np.random.default_rng([self.seed, _CONTENT, number])
+        rng = np.random.default_rng([self.seed, _CONTENT, self.clip_number(number)])
         making, processing = rng.spawn(2)
         sample = self(clip, other, making, around) if self.is_fake(number) else _genuine(clip)
         return replace(sample, clip=harmless(sample.clip, processing))
