@@ -44,6 +44,10 @@ class SSAVDConfig(AVDetectorConfig):
             Average only what is positive in the last features of picture and sound (our own; no weights more). As published
             the mean is of all, and sound reaches it almost linearly, from bands whose mean over time was taken away: what
             fluctuates differently in a fake is hardly seen then. See docs/small-detector.md.
+        activation_limit (`float`, *optional*):
+            Deviations at which the normalised input of every spatial attention is cut (our own; as published it is not). The
+            attention multiplies features with features: what is far from all that training saw grows as a square from block
+            to block, and a picture of noise can overflow. 64 is more than any clip reaches that resembles those of training.
         stream_heads (`bool`, *optional*, defaults to `True`):
             Verdicts on picture and on sound alone, with their losses. Without them there are no `video_logits` and
             `audio_logits`, and a clip without picture or sound is judged by the joint head on what the zeros give.
@@ -85,6 +89,7 @@ class SSAVDConfig(AVDetectorConfig):
     num_filters: int = 256
     filter_length: int = 251
     rectified_pooling: bool = False
+    activation_limit: float | None = None
     stream_heads: bool = True
     label_smoothing: float = 0.1
     video_weight: float = 1.0
@@ -107,6 +112,8 @@ class SSAVDConfig(AVDetectorConfig):
             )
         if self.frontend not in FRONT_ENDS:
             raise ValueError(f"SSAVDConfig: frontend must be one of {FRONT_ENDS}, not {self.frontend!r}.")
+        if self.activation_limit is not None and not self.activation_limit > 0:
+            raise ValueError(f"SSAVDConfig: activation_limit must be above 0, not {self.activation_limit}.")
         if self.num_filters % 2 or not self.filter_length % 2:
             raise ValueError(
                 f"SSAVDConfig: num_filters ({self.num_filters}) must be even and filter_length "

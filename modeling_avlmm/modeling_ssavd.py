@@ -15,17 +15,16 @@ from .configuration_ssavd import SSAVDConfig
 from .hub_mixin import AVDetectionHubMixin
 from .modeling_outputs import AVDetectionOutput
 from .modeling_ssavd_blocks import (
-    AudioFrontEnd,
     AudioPool,
     AudioVisualBlock,
     FrameConv,
     FrameFusion,
-    SincFilterbank,
     SpatialBlock,
     SSAVDStage,
     TokenAttention,
     VideoPool,
 )
+from .modeling_ssavd_frontend import AudioFrontEnd, SincFilterbank
 from .modeling_ssavd_training import (
     change_style,
     contrastive_loss,

@@ -144,3 +144,10 @@ def test_what_is_in_the_package(clips):
     assert detector(str(clips["short"]))["warnings"][0] == DEMONSTRATION_NOTICE
     weights = detector.model.state_dict().values()
     assert all(tensor.isfinite().all() for tensor in weights if tensor.is_floating_point())
+    # Drawn faces are all that it knows, and of anything else it makes a number.
+    noise = torch.randint(
+        0, 256, (10, 3, 224, 224), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    with torch.no_grad():
+        logits = detector.model(noise[None], torch.randn(1, 48_000)).logits
+    assert logits.isfinite().all()

@@ -51,7 +51,7 @@ def save(path, **options):
 def folders(tmp_path_factory):
     """The model, its folder and its export with eight bits."""
     root = tmp_path_factory.mktemp("onnx")
-    model = save(root / "model", frontend="fast")
+    model = save(root / "model", frontend="fast", activation_limit=4.0)
     made = onnx_export.export_onnx(root / "model", root / "exported", int8=True)
     return model, root / "model", root / "exported", made
 

@@ -250,6 +250,7 @@ def test_loads_without_the_package(detector, small_detector, clips, tmp_path):
         "configuration_ssavd.py",
         "modeling_ssavd.py",
         "modeling_ssavd_blocks.py",
+        "modeling_ssavd_frontend.py",
         "modeling_ssavd_training.py",
         "processing_ssavd.py",
         "pipeline_avd.py",
