@@ -234,12 +234,16 @@ def test_a_batch_has_what_could_be_read(corpus, tmp_path):
 
 
 def test_published_recipes_are_readable():
-    for name in ("fakeavceleb", "dfdc", "df_timit", "demo"):
+    sizes = {"demo": 476_234, "genuine_demo": 476_234, "genuine": 483_402}
+    names = {file.stem.removeprefix("ssavd_") for file in (ROOT / "recipes").glob("ssavd_*.yaml")}
+    assert names == {*sizes, "fakeavceleb", "dfdc", "df_timit"}
+    for name in names:
         loaded = load_recipe(ROOT / "recipes" / f"ssavd_{name}.yaml", [], DetectorRecipe)
         model, processor = make_detector(loaded.model)
-        weights = sum(p.numel() for p in model.parameters())
-        assert weights == (476_234 if name == "demo" else 487_632)
+        assert sum(p.numel() for p in model.parameters()) == sizes.get(name, 487_632)
         assert processor.max_seconds == 3.0
+        if loaded.data.pseudo_fakes:
+            assert pseudo_faker(loaded).pairs
 
 
 @pytest.mark.parametrize(
