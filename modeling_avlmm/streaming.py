@@ -8,6 +8,7 @@ Windows, and their scores, are those of `pipeline("av-deepfake-detection")` with
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,6 +36,8 @@ MAX_OVERLAP_HOP = 0.75
 """Largest hop in windows: with less overlap, the pipeline's last window depends on a length that is not known yet."""
 BATCH = 4
 """Windows of one pass, where many are ready at once."""
+GROUPS_AHEAD = 4
+"""Groups of windows decoded before they are scored: some take longer to decode and some to score, and neither then waits."""
 NO_NUMBER = f"the network gave no number for some windows: {OVERFLOW}"
 
 
@@ -205,12 +208,15 @@ class StreamingDetector:
             raise UnreadableMediaError(name, "has neither a frame nor a sample that can be decoded")
 
     def _scored_beside(self, groups: Iterator[list[Clip]]) -> Iterator[dict]:
-        """Scores windows while a thread decodes the next ones, one group ahead."""
-        with ThreadPoolExecutor(1, "decoding") as thread:
-            coming = thread.submit(next, groups, None)
-            while clips := coming.result():
-                coming = thread.submit(next, groups, None)
+        """Scores windows while a thread decodes the next ones, at most [`GROUPS_AHEAD`] groups of them."""
+        thread = ThreadPoolExecutor(1, "decoding")
+        try:
+            coming = deque(thread.submit(next, groups, None) for _ in range(GROUPS_AHEAD))
+            while clips := coming.popleft().result():
+                coming.append(thread.submit(next, groups, None))
                 yield from self._scored(clips)
+        finally:
+            thread.shutdown(cancel_futures=True)
 
     def _follow(self, tracks: GrowingTracks) -> Iterator[list[Clip]]:
         """Windows as they become complete, in groups that are never empty."""

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from modeling_avlmm import (
     MediaError,
     MediaReader,
     SSAVDProcessor,
+    streaming,
     streaming_command,
 )
+from modeling_avlmm.media_errors import UnreadableMediaError
 from modeling_avlmm.streaming import StreamingDetector
 from modeling_avlmm.streaming_file import GrowingFile
 
@@ -360,6 +363,53 @@ def test_opened_once_and_each_packet_decoded_once(model, processor, movie, monke
     monkeypatch.setattr(MediaReader, "__init__", None)
     windows, _ = stream(model, processor, movie)
     assert len(windows) == 6 and opened == [1]
+
+
+def test_what_was_decoded_before_an_error_is_scored_before_it_is_told(model, processor, monkeypatch):
+    detector, decoded = StreamingDetector(model, processor, threads=2), []
+    monkeypatch.setattr(detector, "_scored", lambda clips: [{"start": clip} for clip in clips])
+
+    def groups():
+        for number in range(20):
+            decoded.append(number)
+            if number == 6:
+                raise UnreadableMediaError("recording.ts", "is damaged")
+            yield [number]
+
+    scored = []
+    with pytest.raises(UnreadableMediaError, match="is damaged"):
+        for window in detector._scored_beside(groups()):
+            scored.append(window["start"])
+    assert scored == [0, 1, 2, 3, 4, 5] and decoded == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_who_stops_listening_does_not_wait_for_what_is_not_decoded_yet(model, processor, monkeypatch):
+    detector, decoded = StreamingDetector(model, processor, threads=2), []
+    monkeypatch.setattr(detector, "_scored", lambda clips: [{"start": clip} for clip in clips])
+    waiting, more = threading.Event(), threading.Event()
+
+    def groups():
+        for number in range(20):
+            if number == 2:
+                waiting.set()
+                more.wait()
+            decoded.append(number)
+            yield [number]
+
+    class Executor(ThreadPoolExecutor):
+        def shutdown(self, wait=True, **options):
+            super().shutdown(wait=False, **options)
+            more.set()
+            super().shutdown(wait=wait)
+
+    monkeypatch.setattr(streaming, "ThreadPoolExecutor", Executor)
+    stream = detector._scored_beside(groups())
+    assert next(stream) == {"start": 0}
+    waiting.wait()
+    # The group that is being waited for ends once it comes; none is begun after it.
+    stream.close()
+    assert decoded == [0, 1, 2]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decoding")]
 
 
 def test_command(model, processor, pipe, movie, tmp_path, capsys):
