@@ -24,6 +24,9 @@ class PointwiseConv(nn.Conv2d):
         super().__init__(in_channels, out_channels, 1)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        if torch.compiler.is_exporting():
+            # Runtimes keep channels first and have a way of their own for this.
+            return super().forward(frames)
         return F.linear(frames.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)
 
 
@@ -108,6 +111,10 @@ class FrameFusion(nn.Module):
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         _, channels, height, width = frames.shape
+        if torch.compiler.is_exporting():
+            # Runtimes keep channels first in memory.
+            flat = frames.reshape(-1, self.weight.shape[0], channels * height * width)
+            return (self.weight @ flat).view(-1, channels, height, width)
         # A view, as channels are last in memory.
         flat = frames.permute(0, 2, 3, 1).reshape(-1, self.weight.shape[0], height * width * channels)
         return (self.weight @ flat).view(-1, height, width, channels).permute(0, 3, 1, 2)
