@@ -407,17 +407,15 @@ def test_an_enlarged_face_has_a_grid_that_repeats_inside_of_its_mask():
     times, face, periods = torch.arange(4) / FPS, FaceRegion(64, 64, 44, 50), set()
     for seed in range(30):
         made, mask = upsampled_faces(flat, times, np.random.default_rng(seed), face)
-        assert torch.equal(
-            made[(mask == 0)[:, None].expand_as(made)], flat[(mask == 0)[:, None].expand_as(made)]
-        )
+        outside = (mask == 0)[:, None].expand_as(made)
+        assert torch.equal(made[outside], flat[outside])
         core = (mask > 0.999).all(dim=0)
         rows = core.any(dim=1).nonzero().flatten()
         middle = (slice(int(rows.median()) - 8, int(rows.median()) + 8), slice(48, 80))
         assert core[middle].all()
-        grid = made[0, :, middle[0], middle[1]].float() / 128 - 1
-        assert torch.equal(
-            made[0, :, middle[0], middle[1]], made[3, :, middle[0], middle[1]]
-        )  # it does not move
+        first, last = (made[(k, slice(None), *middle)] for k in (0, 3))
+        assert torch.equal(first, last)  # it does not move
+        grid = first.float() / 128 - 1
         repeats = [p for p in (4, 8, 16) if torch.equal(grid[..., p:], grid[..., :-p])]
         periods.add(repeats[0])
         assert grid.mean().abs() < 0.004 and 0.01 < grid.std() < 0.11
@@ -431,9 +429,8 @@ def test_an_enlarged_face_loses_detail_and_nothing_else_does():
     before, face = frames.clone(), FaceRegion(64, 64, 44, 50)
     for seed in range(8):
         made, mask = upsampled_faces(frames, torch.arange(2) / FPS, np.random.default_rng(seed), face)
-        assert torch.equal(
-            made[(mask == 0)[:, None].expand_as(made)], frames[(mask == 0)[:, None].expand_as(made)]
-        )
+        outside = (mask == 0)[:, None].expand_as(made)
+        assert torch.equal(made[outside], frames[outside])
         core = (mask > 0.999)[:, None, :, 2:].expand(-1, 3, -1, -1)
         fine, finer = (x.float().diff(n=2, dim=-1)[core].std() for x in (made, frames))
         assert 0.1 * finer < fine < 0.95 * finer

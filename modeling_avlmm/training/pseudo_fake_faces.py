@@ -276,7 +276,7 @@ def self_blended_faces(
     tone = (own[0] * mask[0]).sum((1, 2)) / mask[0].sum()
     matrix, shift = _colour(tone, seconds, flicker, rng)
     copy = torch.baddbmm(shift, matrix, copy.reshape(count, 3, -1)).view(count, 3, height, width)
-    return _blend(frames, copy.clamp_(0, 255), mask, rows, columns)
+    return _blend(frames, own, copy.clamp_(0, 255), mask, rows, columns)
 
 
 def upsampled_faces(
@@ -310,7 +310,7 @@ def upsampled_faces(
     coarse = _down_and_up(own, float(rng.uniform(2, 4)))
     redrawn = torch.lerp(coarse, own, float(rng.uniform(0.2, 0.8)))
     pattern = _upsampling_pattern(own.shape[-2:], rng)
-    return _blend(frames, (redrawn * (1 + pattern)).clamp_(0, 255), mask, rows, columns)
+    return _blend(frames, own, (redrawn * (1 + pattern)).clamp_(0, 255), mask, rows, columns)
 
 
 def _upsampling_pattern(size: tuple[int, int], rng: np.random.Generator) -> torch.Tensor:
@@ -343,11 +343,15 @@ def _draw_region(
 
 
 def _blend(
-    frames: torch.Tensor, copy: torch.Tensor, mask: torch.Tensor, rows: slice, columns: slice
+    frames: torch.Tensor,
+    own: torch.Tensor,
+    copy: torch.Tensor,
+    mask: torch.Tensor,
+    rows: slice,
+    columns: slice,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The frames with `copy` mixed in by `mask`, and the mask of whole frames."""
+    """The frames with `copy` mixed by `mask` into `own`, their part as floats, and the mask of whole frames."""
     blended = frames.clone()
-    own = frames[..., rows, columns].float()
     blended[..., rows, columns] = _to_uint8(torch.lerp(own, copy, mask[:, None]))
     whole = torch.zeros(len(frames), *frames.shape[-2:])
     whole[:, rows, columns] = mask
