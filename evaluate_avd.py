@@ -133,7 +133,7 @@ def main() -> None:
     options = parse_arguments()
     # Importing takes seconds; `--help` and wrong usage do not wait for it.
     from dataset_scripts.schema import plain_corpus_warnings
-    from modeling_avlmm.evaluation.command import (
+    from modeling_avlmm.evaluation.evaluate import (
         EvaluationError,
         evaluate_protocol,
         is_main_process,
@@ -146,7 +146,7 @@ def main() -> None:
     try:
         dry, memory_gib = arguments.pop("dry_run"), arguments.pop("memory_gib")
         if dry:
-            from modeling_avlmm.evaluation.dry_run import dry_run
+            from modeling_avlmm.planning.scoring_plan import dry_run
 
             names = ("model", "dataset", "data_dir", "protocol", "split", "validation_split")
             names += ("window_seconds", "batch_size", "dtype", "trust_remote_code")

@@ -34,7 +34,7 @@ def main() -> None:
     try:
         recipe = load_recipe(arguments.recipe, overrides)
         if arguments.dry_run:
-            from modeling_avlmm.training.dry_run import dry_run
+            from modeling_avlmm.planning.training_plan import dry_run
 
             if not dry_run(recipe, arguments.memory_gib):
                 sys.exit("train_sft: not every stage fits; nothing was run.")

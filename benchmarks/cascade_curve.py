@@ -33,12 +33,12 @@ from matplotlib.figure import Figure
 from scipy.special import expit, logit
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from modeling_avlmm.environment import environment
 from modeling_avlmm.evaluation.calibration import SMALLEST_SCORE, fit_temperature
-from modeling_avlmm.evaluation.command import PREDICTIONS, EvaluationError, load_detector
+from modeling_avlmm.evaluation.evaluate import PREDICTIONS, EvaluationError, load_detector
 from modeling_avlmm.evaluation.metrics import choose_threshold
 from modeling_avlmm.evaluation.plots import STYLE
 from modeling_avlmm.evaluation.predictions import PredictionsError, read_predictions
+from modeling_avlmm.inference.provenance import environment
 from modeling_avlmm.pipeline_avd import calibrated
 
 SAME = ("dataset", "protocol", "synthetic", "split", "validation_split")

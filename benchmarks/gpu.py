@@ -25,7 +25,7 @@ from omni_shapes import SHAPES, VOCABULARIES, processor_for
 from results import FOLDER, write_results
 from transformers import logging
 
-from modeling_avlmm.environment import environment
+from modeling_avlmm.inference.provenance import environment
 
 
 class Budget:

@@ -32,8 +32,8 @@ from transformers import Qwen2_5OmniProcessor
 from transformers.utils import logging
 
 from modeling_avlmm import AVLMMProcessor
-from modeling_avlmm.environment import environment
-from modeling_avlmm.training.tiny_backbone import make_tiny_backbone
+from modeling_avlmm.inference.provenance import environment
+from modeling_avlmm.training.tiny.backbone import make_tiny_backbone
 
 WIDTHS = {224: 398, 480: 854, 720: 1280, 1080: 1920}
 

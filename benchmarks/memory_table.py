@@ -5,7 +5,7 @@
     python benchmarks/memory_table.py --validate --save            predictions against measured passes of a small model
 
 One clip at a time (`--batch-size`), three questions about each, weights in bfloat16 and what trains in float32, LoRA of rank
-64, fused attention. Predicted on tensors without values by `modeling_avlmm.training.memory`; nothing of it was measured on a GPU.
+64, fused attention. Predicted on tensors without values by `modeling_avlmm.planning.memory`; nothing of it was measured on a GPU.
 `gib` is what is in use at the worst moment, `needed_gib` has the headroom of `--dry-run` on top.
 
 `--validate` runs passes of a model of 77 M weights for real on the CPU and compares what PyTorch's allocator gave out at the
@@ -26,7 +26,7 @@ from results import write_results
 from torch.profiler import ProfilerActivity, profile
 from transformers import Qwen2_5OmniThinkerConfig
 
-from modeling_avlmm.training.memory import (
+from modeling_avlmm.planning.memory import (
     GIB,
     clip_shape,
     make_batch,

@@ -14,7 +14,7 @@ from transformers import Qwen2_5OmniThinkerConfig, initialization, logging
 from modeling_avlmm import AVLMMConfig, AVLMMForDeepfakeDetection, AVLMMProcessor
 from modeling_avlmm.media import SAMPLING_RATE, Clip
 from modeling_avlmm.modeling_avlmm import label_token_ids
-from modeling_avlmm.training.tiny_backbone import make_tiny_backbone, tiny_thinker_config
+from modeling_avlmm.training.tiny.backbone import make_tiny_backbone, tiny_thinker_config
 
 SHAPES = {
     "tiny": {

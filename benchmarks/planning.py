@@ -5,7 +5,7 @@
     python benchmarks/planning.py --mfu 0.4 --gpu H100               under an assumption of yours
 
 Known without any measurement: how many clips each stage of the recipes draws, what a pass over a clip costs in floating-point
-operations (`modeling_avlmm.training.throughput`), and how much memory it takes (`modeling_avlmm.training.memory`). Not known is
+operations (`modeling_avlmm.training.throughput`), and how much memory it takes (`modeling_avlmm.planning.memory`). Not known is
 how fast a GPU does it. That comes from a CSV of measured rows, or from a model FLOP utilisation that you assume; otherwise the
 hours are left open. From one GPU to many the hours are divided by their number: a bound that communication keeps a run from
 reaching.
@@ -25,8 +25,8 @@ import torch
 from memory_table import shape_7b
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from modeling_avlmm.training.dry_run import predict, stage_shape
-from modeling_avlmm.training.memory import GIB, make_batch, predict_scoring, real_stage
+from modeling_avlmm.planning.memory import GIB, make_batch, predict_scoring, real_stage
+from modeling_avlmm.planning.training_plan import predict, stage_shape
 from modeling_avlmm.training.recipes import Recipe, StageRecipe, load_recipe
 from modeling_avlmm.training.throughput import PEAK_BFLOAT16, FlopsCounter
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from modeling_avlmm.environment import environment
+from modeling_avlmm.inference.provenance import environment
 
 FOLDER = Path(__file__).parent / "results"
 

@@ -39,9 +39,9 @@ from results import write_results
 from transformers import Qwen2VLVideoProcessor, pipeline
 
 from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
-from modeling_avlmm.auto import default_model
-from modeling_avlmm.environment import environment
 from modeling_avlmm.evaluation.predictions import predict
+from modeling_avlmm.inference.auto import default_model
+from modeling_avlmm.inference.provenance import environment
 from modeling_avlmm.processing_patches import frames_to_patches, normalize_patches
 
 ROOT = Path(__file__).parents[1]

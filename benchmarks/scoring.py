@@ -41,7 +41,7 @@ from results import write_results
 from turns import GIB, ratio, rounded, take_turns
 
 from modeling_avlmm import AVLMMProcessor
-from modeling_avlmm.environment import environment
+from modeling_avlmm.inference.provenance import environment
 from modeling_avlmm.modeling_packed_attention import attend_in_groups
 
 CLIPS = (3, 48)

@@ -27,11 +27,11 @@ from ssavd_flops import build, settle
 
 from modeling_avlmm import SSAVDProcessor
 from modeling_avlmm.configuration_ssavd import FRONT_ENDS
-from modeling_avlmm.environment import environment
-from modeling_avlmm.onnx_detector import ONNXDetector
-from modeling_avlmm.onnx_export import export_onnx
-from modeling_avlmm.streaming import StreamingDetector
-from modeling_avlmm.streaming_file import GrowingFile, GrowingTracks, Picture
+from modeling_avlmm.inference.growing_file import GrowingFile, GrowingTracks, Picture
+from modeling_avlmm.inference.onnx_detector import ONNXDetector
+from modeling_avlmm.inference.onnx_export import export_onnx
+from modeling_avlmm.inference.provenance import environment
+from modeling_avlmm.inference.streaming import StreamingDetector
 
 ENGINES = ("pytorch", "onnxruntime", "onnxruntime_int8", "openvino")
 

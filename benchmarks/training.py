@@ -54,7 +54,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from turns import peak, ratio, reset_peak, rounded, synchronize
 
 from modeling_avlmm import AVLMMConfig, AVLMMForDeepfakeDetection, AVLMMProcessor
-from modeling_avlmm.environment import environment
+from modeling_avlmm.inference.provenance import environment
 from modeling_avlmm.modeling_avlmm import ENCODER_INPUTS
 from modeling_avlmm.processing_avlmm import normalize_pixels
 from modeling_avlmm.training.recipes import DataRecipe, Recipe, StageRecipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 MARK = "demo_benchmark.json"
-"""What `dataset_scripts.demo_benchmark` leaves above its corpora, with its settings."""
+"""What `dataset_scripts.demo_benchmark.benchmark` leaves above its corpora, with its settings."""
 
 
 def is_demonstration(data_dir: str | Path | None) -> bool:

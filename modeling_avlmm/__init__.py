@@ -9,11 +9,11 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 import dataset_scripts
 
-from .auto import AutoModelForAVDeepfakeDetection, default_model
 from .configuration_avlmm import AVLMMConfig
 from .configuration_avpl import AVPLConfig
 from .configuration_ssavd import SSAVDConfig
 from .hub_mixin import PIPELINE_TASK
+from .inference.auto import AutoModelForAVDeepfakeDetection, default_model
 from .media import Clip, MediaError, MediaReader
 from .modeling_avlmm import AVLMMForDeepfakeDetection
 from .modeling_avpl import AVPLForDeepfakeDetection

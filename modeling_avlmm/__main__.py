@@ -14,12 +14,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from dataset_scripts import export
+from dataset_scripts.export import export
 
-from . import onnx_export, streaming_command
-from .analysis import bench_command, instructions_command, page
-from .detect import command as detect
-from .evaluation import audit_command
+from .cli import audit as audit_command
+from .cli import bench as bench_command
+from .cli import instruct as instructions_command
+from .cli import stream as streaming_command
+from .cli.detect import command as detect
+from .inference import onnx_export
+from .page import actions as page
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -173,7 +176,7 @@ def run_train(recipe: str, overrides: list[str]) -> int:
 
 
 def run_publish(options: argparse.Namespace) -> int:
-    from .hub import PublishError, publish
+    from .publishing.publish import PublishError, publish
 
     quiet_transformers()
     try:

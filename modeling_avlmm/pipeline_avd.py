@@ -15,9 +15,9 @@ from transformers.pipelines.base import ChunkPipeline
 from transformers.pipelines.pt_utils import PipelineChunkIterator
 
 from .configuration_detector import PARTS
+from .inference.gate import NO_VERDICT, Gate
 from .media import MediaError, MediaReader
 from .modeling_outputs import fake_probability
-from .pipeline_gate import NO_VERDICT, Gate
 
 SCORE_NAMES = {"overall": "score", "video": "video_score", "audio": "audio_score"}
 UNCERTAIN = "uncertain"
@@ -91,7 +91,7 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             return super().__new__(cls)
         # By name: what a file here imports is copied to the Hub with every detector, and the analyst does not belong there.
         try:
-            analyst = import_module("modeling_avlmm.analysis.analyst")
+            analyst = import_module("modeling_avlmm.dialogue.analyst")
         except ImportError as error:
             raise ImportError(
                 'task_mode="analysis" needs the package modeling_avlmm itself, which a checkpoint does not bring along: '

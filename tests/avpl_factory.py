@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from modeling_avlmm import AVPLConfig, AVPLForDeepfakeDetection
-from modeling_avlmm.training.demo_encoders import make_tiny_encoders, save_encoders
+from modeling_avlmm.training.tiny.encoders import make_tiny_encoders, save_encoders
 
 TINY = {"num_frames": 6, "clip_seconds": 1.0, "align_width": 16, "head_width": 8, "carry_width": 4}
 ENCODERS = ("vision_encoder.", "audio_encoder.")

@@ -14,7 +14,7 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory) -> Path:
     """An omni checkpoint of the real classes, with 0.1 M random weights."""
-    from modeling_avlmm.training.tiny_backbone import make_tiny_backbone
+    from modeling_avlmm.training.tiny.backbone import make_tiny_backbone
 
     return make_tiny_backbone(tmp_path_factory.mktemp("backbone"))
 
@@ -82,3 +82,22 @@ def dataset_cache(tmp_path_factory):
     datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("datasets")
     yield datasets.config.HF_DATASETS_CACHE
     datasets.config.HF_DATASETS_CACHE = before
+
+
+@pytest.fixture(scope="session")
+def gate_folder(tmp_path_factory) -> Path:
+    """A small SSAVD for clips of 2 s whose scores lie far apart."""
+    from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
+
+    torch.manual_seed(0)
+    config = SSAVDConfig(
+        channels=(4, 4), depths=(1, 1), num_frames=8, image_size=56, audio_samples=32_000, frontend="fast"
+    )
+    model = SSAVDForDeepfakeDetection(config).eval()
+    with torch.no_grad():
+        for head in (model.head, model.video_head, model.audio_head):
+            head.weight.normal_(0, 3)
+    folder = tmp_path_factory.mktemp("gate") / "model"
+    model.save_pretrained(folder)
+    SSAVDProcessor.from_config(config).save_pretrained(folder)
+    return folder

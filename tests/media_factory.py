@@ -10,6 +10,8 @@ import pytest
 import torch
 from torchcodec.encoders import Encoder
 
+from modeling_avlmm import Clip
+
 
 def ffmpeg(*arguments: str | Path) -> None:
     """Run the ffmpeg command line, or skip the test where there is none."""
@@ -135,3 +137,18 @@ def make_hour(path: Path) -> Path:
         "-f", "lavfi", "-i", video, "-f", "lavfi", "-i", sound, *encode, "-ar", "16000", "-b:a", "32k", path
     )
     return path
+
+
+def random_clip(frames=4, fps=2.0, seconds=2.0, video=True, audio=True, size=(56, 84), seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return Clip(
+        frames=torch.randint(0, 256, (frames, 3, *size), dtype=torch.uint8, generator=generator)
+        if video
+        else None,
+        timestamps=torch.arange(frames, dtype=torch.float64) / fps if video else None,
+        audio=0.1 * torch.randn(round(seconds * 16000), generator=generator) if audio else None,
+        start=0.0,
+        end=seconds,
+        name="clip",
+        warnings=[],
+    )

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from test_processing_avlmm import random_clip
+from media_factory import random_clip
 from transformers import (
     Qwen2_5OmniConfig,
     Qwen2_5OmniForConditionalGeneration,

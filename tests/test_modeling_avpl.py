@@ -27,7 +27,7 @@ from modeling_avlmm import (
 )
 from modeling_avlmm.modeling_avpl_blocks import heard_at, window_means
 from modeling_avlmm.modeling_avpl_encoders import EncoderError
-from modeling_avlmm.training.demo_encoders import make_tiny_encoders
+from modeling_avlmm.training.tiny.encoders import make_tiny_encoders
 
 LOGITS = ("logits", "video_logits", "audio_logits")
 SWITCHES = (

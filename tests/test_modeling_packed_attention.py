@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from test_processing_avlmm import random_clip
+from media_factory import random_clip
 from torch import nn
 
 from modeling_avlmm import AVLMMForDeepfakeDetection, AVLMMProcessor, modeling_packed_attention

@@ -3,25 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from media_factory import make_clip
+from media_factory import make_clip, random_clip
 from transformers import Qwen2_5OmniProcessor
 
-from modeling_avlmm import AVLMMProcessor, Clip, MediaError, Question
-
-
-def random_clip(frames=4, fps=2.0, seconds=2.0, video=True, audio=True, size=(56, 84), seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return Clip(
-        frames=torch.randint(0, 256, (frames, 3, *size), dtype=torch.uint8, generator=generator)
-        if video
-        else None,
-        timestamps=torch.arange(frames, dtype=torch.float64) / fps if video else None,
-        audio=0.1 * torch.randn(round(seconds * 16000), generator=generator) if audio else None,
-        start=0.0,
-        end=seconds,
-        name="clip",
-        warnings=[],
-    )
+from modeling_avlmm import AVLMMProcessor, MediaError, Question
 
 
 @pytest.fixture(scope="module")

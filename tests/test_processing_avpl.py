@@ -23,11 +23,11 @@ from modeling_avlmm import (
     MediaError,
 )
 from modeling_avlmm.__main__ import main
-from modeling_avlmm.evaluation.command import load_detector
-from modeling_avlmm.hub import PublishError, publish
+from modeling_avlmm.evaluation.evaluate import load_detector
 from modeling_avlmm.media import UnreadableMediaError
 from modeling_avlmm.modeling_outputs import fake_probability
 from modeling_avlmm.pipeline_avd import timeline
+from modeling_avlmm.publishing.publish import PublishError, publish
 
 TASK = "av-deepfake-detection"
 SCORES = ("score", "video_score", "audio_score")
@@ -336,7 +336,7 @@ def test_ids_of_the_hub_are_published_as_ids(small_detector, detector, clips, tm
         (hub / f"models--someone--{name}" / "refs").mkdir()
         (hub / f"models--someone--{name}" / "refs" / "main").write_text(commit)
     script = (
-        "import sys; from modeling_avlmm import AVPLForDeepfakeDetection; from modeling_avlmm.hub import publish;"
+        "import sys; from modeling_avlmm import AVPLForDeepfakeDetection; from modeling_avlmm.publishing.publish import publish;"
         f"m = AVPLForDeepfakeDetection.from_encoders('someone/vision', 'someone/audio', **{TINY!r});"
         "print(m.config.vision_revision);"
         "publish(sys.argv[1], sys.argv[2])"

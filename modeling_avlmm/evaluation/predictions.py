@@ -12,8 +12,8 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset, Video
 
+from ..inference.gate import block_size
 from ..pipeline_avd import SCORE_NAMES, AVDeepfakeDetectionPipeline
-from ..pipeline_gate import block_size
 
 LABEL_OF = {"score": "label", "video_score": "video_label", "audio_score": "audio_label"}
 KEPT = (

@@ -10,10 +10,10 @@ import jinja2
 
 from ..configuration_detector import PARTS
 from ..pipeline_avd import calibrated
-from .audit import audit_summary
+from .audit.audit import audit_summary
 from .plots import write_plots
 from .predictions import labels_and_scores
-from .robustness_report import plot_robustness, robustness_notes, robustness_rows
+from .robustness.curves import plot_robustness, robustness_notes, robustness_rows
 from .table import COLUMNS, PART_NAMES, number, remarks, report_rows
 
 LISTED = 20

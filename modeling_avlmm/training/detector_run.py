@@ -21,7 +21,7 @@ from transformers import (
     set_seed,
 )
 
-from ..auto import MODEL_FOR_AV_DEEPFAKE_DETECTION_MAPPING, AutoModelForAVDeepfakeDetection
+from ..inference.auto import MODEL_FOR_AV_DEEPFAKE_DETECTION_MAPPING, AutoModelForAVDeepfakeDetection
 from ..media import Clip, MediaError
 from ..modeling_avpl import AVPLForDeepfakeDetection
 from ..modeling_avpl_encoders import EncoderError
@@ -31,7 +31,7 @@ from .collator import DropList, read_row
 from .detector_recipe import STABLE, DetectorRecipe, NetworkRecipe
 from .detector_trainer import DetectorTrainer
 from .progress import latest_checkpoint
-from .pseudo_fakes import PseudoFaker
+from .pseudo_fakes.pseudo_faker import PseudoFaker
 from .recipes import RecipeError
 from .run_folder import (
     keep_freed_memory,
@@ -175,7 +175,7 @@ def on_encoders(options: dict) -> AVPLForDeepfakeDetection:
         raise RecipeError(
             f"model.options.{absent[0]} is missing: the Hub id or folder of the frozen "
             f"{'CLIP' if absent[0] == 'vision_encoder' else 'Whisper'} checkpoint. (`python -m "
-            "modeling_avlmm.training.demo_encoders` makes small ones for the demonstration.)"
+            "modeling_avlmm.training.tiny.encoders` makes small ones for the demonstration.)"
         )
     try:
         return AVPLForDeepfakeDetection.from_encoders(**options)

@@ -13,24 +13,24 @@ from peft import PeftModel
 from transformers import AutoConfig, set_seed
 
 from ..modeling_avlmm import AVLMMForDeepfakeDetection, is_sharded
+from ..planning.training_plan import cache_line
 from ..processing_avlmm import AVLMMProcessor
 from .collator import AVCollator, DropList, verdict_questions
-from .conversations import (
+from .conversation_stage import (
     ConversationCollator,
     conversation_schedule,
     instruction_rows,
     mark_as_analyst,
     write_grown,
 )
-from .dense import DenseCollator, corpus_of_dense_prompts, genuine_rows, load_annotations
-from .dry_run import cache_line
 from .encoder_cache import CachedCollator, EncoderCache, cache_settings, fill_cache
 from .progress import latest_checkpoint
 from .recipes import Recipe, RecipeError, StageRecipe
 from .run_folder import load_split, name_demonstration, quiet_libraries, say, start_folder
 from .schedule import build_schedule
 from .stages import LORA_KINDS, count_trainable, freeze_for_stage, keep_in_float32, lora_config
-from .tiny_backbone import make_tiny_backbone
+from .tiny.backbone import make_tiny_backbone
+from .tiny.dense import DenseCollator, corpus_of_dense_prompts, genuine_rows, load_annotations
 from .trainer import AVSFTTrainer, sft_config
 
 

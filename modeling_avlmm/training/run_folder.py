@@ -16,7 +16,7 @@ from datasets import Dataset, Video, load_dataset
 from dataset_scripts.demonstration import is_demonstration
 
 from ..configuration_detector import DEMONSTRATION_NOTICE, AVDetectorConfig
-from ..environment import environment
+from ..inference.provenance import environment
 from .recipes import DataRecipe, RecipeError
 
 

@@ -1,0 +1,1 @@
+"""Draw talking heads, genuine and forged, in the layouts of real corpora."""

@@ -1,0 +1,1 @@
+"""Write and upload a dataset that plain `datasets` loads, media inside."""

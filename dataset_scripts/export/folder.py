@@ -1,0 +1,274 @@
+"""The folder of an export: its manifest, its files, and how a stopped export continues.
+
+A file is written under another name and renamed when it is whole. The manifest is written first, with hashes of what
+is exported, so that nothing else is ever mixed in, and again at the end with the counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from .dataset_card import DATA, listings, package_version, render_card
+from .plan import ExportError, Plan, Shard
+from .shards import FORMATS, webdataset_features, write_shard
+
+MANIFEST = "export.json"
+PUBLISHED = ("README.md", MANIFEST, "missing_files.txt", "unreadable_files.txt", DATA)
+_PROGRESS = ".export-progress.jsonl"  # one line for each finished file, until the manifest has them all
+_LOCK = ".export.lock"
+_PARTIAL = ".partial"
+_OURS = {*PUBLISHED, _PROGRESS, _LOCK, ".cache", ".gitattributes"}
+
+
+def open_folder(output: Path) -> dict | None:
+    """The manifest of an earlier export in `output`, or None where the folder is new or empty.
+
+    Raises:
+        [`ExportError`]: it holds something else.
+    """
+    if output.exists() and not output.is_dir():
+        raise ExportError(f"{output} is a file: give a folder.")
+    names = {path.name for path in output.iterdir()} if output.exists() else set()
+    strangers = {name for name in names if name.removesuffix(_PARTIAL) not in _OURS}
+    path = output / MANIFEST
+    if MANIFEST not in names:
+        # A run that was killed before it wrote its manifest leaves no more than this.
+        strangers |= names - {DATA, _LOCK, MANIFEST + _PARTIAL}
+        if (output / DATA).exists():
+            strangers |= {f"{DATA}/{path.name}" for path in (output / DATA).iterdir()}
+    if strangers:
+        raise ExportError(
+            f"{output} holds something else ({', '.join(sorted(strangers)[:3])}): give an empty folder, or that of "
+            "an earlier export."
+        )
+    if MANIFEST not in names:
+        return None
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest["settings"]["layout"], manifest["fingerprints"]["rows"], manifest["complete"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ExportError(f"{path} is not the manifest of an export: give an empty folder.") from error
+    return manifest
+
+
+def compare(output: Path, manifest: dict, settings: dict, fingerprints: dict, clips: int) -> None:
+    """Refuse to continue an export of something else."""
+    earlier = manifest["settings"]
+    differing = [
+        f"{name} was {earlier.get(name)!r} and is {settings.get(name)!r}"
+        for name in dict.fromkeys([*settings, *earlier])
+        if earlier.get(name) != settings.get(name)
+    ]
+    if differing:
+        raise ExportError(
+            f"{output} has another export: {'; '.join(differing)}. Give the same settings, or an empty folder."
+        )
+    if manifest["fingerprints"]["rows"] != fingerprints["rows"]:
+        raise ExportError(
+            f"The corpus has changed since the export in {output} was started: other clips, labels or splits "
+            f"({manifest['clips']:,} clips then, {clips:,} now). Restore it, or take an empty folder."
+        )
+    if manifest["fingerprints"]["media"] != fingerprints["media"]:
+        raise ExportError(
+            f"Media files have changed their size, or can be read no more, since the export in {output} was started. "
+            "Restore them, or take an empty folder."
+        )
+
+
+def start(output: Path, names: Collection[str], manifest: dict) -> None:
+    """Write the manifest, and clear away what a killed run was writing.
+
+    Args:
+        output (`Path`): The folder.
+        names (`Collection[str]`): The files that the export will have.
+        manifest (`dict`): What [`open_folder`] found, or a new one.
+
+    Raises:
+        [`ExportError`]: there are files of something else among them; `load_dataset` would read them as well.
+    """
+    partial = [path for folder in (output, output / DATA) for path in folder.glob(f"*{_PARTIAL}")]
+    foreign = {path.name for path in (output / DATA).iterdir()} - {path.name for path in partial} - set(names)
+    if foreign:
+        raise ExportError(
+            f"{output / DATA} has files that are no part of this export: {', '.join(sorted(foreign)[:3])}. Remove "
+            "them, or take an empty folder."
+        )
+    for path in partial:
+        path.unlink()
+    if not (output / MANIFEST).exists():
+        _write(output / MANIFEST, _json(manifest))
+
+
+def write_shards(
+    output: Path, plan: Plan, format: str, manifest: dict, max_unreadable: float
+) -> dict[str, dict]:
+    """Write the files that are not there yet; returns what each one holds."""
+    earlier = _progress(output, manifest)
+    done: dict[str, dict] = {}
+    clips = sum(len(shard.clips) for shard in plan.shards)
+    total = sum(sum(clip.sizes) for shard in plan.shards for clip in shard.clips)
+    seen = 0
+    # `disable=None`: silent where nobody looks, that is, where the output is no terminal.
+    with tqdm(
+        total=total, unit="B", unit_scale=True, desc=manifest["settings"]["dataset"], disable=None
+    ) as bar:
+
+        def advance(size: int) -> None:
+            nonlocal seen
+            seen += 1
+            bar.set_postfix_str(f"{seen:,} of {clips:,} clips", refresh=False)
+            bar.update(size)
+
+        for shard in plan.shards:
+            path = output / DATA / f"{shard.name}{FORMATS[format]}"
+            record = earlier.get(shard.name)
+            if record is not None and _is_whole(path, record):
+                for clip in shard.clips:
+                    advance(sum(clip.sizes))
+            else:
+                record = _write_shard(output, path, plan, shard, format, advance)
+                if record["unreadable"]:
+                    check_unreadable(plan, max_unreadable)
+            done[shard.name] = record
+    return done
+
+
+def _is_whole(path: Path, record: dict) -> bool:
+    """Clips that could not be read may be readable now: a file that lacks some is written again."""
+    return not record["unreadable"] and path.is_file() and path.stat().st_size == record["bytes"]
+
+
+def _write_shard(
+    output: Path, path: Path, plan: Plan, shard: Shard, format: str, advance: Callable[[int], None]
+) -> dict:
+    partial = path.with_name(path.name + _PARTIAL)
+    with open(partial, "wb") as file:
+        written = write_shard(format, file, shard.clips, plan.features, advance)
+        file.flush()
+        os.fsync(file.fileno())
+        size = file.tell()
+    record = {"bytes": size if written.rows else 0, **vars(written)}
+    # First the line, then the name: a file that has its name is always known.
+    with open(output / _PROGRESS, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"name": shard.name, **record}) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    if written.rows:
+        os.replace(partial, path)
+    else:
+        partial.unlink()
+        path.unlink(missing_ok=True)
+    return record
+
+
+def _progress(output: Path, manifest: dict) -> dict[str, dict]:
+    """What is known of the files of an earlier run; a line that was being written when it was killed is left out."""
+    known = dict(manifest.get("files", {}))
+    path = output / _PROGRESS
+    if not path.exists():
+        return known
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        _write(path, whole)
+    for line in whole.splitlines():
+        record = json.loads(line)
+        known[record.pop("name")] = record
+    return known
+
+
+def finish(
+    output: Path,
+    plan: Plan,
+    format: str,
+    manifest: dict,
+    done: dict[str, dict],
+    license: str | None,
+    push_to: str | None,
+) -> None:
+    """Write the card, the lists and the manifest."""
+    features = None
+    if format == "webdataset":
+        suffixes = [
+            sorted({suffix for record in done.values() for suffix in record["suffixes"].get(column, ())})
+            for column in ("video", "audio")
+        ]
+        features = webdataset_features(plan.features, *suffixes)
+    settings = manifest["settings"]
+    chosen = ", ".join(f"{name}={value}" for name, value in settings["config"].items())
+    card = render_card(
+        plan,
+        name=push_to or output.name,
+        format=format,
+        features=features,
+        sizes={name: record["bytes"] for name, record in done.items()},
+        license=license,
+        provenance={
+            "made by": f"`python -m modeling_avlmm export` of modeling-avlmm {package_version()}",
+            "builder": f"`{settings['dataset']}`" + (f" with {chosen}" if chosen else ""),
+            "date": manifest["started"],
+            "fingerprint of rows": f"`{manifest['fingerprints']['rows'][:16]}`",
+        },
+    )
+    _write(output / "README.md", card)
+    for name, content in listings(plan).items():
+        if content is None:
+            (output / name).unlink(missing_ok=True)
+        else:
+            _write(output / name, content)
+    unreadable = sum(clip.unreadable is not None for clip in plan.clips)
+    whole = {
+        **manifest,
+        "complete": True,
+        "unreadable": unreadable,
+        "missing": len(plan.missing),
+        "refused": plan.refused,
+        "cells": plan.cells,
+        "files": done,
+    }
+    _write(output / MANIFEST, _json(whole))
+    (output / _PROGRESS).unlink(missing_ok=True)
+
+
+def check_unreadable(plan: Plan, max_unreadable: float) -> None:
+    """Raise [`ExportError`] where more clips than allowed could not be read so far."""
+    unreadable = [clip for clip in plan.clips if clip.unreadable is not None]
+    if len(unreadable) > max_unreadable * len(plan.clips):
+        listed = "; ".join(f"{clip.row['path']}: {clip.unreadable}" for clip in unreadable[:3])
+        raise ExportError(
+            f"{len(unreadable):,} of {len(plan.clips):,} clips cannot be read ({listed}). That is more than "
+            f"max_unreadable={max_unreadable:g} allows. Restore them, or pass a larger max_unreadable."
+        )
+
+
+@contextlib.contextmanager
+def locked(output: Path) -> Iterator[None]:
+    """Two exports into one folder would write the same files. The lock ends with the process, however it ends."""
+    lock = FileLock(output / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ExportError(f"Another process is exporting into {output}.") from error
+    try:
+        yield
+    finally:
+        (output / _LOCK).unlink(missing_ok=True)
+        lock.release()
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + _PARTIAL)
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _json(value: dict) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,1 @@
+"""The case file of one clip, as HTML and PDF."""

@@ -1,0 +1,260 @@
+"""The plots of a case, each drawn once: for a page, where they take its colours, and for print."""
+
+import re
+from collections.abc import Callable
+from io import StringIO
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Rectangle
+
+from ..evaluation.plots import COLOURS, NAMES, STYLE
+from ..explain.attribution import Attribution
+from ..explain.words import capital, clock
+
+INK, PAPER, THRESHOLD = "#1c2834", "#fefefd", "#5d6d7f"
+"""Colours that stand for those of the page; odd ones, so that nothing else is replaced."""
+DASHES = {"overall": "-", "video": "--", "audio": ":"}
+MARKS = {"overall": "o", "video": "s", "audio": "^"}
+PLAIN = {
+    **STYLE,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.facecolor": "none",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    # Names of files may hold a dollar sign.
+    "text.parse_math": False,
+    "pdf.fonttype": 42,
+}
+MOST_POINTS = 400
+"""Windows of a timeline that are drawn; longer ones show the highest of neighbours."""
+
+LEAST_COLOUR = {"score": 0.05, "log_odds": 0.2}
+"""Changes that are smaller all over a map stay pale, so that nothing looks like something."""
+
+Draw = Callable[[Figure | SubFigure], None]
+
+
+def svg(draw: Draw, width: float, height: float) -> str:
+    """
+    A plot as SVG for a page: its ink, and the colours of the three scores, are variables of the page's style.
+
+    Args:
+        draw (`Callable`): Draws on a figure.
+        width, height (`float`): Inches.
+    """
+    with matplotlib.rc_context(PLAIN):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        draw(figure)
+        text = StringIO()
+        figure.savefig(
+            text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
+    drawn = "".join(text.getvalue().partition("<svg")[1:])
+    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.S)
+    names = {
+        INK: "ink",
+        PAPER: "paper",
+        THRESHOLD: "muted",
+        **{colour: part for part, colour in COLOURS.items()},
+    }
+    for colour, name in names.items():
+        drawn = drawn.replace(colour, f"var(--{name})")
+    return drawn.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)
+
+
+def draw_timeline(figure: Figure | SubFigure, result: dict) -> None:
+    """The scores of every window over time, with the threshold."""
+    axes = figure.subplots()
+    windows = result["windows"]
+    hours = windows[-1]["end"] >= 3600
+    for part, name in (("overall", "score"), ("video", "video_score"), ("audio", "audio_score")):
+        scored = [(w["start"], w["end"], w[name]) for w in windows if w[name] is not None]
+        if not scored:
+            continue
+        scored = _thinned(scored)
+        times = [(start + end) / 2 for start, end, _ in scored]
+        few = len(scored) <= 40
+        axes.plot(
+            times,
+            [score for _, _, score in scored],
+            color=COLOURS[part],
+            linestyle=DASHES[part],
+            marker=MARKS[part] if few else None,
+            markersize=4,
+            linewidth=1.8 if part == "overall" else 1.2,
+            label={"overall": "whole", **{p: NAMES[p] for p in ("video", "audio")}}[part],
+        )
+    axes.axhline(result["threshold"], color=THRESHOLD, linewidth=1, linestyle=(0, (6, 3)))
+    axes.annotate(
+        f"threshold {result['threshold']:.2f}",
+        (1, result["threshold"]),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="right",
+        fontsize=7.5,
+        color=THRESHOLD,
+    )
+    axes.set(ylim=(-0.03, 1.06), xlim=(0, windows[-1]["end"]), ylabel="score (1 = fake)")
+    axes.set_yticks((0, 0.25, 0.5, 0.75, 1))
+    axes.xaxis.set_major_formatter(lambda seconds, _: clock(max(seconds, 0)).removesuffix(".0"))
+    axes.set_xlabel("time (h:min:s)" if hours else "time (min:s)")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, handlelength=3)
+
+
+def describe_timeline(result: dict) -> str:
+    """The same for those who do not see it."""
+    spans = [
+        f"{clock(w['start'])} to {clock(w['end'])}"
+        for w in result["windows"]
+        if w["score"] is not None and w["score"] >= result["threshold"]
+    ]
+    if not spans:
+        return "No window reaches the threshold."
+    more = f", and {len(spans) - 8} more" if len(spans) > 8 else ""
+    return f"Windows at or above the threshold: {', '.join(spans[:8])}{more}."
+
+
+def draw_disagreement(figure: Figure | SubFigure, result: dict) -> None:
+    """How little picture and sound belong together, frame by frame."""
+    axes = figure.subplots()
+    line = _thinned([(point["time"], point["time"], point["disagreement"]) for point in result["timeline"]])
+    axes.fill_between(
+        [time for time, _, _ in line], [value for _, _, value in line], color=THRESHOLD, alpha=0.3
+    )
+    axes.plot([time for time, _, _ in line], [value for _, _, value in line], color=INK, linewidth=1)
+    axes.set(ylim=(-0.03, 1.06), xlim=(0, max(result["duration"], line[-1][0])), ylabel="disagreement")
+    axes.set_yticks((0, 0.5, 1))
+    axes.xaxis.set_major_formatter(lambda seconds, _: clock(max(seconds, 0)).removesuffix(".0"))
+    axes.set_xlabel("time (h:min:s)" if result["duration"] >= 3600 else "time (min:s)")
+
+
+def _thinned(scored: list[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
+    if len(scored) <= MOST_POINTS:
+        return scored
+    groups = np.array_split(np.arange(len(scored)), MOST_POINTS)
+    return [max((scored[i] for i in group), key=lambda window: window[2]) for group in groups]
+
+
+def full_colour(found: Attribution) -> float:
+    """The change of a cell that has the full colour."""
+    return max(float(np.abs(found.picture).max()), LEAST_COLOUR[found.measure])
+
+
+def draw_picture(figure: Figure | SubFigure, found: Attribution) -> None:
+    """The frames in grey, what the score falls without in colour, and a frame around the strongest cell of each step."""
+    count, rows, columns = found.picture.shape
+    largest = full_colour(found)
+    height, width = found.frames.shape[1:3]
+    for step, axes in enumerate(np.atleast_1d(figure.subplots(1, count))):
+        grey = found.frames[step].astype(float) @ (0.299, 0.587, 0.114)
+        axes.imshow(
+            grey / 255,
+            cmap="gray",
+            vmin=0,
+            vmax=1.25,
+            extent=(0, columns, rows, 0),
+            aspect=height / width * columns / rows,
+        )
+        overlay = np.zeros((rows, columns, 4))
+        for r in range(rows):
+            for c in range(columns):
+                value = np.clip(found.picture[step, r, c] / largest, -1, 1)
+                overlay[r, c] = to_rgba("#e66101" if value > 0 else "#5e3c99", min(0.75, abs(value) * 0.75))
+        axes.imshow(
+            overlay,
+            extent=(0, columns, rows, 0),
+            aspect=height / width * columns / rows,
+            interpolation="nearest",
+        )
+        r, c = np.unravel_index(found.picture[step].argmax(), (rows, columns))
+        axes.set_title(clock(found.frame_times[step]), fontsize=9)
+        if found.picture[step, r, c] > 0:
+            axes.add_patch(Rectangle((c, r), 1, 1, fill=False, edgecolor="white", linewidth=2.6))
+            axes.add_patch(Rectangle((c, r), 1, 1, fill=False, edgecolor="black", linewidth=1.1))
+            axes.set_xlabel(
+                f"largest {found.picture[step, r, c]:+.3f}\nrow {r + 1}, column {c + 1}", fontsize=8
+            )
+        else:
+            axes.set_xlabel("nothing lowers it", fontsize=8)
+        axes.set(xticks=(), yticks=())
+        axes.spines[:].set_visible(False)
+        axes.grid(False)
+
+
+def draw_sound(figure: Figure | SubFigure, found: Attribution) -> None:
+    """How much the score falls without a band of a passage; above it without the whole passage."""
+    top, axes = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (1, 2.4)})
+    steps = len(found.times)
+    edges = np.linspace(found.start, found.end, steps + 1)
+    if steps > 1:
+        half = (found.times[1] - found.times[0]) / 2
+        edges = np.concatenate([found.times - half, [found.times[-1] + half]])
+    top.bar(found.times, found.passages, np.diff(edges) * 0.92, color=COLOURS["audio"])
+    top.axhline(0, color=INK, linewidth=0.8)
+    covering = found.method == "occlusion"
+    top.set_ylabel("silenced" if covering else "passage", fontsize=8)
+    largest = max(float(np.abs(found.sound).max()), LEAST_COLOUR[found.measure])
+    places = np.arange(len(found.sound) + 1)
+    drawn = axes.pcolormesh(edges, places, found.sound, cmap="PuOr_r", vmin=-largest, vmax=largest)
+    drawn.set_rasterized(True)
+    ticks = [f"{hz / 1000:g}" for hz in found.band_edges_hz]
+    axes.set_yticks(places, ticks, fontsize=7.5)
+    axes.set(ylabel="kHz", xlabel="time (min:s)")
+    axes.xaxis.set_major_formatter(lambda seconds, _: clock(max(seconds, 0)))
+    band, step = np.unravel_index(found.sound.argmax(), found.sound.shape)
+    if found.sound[band, step] > 0:
+        corner, width = (edges[step], places[band]), edges[step + 1] - edges[step]
+        # Dark on light, as the map keeps its colours on a dark page.
+        for colour, line in (("white", 2.6), ("black", 1.2)):
+            axes.add_patch(Rectangle(corner, width, 1, fill=False, edgecolor=colour, linewidth=line))
+    axes.grid(False)
+    figure.colorbar(drawn, ax=axes, label="drop" if covering else "share", pad=0.01)
+
+
+def draw_ranking(
+    figure: Figure | SubFigure,
+    values: dict[str, float],
+    names: dict[str, str],
+    axis: str = "drop when covered",
+) -> None:
+    """Bars with their numbers, largest on top."""
+    axes = figure.subplots()
+    places = np.arange(len(values))[::-1]
+    axes.barh(
+        places,
+        list(values.values()),
+        color=["#e66101" if v > 0 else "#5e3c99" for v in values.values()],
+        height=0.62,
+    )
+    axes.set_yticks(places, [names.get(name, name) for name in values])
+    axes.axvline(0, color=INK, linewidth=0.8)
+    low, high = min(0.0, *values.values()), max(0.0, *values.values())
+    room = max(high - low, 1e-12) * 0.22
+    axes.set_xlim(low - room, high + room)
+    for place, value in zip(places, values.values(), strict=True):
+        axes.annotate(
+            f"{value:+.3f}",
+            (value, place),
+            xytext=(4 if value >= 0 else -4, 0),
+            textcoords="offset points",
+            va="center",
+            ha="left" if value >= 0 else "right",
+            fontsize=8,
+        )
+    axes.grid(False)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(left=False)
+    axes.set_xlabel(axis)
+
+
+def describe_attribution(values: dict[str, float], names: dict[str, str]) -> str:
+    """A ranking as a sentence."""
+    return capital(", ".join(f"{names.get(name, name)} {value:+.3f}" for name, value in values.items()) + ".")

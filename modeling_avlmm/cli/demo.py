@@ -1,0 +1,175 @@
+"""The whole way once, on two CPU cores: benchmark, training, evaluation, publishing, and loading elsewhere.
+
+    make demo      or      python -m modeling_avlmm.cli.demo --output-dir runs/demo
+
+Stopped and started again, it goes on where it was.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+from dataset_scripts.demo_benchmark.benchmark import make_demo_benchmark
+from dataset_scripts.schema import CorpusWarning
+
+from ..evaluation.evaluate import PREDICTIONS, evaluate_protocol
+from ..evaluation.predictions import read_predictions
+from ..publishing.publish import publish
+from ..training.recipes import Recipe, load_recipe
+from ..training.run import starting_point, train
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "demo.yaml"
+
+# What a stranger runs, who has the folder and not this package.
+STRANGER = """
+import json, sys
+for name in ("modeling_avlmm", "dataset_scripts"):
+    sys.modules[name] = None  # importing it is an error from here on
+from transformers import pipeline
+detector = pipeline("av-deepfake-detection", model=sys.argv[1], trust_remote_code=True)
+print(json.dumps(detector(sys.argv[2:])))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output-dir", type=Path, default=Path("runs/demo"))
+    parser.add_argument("--recipe", type=Path, default=RECIPE)
+    parser.add_argument(
+        "--set", nargs=argparse.REMAINDER, default=[], help="overrides of the recipe, last of all"
+    )
+    options = parser.parse_args()
+    # Its corpora are small on purpose; that they are not of the known size is no news here.
+    warnings.filterwarnings("ignore", category=CorpusWarning)
+    begin = time.monotonic()
+    folder = options.output_dir
+
+    heading(1, "Making the demonstration benchmark")
+    make_demo_benchmark(folder / "data", workers=os.cpu_count() or 1)
+    corpora = {"fakeavceleb": folder / "data" / "FakeAVCeleb_v1.2", "mavos_dd": folder / "data" / "MAVOS-DD"}
+
+    heading(2, "Training")
+    recipe = load_recipe(
+        options.recipe,
+        [
+            *("--output_dir", str(folder / "training")),
+            *("--data.data_dir", str(corpora["fakeavceleb"])),
+            *("--data.annotations", str(folder / "data" / "real_annotations.jsonl")),
+            *options.set,
+        ],
+    )
+    final = train(recipe)
+
+    heading(3, "Evaluating on identities that were not trained on")
+    rows, reports = evaluate_stages(recipe, corpora, folder)
+
+    heading(4, "Publishing to a folder")
+    published = publish(final, folder / "published", metrics=reports)
+    print(f"Wrote {published}")
+
+    heading(5, "Loading it in a process without this package")
+    agree = load_elsewhere(
+        Path(published), corpora["fakeavceleb"], folder / "evaluation" / recipe.stages[-1].name
+    )
+
+    minutes = (time.monotonic() - begin) / 60
+    print_results(rows, minutes, agree)
+    print(f"""
+Where everything lies
+  benchmark      {folder / "data"}
+  detectors      {folder / "training"}/<stage>/model
+  predictions    {folder / "evaluation"}
+  published      {published}   (README.md is its model card)
+
+What to type next
+  {sys.executable} -m modeling_avlmm detect YOUR_VIDEO.mp4 --model {published}
+  {sys.executable} train_sft.py --recipe recipes/fakeavceleb_7b.yaml --data.data_dir FakeAVCeleb_v1.2
+The demonstration's detector knows drawn faces only; its verdict on a real video means nothing.""")
+    if not agree:
+        sys.exit("The published folder scores differently where the package is not installed.")
+
+
+def heading(number: int, text: str) -> None:
+    print(f"\n=== {number}/5 {text}", flush=True)
+
+
+def evaluate_stages(recipe: Recipe, corpora: dict[str, Path], folder: Path) -> tuple[list[dict], list[Path]]:
+    """Scores the backbone as it is and every stage on the test identities, and the last one on the other corpus too."""
+    protocol = recipe.data.protocol
+    models = {"untrained": starting_point(recipe, Path(recipe.output_dir))}
+    models |= {stage.name: Path(recipe.output_dir) / stage.name / "model" for stage in recipe.stages}
+    runs = [(name, model, "fakeavceleb", protocol) for name, model in models.items()]
+    last = recipe.stages[-1].name
+    runs.append((last, models[last], "mavos_dd", "open_full"))
+    rows, reports = [], []
+    for name, model, dataset, protocol in runs:
+        output_dir = folder / "evaluation" / (name if dataset == "fakeavceleb" else f"{name}_{dataset}")
+        # The threshold matters for the last stage only, and the other corpus keeps the one chosen on this.
+        choose = name == last and dataset == "fakeavceleb"
+        report, _ = evaluate_protocol(
+            model=str(model),
+            dataset=dataset,
+            protocol=protocol,
+            data_dir=corpora[dataset],
+            output_dir=output_dir,
+            threshold=None if choose else "model",
+            batch_size=16,
+        )
+        rows.append({"detector": name, "benchmark": f"{dataset}/{protocol}", "report": report})
+        print(f"{name} on {dataset}/{protocol}: AUC {report['overall']['auc']:.3f}", flush=True)
+        if name == last:
+            reports.append(output_dir)
+    return rows, reports
+
+
+def load_elsewhere(published: Path, corpus: Path, evaluation: Path, count: int = 4) -> bool:
+    """Whether the published folder gives, in a process that cannot import this package, the scores it gave here."""
+    predictions = [p for p in read_predictions(evaluation / PREDICTIONS)[0] if p["split"] == "test"]
+    expected = predictions[:: max(1, len(predictions) // count)][:count]
+    with tempfile.TemporaryDirectory() as elsewhere:
+        clips = [str((corpus / entry["path"]).resolve()) for entry in expected]
+        environment = {**os.environ, "HF_MODULES_CACHE": elsewhere, "HF_HUB_OFFLINE": "1"}
+        environment.pop("PYTHONPATH", None)
+        command = [sys.executable, "-I", "-c", STRANGER, str(published.resolve()), *clips]
+        done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        print(done.stderr)
+        return False
+    results = json.loads(done.stdout.splitlines()[-1])
+    for entry, result in zip(expected, results, strict=True):
+        print(
+            f"  {entry['path']}: {result['label']}, score {result['score']:.4f} there, {entry['score']:.4f} here"
+        )
+    return all(abs(r["score"] - e["score"]) < 1e-4 for e, r in zip(expected, results, strict=True))
+
+
+def print_results(rows: list[dict], minutes: float, agree: bool) -> None:
+    """The one table of the demonstration."""
+    print("\n=== Results: AUC on held-out identities\n")
+    head = ("detector", "benchmark", "clips", "overall", "picture", "sound", "bal. acc.")
+    table = [head]
+    for row in rows:
+        report = row["report"]
+        values = [report[part]["auc"] if report[part] else None for part in ("overall", "video", "audio")]
+        values.append(report["overall"]["balanced_accuracy"])
+        shown = ["-" if value is None else f"{value:.3f}" for value in values]
+        table.append((row["detector"], row["benchmark"], str(report["clips"]), *shown))
+    widths = [max(len(line[column]) for line in table) for column in range(len(head))]
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    print(f"\n{minutes:.1f} minutes in this run, peak memory {peak:.1f} GiB.")
+    print(f"Loaded without the package: {'same scores' if agree else 'DIFFERENT scores'}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Which files a run looks at: files and links as they are named, folders walked in a fixed order."""
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...media_sources import is_link
+
+MEDIA_SUFFIXES = frozenset(
+    [
+        ".3gp",
+        ".amv",
+        ".asf",
+        ".avi",
+        ".divx",
+        ".f4v",
+        ".flv",
+        ".m2ts",
+        ".m2v",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".mxf",
+        ".ogv",
+        ".qt",
+        ".ts",
+        ".vob",
+        ".webm",
+        ".wmv",
+        ".aac",
+        ".ac3",
+        ".aif",
+        ".aiff",
+        ".amr",
+        ".au",
+        ".caf",
+        ".flac",
+        ".m4a",
+        ".mka",
+        ".mp2",
+        ".mp3",
+        ".oga",
+        ".ogg",
+        ".opus",
+        ".wav",
+        ".wma",
+    ]
+)
+"""Endings of files that are taken for media in a folder."""
+
+
+@dataclass
+class Survey:
+    """
+    What there is to look at, before anything is decoded.
+
+    Attributes:
+        files (`int`): Files that will be looked at.
+        others (`Counter`): Files of folders that will not, by ending.
+        unlisted (`list[str]`): Folders that could not be listed, with the reason.
+        folders (`int`): How many of the inputs are folders.
+        width (`int`): Columns of a terminal that the widest name takes, for a table.
+    """
+
+    files: int = 0
+    others: Counter = field(default_factory=Counter)
+    unlisted: list[str] = field(default_factory=list)
+    folders: int = 0
+    width: int = len("file")
+
+
+def survey(inputs: list[str], all_files: bool = False) -> Survey:
+    """Counts what [`walk`] will give."""
+    found = Survey(folders=sum(is_folder(name) for name in inputs))
+    for path in walk(inputs, all_files, found):
+        found.files += 1
+        found.width = max(found.width, columns(shown(path)))
+    return found
+
+
+def walk(inputs: list[str], all_files: bool = False, found: Survey | None = None) -> Iterator[str]:
+    """
+    The files to look at, one by one, so that a folder of any size takes no memory.
+
+    Args:
+        inputs (`list[str]`): Files and http(s) links, which are taken as they are, and folders, which are walked: names in
+            alphabetical order, the files of a folder before those of the folders in it. Links to folders are not followed.
+        all_files (`bool`): Take every file of a folder, whatever its name.
+        found ([`Survey`], *optional*): Where files that are left out, and folders that cannot be listed, are noted.
+    """
+    for name in inputs:
+        if not is_folder(name):
+            yield name
+            continue
+
+        def unlisted(error: OSError) -> None:
+            if found is not None:
+                found.unlisted.append(f"{shown(str(error.filename))} cannot be listed ({error.strerror})")
+
+        for folder, inner, files in os.walk(name, onerror=unlisted):
+            inner.sort()
+            for file in sorted(files):
+                suffix = Path(file).suffix.lower()
+                # macOS leaves "._clip.mp4" beside clip.mp4 on foreign disks: attributes, not media.
+                if all_files or (suffix in MEDIA_SUFFIXES and not file.startswith("._")):
+                    yield os.path.join(folder, file)
+                elif found is not None:
+                    found.others["._*" if file.startswith("._") else suffix or "no ending"] += 1
+
+
+def is_folder(name: str) -> bool:
+    return not is_link(name) and os.path.isdir(name)
+
+
+def shown(name: str) -> str:
+    """A name as it can be printed and written: control characters, which could move a terminal's cursor, and bytes that
+    are no text are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def columns(text: str) -> int:
+    """Columns of a terminal that a text takes: two for a wide character such as 中, none for an accent that is one of its
+    own. Names are composed first, as macOS writes é and 한 in parts."""
+    return sum(
+        0 if unicodedata.category(c) in ("Mn", "Me") else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in unicodedata.normalize("NFC", text)
+    )

@@ -1,0 +1,78 @@
+"""The command `python -m modeling_avlmm stream`: scores of a recording while it is written, a line a second."""
+
+import argparse
+import json
+import sys
+
+from ..inference.onnx_detector import ENGINES, ONNXDetector, ONNXExportError
+from ..inference.streaming import StreamingDetector
+
+DESCRIPTION = (
+    "Scores a recording while it is written, every second, until the file has not grown for --patience seconds. Give - to "
+    "read standard input. Ends with 1 when the recording could not be read, 2 on wrong usage."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m modeling_avlmm stream`."""
+    parser.add_argument(
+        "file", metavar="FILE", help="a recording that is being written, or - for standard input"
+    )
+    parser.add_argument(
+        "--model", required=True, help="folder or Hub id of an SSAVD detector, or an ONNX folder"
+    )
+    parser.add_argument("--int8", action="store_true", help="use model_int8.onnx of an ONNX folder")
+    parser.add_argument("--hop-seconds", type=float, default=1.0, help="between two scores [%(default)g]")
+    parser.add_argument(
+        "--patience", type=float, default=5.0, help="seconds without new bytes that end it [%(default)g]"
+    )
+    parser.add_argument("--threads", type=int, help="one decodes, the others score [1 does both]")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0], help="what runs an ONNX folder [%(default)s]"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, the summary last")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the command and returns its exit status."""
+    try:
+        model, engine = options.model, options.engine
+        if options.int8:
+            model = ONNXDetector(model, True, max(1, (options.threads or 1) - 1), engine)
+        detector = StreamingDetector(
+            model, hop_seconds=options.hop_seconds, threads=options.threads, engine=engine
+        )
+    except (ONNXExportError, ValueError, OSError) as error:
+        print(f"avlmm: {error}", file=sys.stderr)
+        return 2
+    source = sys.stdin.buffer if options.file == "-" else options.file
+    status = 0
+    try:
+        for window in detector.stream_file(source, options.patience):
+            print(json.dumps(window) if options.json else _line(window, detector.summary()), flush=True)
+    except ValueError as error:  # MediaError among them
+        print(f"avlmm: {error}", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        print("avlmm: stopped", file=sys.stderr)
+    summary = detector.summary()
+    if options.json:
+        print(json.dumps(summary))
+    elif summary["label"] is not None:
+        print(
+            f"{summary['label']}: mean {summary['score']:.3f}, max {summary['max_score']:.3f} of {summary['windows']} "
+            f"windows in {summary['seconds']:.1f} s"
+        )
+    for note in summary["warnings"]:
+        print(f"  {note}", file=sys.stderr)
+    return status
+
+
+def _line(window: dict, summary: dict) -> str:
+    shown = {"score": "score", "picture": "video_score", "sound": "audio_score"}
+    parts = [
+        f"{title} {'-' if window[name] is None else format(window[name], '.3f')}"
+        for title, name in shown.items()
+    ]
+    mean = "-" if summary["score"] is None else f"{summary['score']:.3f}"
+    return f"{window['start']:8.1f} - {window['end']:8.1f} s  {'  '.join(parts)}  mean so far {mean}"

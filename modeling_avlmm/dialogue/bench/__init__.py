@@ -1,0 +1,1 @@
+"""Measure what a detector answers, not only what it scores."""

@@ -1,0 +1,1 @@
+"""Look for shortcuts, leaks and duplicates in a dataset."""

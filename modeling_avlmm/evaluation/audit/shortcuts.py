@@ -1,0 +1,360 @@
+"""How well what a file is like tells whether it is fake: one property at a time, and all together.
+
+Every AUC is of clips that the score was not fitted to, in folds that keep an identity (or a genuine clip and its fakes)
+together. In-sample numbers would find a shortcut in anything with enough categories or few enough clips. All choices
+here are our own.
+"""
+
+import math
+from collections import Counter
+from statistics import NormalDist
+
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from ..predictions import kind_of_fake
+from .file_properties import CATEGORICAL, NUMERIC, TITLES
+
+DEFAULT_LIMIT = 0.6
+FOLDS = 5
+RESAMPLES = 200
+FEWEST_CLIPS = 10
+"""Of each class, below which nothing is said."""
+
+
+def groups_of(rows: list[dict]) -> list[str]:
+    """What stays together in folds and bootstrap samples: an identity, else a genuine clip and its fakes."""
+    identities = {row["path"]: row.get("identity") for row in rows}
+    groups = []
+    for row in rows:
+        origin = row.get("source") or row["path"]
+        identity = row.get("identity") or identities.get(origin)
+        groups.append(f"identity {identity}" if identity else f"clip {origin}")
+    return groups
+
+
+def find_shortcuts(
+    splits: dict[str, list[dict]],
+    records: dict[str, dict],
+    limit: float = DEFAULT_LIMIT,
+    n_resamples: int = RESAMPLES,
+) -> dict:
+    """
+    Measures how well file properties alone separate real from fake, over all clips and for each kind of fake.
+
+    A property is flagged when its held-out AUC is above `limit` and the lower end of its interval is above 0.5. That
+    interval is simultaneous: at 95 % over all properties and kinds of fake together (Bonferroni), since among a hundred
+    properties that tell nothing a few look as if they did.
+
+    Args:
+        splits (`dict[str, list[dict]]`): The rows of each split.
+        records (`dict[str, dict]`): By `path`, what [`file_properties`] returned.
+        limit (`float`, *optional*, defaults to 0.6): AUC above which a property is a shortcut.
+        n_resamples (`int`, *optional*, defaults to 200): Bootstrap samples of groups.
+
+    Returns:
+        `dict`:
+
+        - **scopes** -- For all clips and for each kind of fake against all genuine clips: `name`, `n_real`, `n_fake`,
+          `groups`, `properties` (best first), `combined`, `constant` (properties that are the same in all clips), or
+          `undefined` (why there is nothing).
+        - **trimming** -- Held-out AUC of the leading silence as it is and after `trim_leading_silence`.
+
+        A property has `auc`, `ci` (95 %), `lower` (of the simultaneous interval), `flagged`; `rank_auc` and `larger_in`
+        (in-sample, direction-free: the larger of AUC and 1 - AUC of the bare value, and the class with the larger
+        values; numbers only); `real` and `fake` (median, or commonest value with its share); `train_to_test` (fitted on
+        the split `train`, AUC on `test`; None without both).
+    """
+    owner = {}
+    for split, members in splits.items():
+        for row in members:
+            if row["path"] in records:
+                owner.setdefault(row["path"], (split, row))
+    rows = [row for _, row in owner.values()]
+    clips = _Clips(
+        rows=rows,
+        split=np.array([split for split, _ in owner.values()]),
+        label=np.array([row["label"] for row in rows], int),
+        group=np.unique(groups_of(rows), return_inverse=True)[1],
+        columns={name: _column([records[row["path"]][name] for row in rows], name) for name in TITLES},
+    )
+    kinds = sorted({kind_of_fake(row) for row in rows if row["label"] == 1})
+    chosen = {"all": np.ones(len(rows), bool)}
+    if len(kinds) > 1:
+        kind = np.array([kind_of_fake(row) if row["label"] == 1 else "" for row in rows])
+        chosen |= {name: (clips.label == 0) | (kind == name) for name in kinds}
+    parts = {name: clips.part(mask) for name, mask in chosen.items()}
+    tests = sum(len(part.varying()) + 2 for part in parts.values() if part.why_not() is None)
+    quantile = NormalDist().inv_cdf(1 - 0.025 / max(1, tests))
+    scopes = [_scope(name, part, limit, quantile, n_resamples) for name, part in parts.items()]
+    return {
+        "limit": limit,
+        "tests": tests,
+        "scopes": scopes,
+        "trimming": _trimming(clips, records, n_resamples),
+    }
+
+
+class _Clips:
+    """Clips as columns: labels, groups, splits and properties."""
+
+    def __init__(self, rows, split, label, group, columns):
+        self.rows, self.split, self.label, self.group, self.columns = rows, split, label, group, columns
+
+    def part(self, mask: np.ndarray) -> "_Clips":
+        rows = [row for row, chosen in zip(self.rows, mask, strict=True) if chosen]
+        columns = {name: values[mask] for name, values in self.columns.items()}
+        return _Clips(rows, self.split[mask], self.label[mask], self.group[mask], columns)
+
+    def varying(self) -> list[str]:
+        return [name for name, values in self.columns.items() if len(_distinct(values)) > 1]
+
+    def why_not(self) -> str | None:
+        """Why held-out scores cannot be had, or None."""
+        for label, name in enumerate(("real", "fake")):
+            held = self.label == label
+            if held.sum() < FEWEST_CLIPS:
+                return f"{held.sum()} {name} clips; at least {FEWEST_CLIPS} are needed"
+            if len(set(self.group[held].tolist())) < 2:
+                return f"the {name} clips are all of one identity or source"
+        return None
+
+    def folds(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Indices to fit on and to score, groups kept whole, both classes in every part that is fitted on."""
+        fewest = min(len(set(self.group[self.label == label].tolist())) for label in (0, 1))
+        dealer = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=0)
+        folds = dealer.split(np.zeros(len(self.label)), self.label, self.group)
+        return [(fit, held) for fit, held in folds if len(set(self.label[fit].tolist())) == 2]
+
+    def train_and_test(self) -> tuple[np.ndarray, np.ndarray] | None:
+        fit, held = (np.flatnonzero(self.split == name) for name in ("train", "test"))
+        both = all(
+            min(Counter(self.label[part].tolist()).get(c, 0) for c in (0, 1)) >= 5 for part in (fit, held)
+        )
+        return (fit, held) if both else None
+
+
+def _column(values: list, name: str) -> np.ndarray:
+    if name in NUMERIC:
+        return np.array([math.nan if value is None else value for value in values], float)
+    return np.array(["" if value is None else str(value) for value in values], object)
+
+
+def _distinct(values: np.ndarray) -> set:
+    return {"" if value != value else value for value in values.tolist()}  # one NaN for all of them
+
+
+def _scope(name: str, clips: _Clips, limit: float, quantile: float, n_resamples: int) -> dict:
+    n_fake = int(clips.label.sum())
+    scope = {"name": name, "n_real": len(clips.label) - n_fake, "n_fake": n_fake}
+    scope["groups"] = len(set(clips.group.tolist()))
+    undefined = clips.why_not()
+    if undefined is not None:
+        return {**scope, "undefined": undefined, "properties": [], "combined": {}, "constant": []}
+
+    def judged(label: np.ndarray, score: np.ndarray, group: np.ndarray) -> dict:
+        auc, error = auc_and_error(label, score, group, n_resamples)
+        lower = auc - quantile * error
+        ci = [max(0.0, auc - 1.96 * error), min(1.0, auc + 1.96 * error)]
+        return {"auc": auc, "ci": ci, "lower": lower, "flagged": auc > limit and lower > 0.5}
+
+    folds, across = clips.folds(), clips.train_and_test()
+    varying = clips.varying()
+    properties = []
+    for column in varying:
+        values = clips.columns[column]
+        score = _held_out(
+            clips, folds, lambda fit, held, x=values: bin_scores(x[fit], clips.label[fit], x[held])
+        )
+        entry = {"name": column, "title": TITLES[column], **judged(clips.label, score, clips.group)}
+        entry.update(_by_class(values, clips.label, column))
+        entry["train_to_test"] = None
+        if across is not None:
+            fit, held = across
+            score = bin_scores(values[fit], clips.label[fit], values[held])
+            entry["train_to_test"] = float(roc_auc_score(clips.label[held], score))
+        properties.append(entry)
+    combined = {}
+    matrix = _matrix(clips, varying)
+    for model in ("logistic regression", "boosted trees") if varying else ():
+
+        def fitted(fit, held, model=model):
+            estimator = _estimator(model, clips.label[fit]).fit(matrix[fit], clips.label[fit])
+            return estimator.predict_proba(matrix[held])[:, 1]
+
+        combined[model] = judged(clips.label, _held_out(clips, folds, fitted), clips.group)
+        combined[model]["train_to_test"] = None
+        if across is not None:
+            combined[model]["train_to_test"] = float(roc_auc_score(clips.label[across[1]], fitted(*across)))
+    return {
+        **scope,
+        "properties": sorted(properties, key=lambda entry: (-entry["flagged"], -entry["auc"])),
+        "combined": combined,
+        "constant": [column for column in clips.columns if column not in varying],
+    }
+
+
+def _held_out(clips: _Clips, folds, score) -> np.ndarray:
+    """Scores of all clips, each from a fit without its group; 0.5 for a fold that could not be fitted without."""
+    scores = np.full(len(clips.label), 0.5)
+    for fit, held in folds:
+        scores[held] = score(fit, held)
+    return scores
+
+
+def bin_scores(fit_values: np.ndarray, fit_labels: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """
+    P(fake) from one property, both classes counted as equally frequent.
+
+    Numbers are cut at quantiles of either class, ends included (so that a few genuine clips among many fakes are resolved too), with
+    a bin of its own for a value that is itself a quantile, such as a common default; categories are bins already.
+    Unknown is a bin. Shares are smoothed by one clip of the rarer class, so that a bin never seen says 0.5. Any shape
+    of dependence is found, also "fakes are in the middle"; the direction is learnt from what is fitted on.
+
+    Args:
+        fit_values, fit_labels (`np.ndarray` of shape `(n,)`): What to learn from; numbers (NaN: unknown) or objects.
+        values (`np.ndarray` of shape `(m,)`): What to score.
+
+    Returns:
+        `np.ndarray` of shape `(m,)`: in (0, 1).
+    """
+    counts = np.bincount(fit_labels, minlength=2)
+    if fit_values.dtype == object:
+        names = {name: index for index, name in enumerate(sorted(set(fit_values.tolist())))}
+        bins = [
+            np.array([names.get(value, len(names)) for value in x.tolist()], int)
+            for x in (fit_values, values)
+        ]
+    else:
+        cuts = np.linspace(0, 1, int(np.clip(counts.min() // 5, 2, 10)) + 1)
+        known = [fit_values[(fit_labels == label) & ~np.isnan(fit_values)] for label in (0, 1)]
+        edges = np.unique([edge for found in known if len(found) for edge in np.quantile(found, cuts)])
+        bins = []
+        for x in (fit_values, values):
+            place = np.searchsorted(edges, x, "left") + np.searchsorted(edges, x, "right")
+            bins.append(np.where(np.isnan(x), 2 * len(edges) + 1, place))
+    number = max(int(found.max(initial=0)) for found in bins) + 1
+    smoothing = 1 / counts.min()
+    shares = [
+        (np.bincount(bins[0][fit_labels == label], minlength=number) / counts[label] + smoothing)
+        for label in (0, 1)
+    ]
+    return (shares[1] / (shares[0] + shares[1]))[bins[1]]
+
+
+def auc_and_error(
+    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, n_resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """
+    The AUC and its standard error.
+
+    The error is the larger of two: over bootstrap samples of whole groups, and that of a score that tells nothing
+    (Mann-Whitney), without which a perfect separation of a few clips would have none.
+
+    Args:
+        labels, scores, groups (`np.ndarray` of shape `(n,)`): 0 and 1, any numbers, integers from 0.
+        n_resamples (`int`): Bootstrap samples.
+    """
+    order = np.argsort(scores, kind="stable")
+    label, group = labels[order], groups[order]
+    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf) > 0)
+    rng = np.random.default_rng(0)
+    names, group = np.unique(group, return_inverse=True)
+    aucs = []
+    for _ in range(n_resamples):
+        weight = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))[group]
+        fake, real = (np.add.reduceat(weight * (label == c), starts) for c in (1, 0))
+        if fake.sum() and real.sum():
+            below = np.cumsum(real) - real / 2
+            aucs.append(float((fake * below).sum() / (fake.sum() * real.sum())))
+    n_fake = int(labels.sum())
+    n_real = len(labels) - n_fake
+    by_chance = math.sqrt((n_fake + n_real + 1) / (12 * n_fake * n_real))
+    return float(roc_auc_score(labels, scores)), max(float(np.std(aucs)), by_chance)
+
+
+def _by_class(values: np.ndarray, labels: np.ndarray, column: str) -> dict:
+    """How the classes differ, to be read by people; in-sample."""
+    entry = {"rank_auc": None, "larger_in": None}
+    for name, label in (("real", 0), ("fake", 1)):
+        found = values[labels == label]
+        if column in CATEGORICAL:
+            value, count = Counter(found.tolist()).most_common(1)[0]
+            entry[name] = {"value": value or None, "share": count / len(found)}
+        else:
+            known = found[~np.isnan(found)]
+            median = float(np.median(known)) if len(known) else None
+            entry[name] = {"value": median, "share": len(known) / len(found)}
+    if column in NUMERIC:
+        known = ~np.isnan(values)
+        if len(set(labels[known].tolist())) == 2:
+            auc = float(roc_auc_score(labels[known], values[known]))
+            entry["rank_auc"] = max(auc, 1 - auc)
+            entry["larger_in"] = "fake" if auc > 0.5 else "real" if auc < 0.5 else None
+    return entry
+
+
+def _matrix(clips: _Clips, names: list[str]) -> np.ndarray:
+    """All properties as numbers `(n, d)`: one column a number, one for each category of at least two clips."""
+    columns = []
+    for name in names:
+        values = clips.columns[name]
+        if name in NUMERIC:
+            columns.append(values)
+        else:
+            common = [value for value, count in sorted(Counter(values.tolist()).items()) if count > 1]
+            columns += [(values == value).astype(float) for value in common]
+    return np.stack(columns, axis=1) if columns else np.zeros((len(clips.label), 1))
+
+
+def _estimator(model: str, labels: np.ndarray):
+    if model == "logistic regression":
+        return make_pipeline(
+            SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
+            StandardScaler(),
+            LogisticRegression(C=0.1, class_weight="balanced", max_iter=2000),
+        )
+    leaf = int(np.clip(np.bincount(labels, minlength=2).min() // 5, 2, 20))
+    return HistGradientBoostingClassifier(
+        max_iter=100,
+        max_leaf_nodes=8,
+        min_samples_leaf=leaf,
+        class_weight="balanced",
+        early_stopping=False,
+        random_state=0,
+    )
+
+
+def _trimming(clips: _Clips, records: dict[str, dict], n_resamples: int) -> dict | None:
+    """The leading silence as a score, before and after [`MediaReader`] trimmed it."""
+    trimmed = [records[row["path"]]["trimmed"] for row in clips.rows]
+    heard = np.array([entry is not None for entry in trimmed])
+    part = clips.part(heard)
+    trimmed = [entry for entry in trimmed if entry is not None]
+    if part.why_not() is not None:
+        return None
+    folds = part.folds()
+    report = {"seconds": {}}
+    seconds = np.array([entry["seconds"] for entry in trimmed])
+    for name, label in (("real", 0), ("fake", 1)):
+        found = seconds[part.label == label]
+        report["seconds"][name] = {"median": float(np.median(found)), "max": float(found.max())}
+    for name in ("leading_silence", "leading_digital_silence"):
+        after = _column([entry[name] for entry in trimmed], name)
+        report[name] = {}
+        for when, values in (("before", part.columns[name]), ("after", after)):
+            score = _held_out(
+                part, folds, lambda fit, held, x=values: bin_scores(x[fit], part.label[fit], x[held])
+            )
+            auc, error = auc_and_error(part.label, score, part.group, n_resamples)
+            report[name][when] = {
+                "auc": auc,
+                "ci": [max(0.0, auc - 1.96 * error), min(1.0, auc + 1.96 * error)],
+            }
+    return report

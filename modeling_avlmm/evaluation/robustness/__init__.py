@@ -1,0 +1,1 @@
+"""Scores under compression, noise, delay and other perturbations."""

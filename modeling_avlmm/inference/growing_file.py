@@ -1,0 +1,291 @@
+"""A media file that is still being written, or a pipe, decoded once from front to back."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from ..media import SAMPLING_RATE
+from ..media_errors import DAMAGED, MediaNotFoundError, UnreadableMediaError
+from ..media_tracks import explain, torchcodec_decoders
+
+HEAD_BYTES = 16 * 1024**2
+"""Of a pipe's beginning, kept while FFmpeg finds out what it is; it looks at 5 MB by default."""
+FAR = 1024**3
+"""Bytes past the end from which a seek asks where the end is, and does not skip what is yet to come; our own choice."""
+JOIN = 0.02
+"""Seconds by which a piece of sound may miss the end of the one before and still be its continuation."""
+
+NOT_STREAMABLE = (
+    "It is damaged, or of a kind that can only be read when it is complete, such as plain mp4: write .ts, .mkv or "
+    "fragmented mp4 (ffmpeg -movflags frag_keyframe+empty_moov)"
+)
+
+
+class GrowingFile:
+    """
+    A file object for FFmpeg that waits at the end for more.
+
+    Args:
+        source (path or binary file object): A file being written, a finished one, a named pipe, or an open pipe.
+        patience (`float`): Seconds without new bytes after which a file counts as finished. Pipes end when they are closed.
+        poll (`float`, *optional*, defaults to 0.1): Seconds from one look to the next.
+
+    Raises:
+        MediaNotFoundError: when there is no such file.
+    """
+
+    def __init__(self, source: Any, patience: float, poll: float = 0.1):
+        self.patience, self.poll = patience, poll
+        self.error: BaseException | None = None
+        self._owned = not hasattr(source, "read")
+        try:
+            self._file = open(source, "rb", buffering=0) if self._owned else source  # noqa: SIM115 (close() does)
+        except OSError as error:
+            raise MediaNotFoundError(
+                str(source), f"cannot be opened ({error.strerror})", "Check the path"
+            ) from error
+        self.is_pipe = not (hasattr(self._file, "seekable") and self._file.seekable())
+        self._read = getattr(
+            self._file, "read1", self._file.read
+        )  # of buffered pipes: what there is, without waiting
+        self._at = 0
+        self._head: bytearray | None = bytearray() if self.is_pipe else None
+        self._told_partial = True
+
+    def close(self) -> None:
+        if self._owned:
+            self._file.close()
+
+    def forget_head(self) -> None:
+        """Called when FFmpeg knows what it reads: from here on a pipe is not sought back to its beginning."""
+        if self._head is not None and self._at >= len(self._head):
+            self._head = None
+
+    def read(self, size: int) -> bytes:
+        """
+        What there is, up to `size`.
+
+        FFmpeg asks until its buffer is full, which at few bytes a second takes long: after a short answer it is once told
+        that nothing more comes, and takes that for the end only where it has not got anything.
+        """
+        try:
+            data = self._next(size) if self.error is None else b""
+        except BaseException as error:  # C code that called us cannot pass it on: `check` does
+            self.error = error
+            data = b""
+        return data
+
+    def check(self) -> None:
+        """Raises what went wrong in a read."""
+        if self.error is not None:
+            raise self.error
+
+    def _next(self, size: int) -> bytes:
+        if self._head is not None and self._at < len(self._head):
+            data = bytes(self._head[self._at : self._at + size])
+            self._at += len(data)
+            return data
+        if self.is_pipe and not self._told_partial:
+            self._told_partial = True
+            return b""
+        data = self._read(size)
+        if not data and not self._told_partial:
+            self._told_partial = True
+            return b""
+        if not data and not self.is_pipe and self._grows_past(self._at):
+            data = self._read(size)
+        # A full answer is not asked to be completed: an empty one after it would be the end.
+        self._told_partial = len(data) in (0, size)
+        self._at += len(data)
+        if self._head is not None:
+            self._head += data
+            if len(self._head) > HEAD_BYTES:
+                self._head = None
+        return data
+
+    def _grows_past(self, position: int) -> bool:
+        """Waits until the file is longer than `position`; `False` when it stops growing first."""
+        size, since = self._size(), time.monotonic()
+        while size <= position:
+            if time.monotonic() - since >= self.patience:
+                return False
+            time.sleep(min(self.poll, self.patience))
+            now = self._size()
+            if now != size:
+                size, since = now, time.monotonic()
+        return True
+
+    def _size(self) -> int:
+        if hasattr(self._file, "fileno"):
+            try:
+                return os.fstat(self._file.fileno()).st_size
+            except io.UnsupportedOperation:
+                pass  # bytes in memory
+        here = self._file.tell()
+        end = self._file.seek(0, os.SEEK_END)
+        self._file.seek(here)
+        return end
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """The new position, or -1 where it cannot be reached."""
+        try:
+            return self._seek(offset, whence) if self.error is None else -1
+        except BaseException as error:
+            self.error = error
+            return -1
+
+    def _seek(self, offset: int, whence: int) -> int:
+        if whence not in (os.SEEK_SET, os.SEEK_CUR):
+            return -1
+        target = offset + (self._at if whence == os.SEEK_CUR else 0)
+        if self.is_pipe:
+            reachable = target == self._at or (self._head is not None and 0 <= target <= len(self._head))
+        else:
+            size = self._size()
+            reachable = target <= size or (target - size < FAR and self._grows_past(target - 1))
+            if reachable:
+                self._file.seek(target)
+        if not reachable:
+            return -1
+        self._at, self._told_partial = target, True
+        return target
+
+
+@dataclass
+class Picture:
+    """A decoded frame. `load` gives its pixels, uint8 `(3, H, W)`; times in seconds on the file's own clock."""
+
+    start: float
+    end: float
+    load: Callable[[], torch.Tensor]
+
+
+@dataclass
+class Sound:
+    """Decoded mono samples at 16 kHz; `start` in seconds on the file's own clock."""
+
+    start: float
+    samples: torch.Tensor
+
+
+class GrowingTracks:
+    """
+    The pictures and the sound of a growing file in the order of the file, each decoded once. Nothing is kept.
+
+    Args:
+        file ([`GrowingFile`]): The bytes.
+        name (`str`): What to call it in messages.
+
+    Raises:
+        UnreadableMediaError: when it is not media, or of a kind that cannot be read before it is complete.
+    """
+
+    def __init__(self, file: GrowingFile, name: str):
+        self.file, self.name = file, name
+        self.damaged = 0
+        decoders = torchcodec_decoders()
+        try:
+            self._demuxer = decoders.Demuxer(file, streams="all")
+        except (RuntimeError, ValueError) as error:
+            file.check()
+            raise UnreadableMediaError(
+                name, f"cannot be read as media ({explain(error)})", NOT_STREAMABLE
+            ) from error
+        header = self._demuxer.metadata
+        streams = {stream.index: stream for stream in self._demuxer.streams}
+        self._video = streams.get(header.best_video_stream_index)
+        self._audio = streams.get(header.best_audio_stream_index)
+        if self._video is None and self._audio is None:
+            raise UnreadableMediaError(name, "has no video and no audio track", DAMAGED)
+        self._decoders = {}
+        if self._video is not None:
+            self._decoders[self._video.index] = self._video.make_decoder("cpu", num_ffmpeg_threads=1)
+        if self._audio is not None:
+            self._decoders[self._audio.index] = self._audio.make_decoder()
+            self._audio_begin = self._audio.metadata.begin_stream_seconds_from_header or 0.0
+        self._colours = decoders.ColorConverter("cpu")
+        self._converter, self._raw_end = None, -math.inf
+        file.forget_head()
+
+    @property
+    def has_video(self) -> bool:
+        return self._video is not None
+
+    @property
+    def has_audio(self) -> bool:
+        return self._audio is not None
+
+    def __iter__(self) -> Iterator[Picture | Sound]:
+        while True:
+            try:
+                packet = next(self._demuxer, None)
+            except RuntimeError:
+                self.damaged += 1  # the container itself is broken from here on
+                packet = None
+            self.file.check()
+            if packet is None:
+                break
+            decoder = self._decoders.get(packet.stream_index)
+            if decoder is not None:
+                yield from self._decoded(packet.stream_index, lambda d=decoder, p=packet: d.decode(p))
+        for index, decoder in self._decoders.items():
+            yield from self._decoded(index, decoder.drain)
+        if self._converter is not None:
+            yield from self._drain()
+
+    def _decoded(self, index: int, decode: Callable[[], list[Any]]) -> Iterator[Picture | Sound]:
+        try:
+            outputs = decode()
+        except RuntimeError:
+            self.damaged += 1
+            return
+        for output in outputs:
+            if self._video is not None and index == self._video.index:
+                yield self._picture(output)
+            else:
+                yield from self._sound(output)
+
+    def _picture(self, frame: Any) -> Picture:
+        def load() -> torch.Tensor:
+            # Channels last in memory, without gaps between rows: what resizing is fastest with.
+            pixels = self._colours.convert(frame).data.permute(1, 2, 0)
+            return pixels.contiguous().permute(2, 0, 1)
+
+        return Picture(frame.pts_seconds, frame.pts_seconds + frame.duration_seconds, load)
+
+    def _sound(self, raw: Any) -> Iterator[Sound]:
+        rate = raw.sample_rate
+        if self._converter is not None and abs(raw.pts_seconds - self._raw_end) > JOIN:
+            yield from self._drain()
+        if self._converter is None:
+            # Resampled from a sample that lies on the grids of both rates, counted from the track's start as AudioDecoder
+            # does: the same samples come out.
+            step = rate // math.gcd(rate, SAMPLING_RATE)
+            skip = -round((raw.pts_seconds - self._audio_begin) * rate) % step
+            if skip >= raw.data.shape[1]:
+                return
+            raw = replace(
+                raw, data=raw.data[:, skip:].contiguous(), pts_seconds=raw.pts_seconds + skip / rate
+            )
+            self._converter = torchcodec_decoders().AudioConverter(sample_rate=SAMPLING_RATE)
+        self._raw_end = raw.pts_seconds + raw.data.shape[1] / rate
+        samples = self._converter.convert(raw)
+        if samples.data.shape[1]:
+            yield Sound(samples.pts_seconds, samples.data.mean(0))
+
+    def _drain(self) -> Iterator[Sound]:
+        samples = self._converter.drain()
+        self._converter = None
+        if samples.data.shape[1]:
+            yield Sound(samples.pts_seconds, samples.data.mean(0))
+
+
+__all__ = ["GrowingFile", "GrowingTracks", "Picture", "Sound"]

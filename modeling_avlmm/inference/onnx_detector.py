@@ -1,0 +1,161 @@
+"""SSAVD without PyTorch's network at run time: a detector on onnxruntime or OpenVINO."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..configuration_detector import PARTS
+from ..configuration_ssavd import SSAVDConfig
+from ..media import Clip
+from ..pipeline_avd import SCORE_NAMES, calibrated
+from ..processing_ssavd import SSAVDProcessor
+
+INPUTS = ("pixel_values", "audio_values", "frame_mask", "audio_mask")
+OUTPUTS = {"overall": "logits", "video": "video_logits", "audio": "audio_logits"}
+MODEL_FILE, INT8_FILE = "model.onnx", "model_int8.onnx"
+ENGINES = ("onnxruntime", "openvino")
+
+
+class ONNXExportError(ValueError):
+    """The export cannot be made or run, or does not compute what the model computes."""
+
+
+class ONNXDetector:
+    """
+    A detector from the folder that [`export_onnx`] wrote. No weights are loaded by PyTorch.
+
+    ```python
+    >>> from modeling_avlmm.inference.onnx_detector import ONNXDetector
+
+    >>> detector = ONNXDetector("exported/ssavd", threads=2)
+    >>> detector(["clip.mp4"])
+    [{'score': 0.97, 'video_score': 0.99, 'audio_score': 0.12}]
+    ```
+
+    Args:
+        folder (`str` or `Path`): The folder.
+        int8 (`bool`, *optional*, defaults to `False`): Use `model_int8.onnx`.
+        threads (`int`, *optional*): Threads of one pass. Defaults to the number of cores.
+        engine (`str`, *optional*, defaults to `"onnxruntime"`):
+            What computes it. `"openvino"` is about twice as fast on x86 processors, in float32 too
+            (`benchmarks/ssavd_streaming.py`); it takes one clip at a time, and 8-bit weights only by way of onnxruntime.
+
+    Raises:
+        ONNXExportError: when the engine is missing or unknown, or the file.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        int8: bool = False,
+        threads: int | None = None,
+        engine: str = "onnxruntime",
+    ):
+        if engine not in ENGINES:
+            raise ONNXExportError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}.")
+        if int8 and engine == "openvino":
+            raise ONNXExportError("int8=True needs engine='onnxruntime'.")
+        path = Path(folder) / (INT8_FILE if int8 else MODEL_FILE)
+        if not path.is_file():
+            how = "python -m modeling_avlmm onnx --model MODEL --to DIR" + " --int8" * int8
+            raise ONNXExportError(f"{path}: there is no such file. Write it with `{how}`.")
+        self.config = SSAVDConfig.from_pretrained(folder)
+        self.processor = SSAVDProcessor.from_pretrained(folder)
+        self._run = (_onnxruntime if engine == "onnxruntime" else _openvino)(path, self.config, threads)
+
+    def logits(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """
+        Args:
+            inputs (`Mapping`): What the processor returns: tensors or arrays. `questions` is not needed.
+
+        Returns:
+            `dict[str, np.ndarray]`: `logits` and, with heads for them, `video_logits` and `audio_logits`, each `(B, 2)`.
+        """
+        return dict(zip(output_names(self.config), self._run(arrays(inputs)), strict=True))
+
+    def scores(self, inputs: Mapping[str, Any]) -> dict[str, list[float | None]]:
+        """P(fake) of each clip, not calibrated, under the pipeline's names; None where there is nothing to judge."""
+        given = self.logits(inputs)
+        columns = {}
+        for part in PARTS:
+            rows = given.get(OUTPUTS[part], np.full((len(inputs["audio_values"]), 2), np.nan))
+            margins = (rows[:, 1] - rows[:, 0]).astype(np.float64)
+            values = 1 / (1 + np.exp(-np.clip(margins, -700, 700)))
+            columns[SCORE_NAMES[part]] = [None if np.isnan(value) else float(value) for value in values]
+        return columns
+
+    def __call__(self, clips: list[Any | Clip], temperature: float | None = None) -> list[dict]:
+        """
+        Scores clips no longer than one pass takes (`processor.max_seconds`) in one batch; [`StreamingDetector`] reads
+        longer ones.
+
+        Args:
+            clips (`list`): Paths, bytes, arrays or [`Clip`]s: whatever [`MediaReader`] opens.
+            temperature (`float`, *optional*): What log-odds are divided by. Defaults to the detector's own.
+
+        Returns:
+            `list[dict]`: `score`, `video_score` and `audio_score` of each clip, in [0, 1]; None where there is no such part.
+        """
+        columns = self.scores(self.processor(list(clips)))
+        own = self.config.temperature or {}
+        for part in PARTS:
+            divisor = own.get(part, 1.0) if temperature is None else temperature
+            columns[SCORE_NAMES[part]] = [calibrated(value, divisor) for value in columns[SCORE_NAMES[part]]]
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+Runner = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
+
+
+def _onnxruntime(path: Path, config: SSAVDConfig, threads: int | None) -> Runner:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ONNXExportError("onnxruntime cannot be imported. Run `pip install onnxruntime`.") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors: its optimizer warns of every constant that it leaves alone
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = output_names(config)
+    return lambda inputs: session.run(names, inputs)
+
+
+def _openvino(path: Path, config: SSAVDConfig, threads: int | None) -> Runner:
+    try:
+        import openvino
+    except ImportError as error:
+        raise ONNXExportError("openvino cannot be imported. Run `pip install openvino`.") from error
+    model = openvino.Core().read_model(path)
+    # A batch of any size costs half again as much for each clip: known shapes are planned ahead.
+    model.reshape({port: [1, *list(port.partial_shape)[1:]] for port in model.inputs})
+    # Its own choice is bfloat16 where the processor has it.
+    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    if threads is not None:
+        options["INFERENCE_NUM_THREADS"] = threads
+    compiled = openvino.compile_model(model, "CPU", options)
+    outputs = [compiled.output(name) for name in output_names(config)]
+
+    def run(inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        rows = []
+        for index in range(len(inputs["audio_mask"])):
+            given = compiled({name: values[index : index + 1] for name, values in inputs.items()})
+            rows.append([given[output].copy() for output in outputs])
+        return [np.concatenate(column) for column in zip(*rows, strict=True)]
+
+    return run
+
+
+def output_names(config: SSAVDConfig) -> list[str]:
+    """Outputs of the graph: a detector without heads for picture and sound has only `logits`."""
+    return list(OUTPUTS.values()) if config.stream_heads else [OUTPUTS["overall"]]
+
+
+def arrays(inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The graph's inputs as arrays."""
+    return {name: np.asarray(inputs[name]) for name in INPUTS}
+
+
+__all__ = ["ONNXDetector", "ONNXExportError"]

@@ -1,0 +1,351 @@
+"""Exports SSAVD to ONNX, checks what came out, and writes 8-bit weights.
+
+    python -m modeling_avlmm onnx --model runs/ssavd/model --to exported/ssavd --int8
+
+Needs `pip install modeling-avlmm[onnx]`. The folder holds `model.onnx`, `config.json` and `processor_config.json`, which is
+all that [`ONNXDetector`] reads.
+"""
+
+import argparse
+import logging
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from ..configuration_ssavd import SSAVDConfig
+from ..modeling_ssavd import SSAVDForDeepfakeDetection
+from ..processing_ssavd import SSAVDProcessor
+from .onnx_detector import (
+    INPUTS,
+    INT8_FILE,
+    MODEL_FILE,
+    ONNXDetector,
+    ONNXExportError,
+    arrays,
+    output_names,
+)
+
+TOLERANCE = 1e-3
+"""Largest difference of a logit between PyTorch and onnxruntime; our own choice."""
+OPSET = 18
+
+DESCRIPTION = (
+    "Writes an SSAVD detector as ONNX, with its configuration and processor, and checks that onnxruntime gives the same "
+    "logits as PyTorch, with and without picture and sound. Ends with 0 when they are the same, 2 otherwise."
+)
+
+
+@dataclass
+class ONNXExport:
+    """What an export wrote and how far it is from the model.
+
+    Attributes:
+        path (`Path`): The folder.
+        difference (`float`): Largest absolute difference of a logit between `model.onnx` and PyTorch.
+        int8_difference (`float`, *optional*): Largest absolute difference of a *score*, in [0, 1], of `model_int8.onnx`.
+        sizes (`dict[str, int]`): Bytes of each model file.
+    """
+
+    path: Path
+    difference: float
+    int8_difference: float | None
+    sizes: dict[str, int]
+
+
+class _Verdicts(torch.nn.Module):
+    """The model as a function of four tensors: an exported graph has neither optional inputs nor output classes."""
+
+    def __init__(self, model: SSAVDForDeepfakeDetection):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values, audio_values, frame_mask, audio_mask):
+        output = self.model(pixel_values, audio_values, frame_mask=frame_mask, audio_mask=audio_mask)
+        return tuple(getattr(output, name) for name in output_names(self.model.config))
+
+
+def export_onnx(
+    model_dir: str | Path,
+    output_dir: str | Path,
+    opset: int = OPSET,
+    int8: bool = False,
+    calibration: Sequence[Any] = (),
+) -> ONNXExport:
+    """
+    Writes `model.onnx` for any number of clips at a time, checked against the PyTorch model.
+
+    Inputs are `pixel_values` uint8 `(B, T, 3, H, W)`, `audio_values` float32 `(B, S)`, `frame_mask` bool `(B, T)` and
+    `audio_mask` bool `(B,)`, all of them required: a clip without picture or sound has zeros in the mask. Outputs are
+    float32 `logits`, `video_logits`, `audio_logits`, `(B, 2)` in the order real, fake, NaN where the part is absent.
+
+    Args:
+        model_dir (`str` or `Path`): Folder or Hub id of an SSAVD detector with its processor.
+        output_dir (`str` or `Path`): Where to write; created.
+        opset (`int`, *optional*, defaults to 18): ONNX operator set.
+        int8 (`bool`, *optional*, defaults to `False`):
+            Also write `model_int8.onnx`, whose matrix products have 8-bit weights (see [`quantize`]).
+        calibration (sequence of media, *optional*):
+            Clips, as the processor takes them, that the 8-bit ranges are fitted on. Without, ranges are found at run time.
+
+    Raises:
+        ONNXExportError: when packages are missing, the folder is not an SSAVD detector's, or the logits differ by more than
+            0.001 (an absent part's NaN included).
+    """
+    _need_packages()
+    model, processor = _load(model_dir)
+    output_dir = Path(output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    path = output_dir / MODEL_FILE
+    _write_graph(model, path, opset)
+    model.config.save_pretrained(output_dir)
+    processor.save_pretrained(output_dir)
+    difference = largest_difference(model, ONNXDetector(output_dir))
+    if not difference <= TOLERANCE:
+        raise ONNXExportError(
+            f"{path}: logits differ from PyTorch's by up to {difference:.3g}, more than {TOLERANCE:g}. Do not deploy it; "
+            "try another --opset, or torch and onnxruntime as in constraints.txt."
+        )
+    int8_difference = None
+    if int8:
+        clips = [dict(processor(clip)) for clip in calibration]
+        quantize(path, output_dir / INT8_FILE, clips)
+        int8_difference = largest_difference(model, ONNXDetector(output_dir, int8=True), scores=True)
+    sizes = {name: (output_dir / name).stat().st_size for name in (MODEL_FILE, INT8_FILE)[: 1 + int8]}
+    return ONNXExport(output_dir, difference, int8_difference, sizes)
+
+
+def _need_packages() -> None:
+    missing = []
+    for name in ("onnx", "onnxruntime", "onnxscript"):
+        try:
+            __import__(name)
+        except ImportError:
+            missing.append(name)
+    if missing:
+        raise ONNXExportError(
+            f"{', '.join(missing)} cannot be imported. Run `pip install onnx onnxruntime onnxscript`."
+        )
+
+
+def _load(model_dir: str | Path) -> tuple[SSAVDForDeepfakeDetection, SSAVDProcessor]:
+    try:
+        config = SSAVDConfig.get_config_dict(model_dir)[0]
+        if config.get("model_type") != SSAVDConfig.model_type:
+            raise ONNXExportError(
+                f"{model_dir} holds a {config.get('model_type')!r} model; only {SSAVDConfig.model_type!r} is exported."
+            )
+        model = SSAVDForDeepfakeDetection.from_pretrained(model_dir, dtype=torch.float32)
+        return model.eval(), SSAVDProcessor.from_pretrained(model_dir)
+    except OSError as error:
+        raise ONNXExportError(f"{model_dir} cannot be loaded: {error}") from error
+
+
+def _write_graph(model: SSAVDForDeepfakeDetection, path: Path, opset: int) -> None:
+    from onnxscript import optimizer
+
+    # Three clips, because 1 is taken for a constant, and 2 is the number of classes.
+    example = tuple(example_inputs(model.config, 3).values())
+    batch = torch.export.Dim("batch")
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of the exporter about its own internals
+            program = torch.onnx.export(
+                _Verdicts(model).eval(),
+                example,
+                input_names=list(INPUTS),
+                output_names=output_names(model.config),
+                opset_version=opset,
+                dynamic_shapes=tuple({0: batch} for _ in INPUTS),
+                dynamo=True,
+                optimize=False,
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise ONNXExportError(f"PyTorch cannot export the model: {str(error).splitlines()[0]}") from error
+    finally:
+        exporter.setLevel(level)
+    # The exporter's own optimization without its rewriting rules, one of which takes the 1e-12 under the logarithm of the
+    # sound's power for nothing, so that silence becomes NaN.
+    optimizer.inline(program.model)
+    optimizer.fold_constants(program.model)
+    optimizer.remove_unused_nodes(program.model)
+    graph = program.model_proto
+    if graph.graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_value"):
+        raise ONNXExportError(
+            "the exported graph takes one batch size only: the model's code fixes it somewhere"
+        )
+    # Shapes of what lies between: quantization derives them anew, and stumbles over weights that it has turned.
+    del graph.graph.value_info[:]
+    # Stack traces of the exporting machine, two thirds of the file.
+    for node in graph.graph.node:
+        del node.metadata_props[:]
+    for value in (*graph.graph.input, *graph.graph.output, *graph.graph.initializer):
+        del value.metadata_props[:]
+    for function in graph.functions:
+        for node in function.node:
+            del node.metadata_props[:]
+    path.write_bytes(graph.SerializeToString())
+
+
+def example_inputs(config: SSAVDConfig, batch_size: int, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Blotches and noise in the shape of clips that have picture and sound; the four inputs of the exported graph.
+
+    Noise for a picture is nothing like what a network was trained on, and can overflow one that is sound otherwise.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    frames = (batch_size, config.num_frames, 3, config.image_size, config.image_size)
+    blotches = 255 * torch.rand(batch_size * config.num_frames, 3, 8, 8, generator=generator)
+    pictures = F.interpolate(blotches, size=frames[-2:], mode="bilinear")
+    return {
+        "pixel_values": pictures.round().to(torch.uint8).view(frames),
+        "audio_values": 0.1 * torch.randn(batch_size, config.audio_samples, generator=generator),
+        "frame_mask": torch.ones(frames[:2], dtype=torch.bool),
+        "audio_mask": torch.ones(batch_size, dtype=torch.bool),
+    }
+
+
+def check_inputs(config: SSAVDConfig) -> list[dict[str, torch.Tensor]]:
+    """One whole clip, and a batch of one whole, one without picture, one without sound and one that ends early."""
+    mixed = example_inputs(config, 4, seed=1)
+    mixed["frame_mask"][1] = False
+    mixed["audio_mask"][2] = False
+    mixed["frame_mask"][3, config.num_frames // 2 :] = False
+    mixed["audio_values"][3, config.audio_samples // 2 :] = 0
+    return [example_inputs(config, 1), mixed]
+
+
+@torch.no_grad()
+def largest_difference(
+    model: SSAVDForDeepfakeDetection, detector: "ONNXDetector", scores: bool = False
+) -> float:
+    """Largest absolute difference of a logit (or score) over [`check_inputs`]; infinite where only one is NaN.
+
+    Raises:
+        ONNXExportError: when the model itself gives NaN for what is there, so that there is nothing to compare.
+    """
+    worst = 0.0
+    verdicts = _Verdicts(model).eval()
+    for inputs in check_inputs(model.config):
+        expected = dict(zip(output_names(model.config), verdicts(*inputs.values()), strict=True))
+        if not bool(expected["logits"].isfinite().all()):
+            raise ONNXExportError(
+                "the PyTorch model gives NaN or infinite logits; train it before exporting it."
+            )
+        given = detector.logits(inputs)
+        for name, values in expected.items():
+            values, other = values.double(), torch.from_numpy(given[name]).double()
+            if not torch.equal(values.isnan(), other.isnan()):
+                return float("inf")
+            if scores:
+                values, other = (torch.sigmoid(x[:, 1] - x[:, 0]) for x in (values, other))
+            worst = max(worst, float((values - other).abs().nan_to_num(0).max()))
+    return worst
+
+
+# -- eight bits --------------------------------------------------------------------------------------------------------
+
+
+def quantize(path: str | Path, target: str | Path, clips: Sequence[Mapping[str, torch.Tensor]] = ()) -> None:
+    """
+    Writes a copy of a graph with 8-bit weights, by onnxruntime's quantization.
+
+    Without clips, matrix products and fully connected layers are quantized and the ranges of what goes in found at run time.
+    With clips, convolutions are quantized too, with ranges fitted on them. Which is quicker, or whether either is quicker
+    than float32, depends on the processor: this network's time goes into depthwise convolutions of few channels
+    (`benchmarks/ssavd_streaming.py` measures it).
+
+    Args:
+        path, target (`str` or `Path`): The float32 graph and where to write.
+        clips (sequence of `dict`, *optional*): Encoded clips to calibrate on, as the processor returns them.
+    """
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_dynamic,
+        quantize_static,
+    )
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    ready = Path(target).with_suffix(".prepared.onnx")
+    # onnxruntime warns that pre-processing is recommended through the root logger, also right after it.
+    root, level = logging.getLogger(), logging.getLogger().level
+    root.setLevel(logging.ERROR)
+    try:
+        quant_pre_process(str(path), str(ready), skip_symbolic_shape=True, skip_optimization=True)
+        if not clips:
+            kinds = ["MatMul", "Gemm"]
+            quantize_dynamic(ready, target, op_types_to_quantize=kinds, weight_type=QuantType.QInt8)
+            return
+
+        class Clips(CalibrationDataReader):
+            def __init__(self):
+                self.rows = iter(clips)
+
+            def get_next(self):
+                row = next(self.rows, None)
+                return None if row is None else arrays(row)
+
+        quantize_static(
+            ready,
+            target,
+            Clips(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "MatMul", "Gemm"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+    finally:
+        root.setLevel(level)
+        ready.unlink(missing_ok=True)
+
+
+# -- command -----------------------------------------------------------------------------------------------------------
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m modeling_avlmm onnx`."""
+    parser.add_argument("--model", required=True, help="folder or Hub id of an SSAVD detector")
+    parser.add_argument("--to", required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--opset", type=int, default=OPSET, help="ONNX operator set [%(default)s]")
+    parser.add_argument("--int8", action="store_true", help="write model_int8.onnx too")
+    parser.add_argument(
+        "--calibration",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="clips of at most one pass's length that the ranges of int8 are fitted on [found at run time]",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the command and returns its exit status."""
+    if options.calibration and not options.int8:
+        print("avlmm: --calibration is for --int8", file=sys.stderr)
+        return 2
+    try:
+        made = export_onnx(options.model, options.to, options.opset, options.int8, options.calibration)
+    except ValueError as error:  # ours, and unreadable calibration clips
+        print(f"avlmm: {error}", file=sys.stderr)
+        return 2
+    print(f"{made.path / MODEL_FILE}: {made.sizes[MODEL_FILE] / 1e6:.2f} MB")
+    print(f"  logits differ from PyTorch's by at most {made.difference:.2g} (allowed: {TOLERANCE:g})")
+    if made.int8_difference is not None:
+        print(f"{made.path / INT8_FILE}: {made.sizes[INT8_FILE] / 1e6:.2f} MB")
+        print(
+            f"  scores differ from PyTorch's by at most {made.int8_difference:.2g}, on noise: check it on data"
+        )
+    return 0
+
+
+__all__ = ["ONNXExport", "export_onnx", "quantize"]

@@ -1,0 +1,228 @@
+"""`python -m modeling_avlmm ui`: a page in the browser that looks at one recording and talks about it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+import webbrowser
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..inference.auto import DEFAULT_MODEL, default_model
+from ..media import MediaError, MediaReader
+from .session import ClipRefusedError, Limits, Visit, Visits
+
+DESCRIPTION = (
+    "Opens a page in the browser: drop a video or sound file, or record one, for a verdict with a timeline, a conversation "
+    "about it and a report to keep. Nothing leaves this computer. Needs `pip install 'modeling-avlmm[ui]'`."
+)
+MISSING = "The page needs Gradio: pip install 'modeling-avlmm[ui]' (or pip install gradio)."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m modeling_avlmm ui`."""
+    parser.add_argument(
+        "--model",
+        default=os.environ.get(DEFAULT_MODEL),
+        help=f"folder or Hub id of a detector [${DEFAULT_MODEL}, or else this package's demonstration detector]",
+    )
+    parser.add_argument(
+        "--gate", metavar="MODEL", help="small detector that answers for the clips it is sure of"
+    )
+    parser.add_argument(
+        "--analyst",
+        metavar="MODEL",
+        help="detector of an `analysis` stage, which answers questions [--model if it is one, or else measured facts]",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at [%(default)s]")
+    parser.add_argument("--port", type=int, default=7860, help="port, 0 for a free one [%(default)s]")
+    parser.add_argument("--max-mb", type=float, default=200.0, help="largest file taken [%(default)g]")
+    parser.add_argument("--max-seconds", type=float, default=600.0, help="longest clip taken [%(default)g]")
+    parser.add_argument("--device", help="e.g. cuda:0 or cpu [an accelerator where there is one]")
+    parser.add_argument(
+        "--open",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="open the page in the browser [open, unless --no-open or --no-browser]",
+    )
+    parser.add_argument("--no-browser", dest="open", action="store_false", help=argparse.SUPPRESS)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the command until it is stopped, and returns its exit status."""
+    # Gradio's own switch, set before it is imported: it would tell its makers that it was started.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    try:
+        import gradio  # noqa: F401
+    except ImportError:
+        print(f"avlmm: {MISSING}", file=sys.stderr)
+        return 2
+    import modeling_avlmm  # noqa: F401 (registers the detectors)
+
+    from ..dialogue.analyst import can_write
+    from ..evaluation.evaluate import EvaluationError, load_detector
+    from .server import PageServer, is_loopback
+
+    try:
+        limits = Limits(options.max_mb, options.max_seconds)
+        if not options.model:
+            print(
+                f"avlmm: no model was named, so this is the demonstration detector of the package. Give --model, or set "
+                f"{DEFAULT_MODEL}.",
+                file=sys.stderr,
+            )
+        detector, _ = load_detector(options.model or default_model(), options.device, gate=options.gate)
+        writer = detector if getattr(detector.model.config, "analysis", None) else None
+        if options.analyst:
+            writer, _ = load_detector(options.analyst, options.device)
+            if not can_write(writer):
+                raise ValueError(
+                    f"{options.analyst} cannot write text: give --analyst a model of an `analysis` stage."
+                )
+    except (EvaluationError, ValueError) as error:
+        print(f"avlmm: {error}", file=sys.stderr)
+        return 2
+    if not is_loopback(options.host):
+        print(
+            f"avlmm: WARNING: listening at {options.host}: anyone who can reach this computer over the network can use the "
+            "page, without a password, and what they send travels unencrypted.",
+            file=sys.stderr,
+        )
+    page = Page(detector, limits, writer)
+    try:
+        server = PageServer(page, options.host, options.port)
+    except OSError as error:
+        print(
+            f"avlmm: cannot listen at {options.host}:{options.port}: {error}. Give another --port.",
+            file=sys.stderr,
+        )
+        page.visits.close()
+        return 2
+    print(f"avlmm: the page is at {server.address} (Ctrl+C ends it)", flush=True)
+    if options.open:
+        threading.Timer(1.0, webbrowser.open, (server.address,)).start()
+    server.run()
+    return 0
+
+
+@dataclass
+class Page:
+    """
+    What the page's buttons do, apart from Gradio: everything is asked of a [`Visit`], one for each browser session, so that
+    no two people's clips can mix.
+
+    Args:
+        detector ([`AVDeepfakeDetectionPipeline`]): Gives the verdicts.
+        limits ([`Limits`]): What is taken.
+        writer (pipeline, *optional*):
+            Instruction-tuned detector that answers questions. Without it answers are composed from the verdict's numbers.
+        grid (`int`, *optional*, defaults to 7): Rows and columns of the map of what the detector reacts to.
+        visits ([`Visits`]): Where the files lie.
+    """
+
+    detector: Any
+    limits: Limits = field(default_factory=Limits)
+    writer: Any = None
+    grid: int = 7
+    visits: Visits = field(default_factory=Visits)
+
+    def judge(self, visit: Visit) -> None:
+        """Asks the detector.
+
+        Raises:
+            ClipRefusedError: when the file cannot be read, or another one took its place meanwhile.
+        """
+        clip, generation = visit.clip, visit.generation
+        abstain = bool(getattr(self.detector.model.config, "abstain_band", None))
+        try:
+            result = self.detector(str(clip), on_error="raise", abstain=abstain)
+        except MediaError as error:
+            raise ClipRefusedError(f"{visit.name} cannot be read to its end: {error.reason}.") from error
+        result["name"] = visit.name
+        self._keep(visit, generation, "result", result)
+
+    def look_closer(self, visit: Visit, on_progress: Callable[[int, int], None] | None = None) -> None:
+        """Finds out what the detector reacts to in the window with the highest score."""
+        from ..explain.attribution import SATURATED, attribute
+
+        generation, result = visit.generation, visit.result
+        by_gate = result.get("decided_by") == "gate"
+        detector = self.detector.gate.detector if by_gate else self.detector
+        window = max(result["windows"], key=lambda window: window["score"] or 0.0)
+        # Near its ends the score hardly moves, whatever is hidden; its log-odds do.
+        near_end = not SATURATED < (window["score"] or 0.0) < 1 - SATURATED
+        measure = "log_odds" if near_end else "score"
+        found = attribute(
+            detector, str(visit.clip), window, grid=self.grid, measure=measure, on_progress=on_progress
+        )
+        found.name = visit.name
+        self._keep(visit, generation, "attribution", found)
+
+    def ask(self, visit: Visit, text: str) -> Iterator[list[dict]]:
+        """Puts a question about the clip; yields the conversation as the answer grows."""
+        from ..dialogue.analyst import AVAnalyst
+
+        if visit.analyst is None:
+            visit.analyst = AVAnalyst(model=self.writer, detector=self.detector)
+            visit.analyst.load(str(visit.clip), visit.result)
+        messages = visit.messages
+        messages.append({"role": "user", "content": text})
+        answer = {"role": "assistant", "content": ""}
+        messages.append(answer)
+        yield list(messages)
+        try:
+            for piece in visit.analyst.ask(text, stream=True):
+                answer["content"] += piece
+                yield list(messages)
+        finally:
+            if not answer[
+                "content"
+            ]:  # it failed, and a question without an answer is no part of a conversation
+                del messages[-2:]
+
+    def forget(self, visit: Visit) -> None:
+        """Begins the conversation anew; the clip and its verdict stay."""
+        visit.messages = []
+        visit.analyst = None
+
+    def report(self, visit: Visit, kind: str) -> Path:
+        """Writes the report, `"pdf"` or `"html"`, of all that is known by now."""
+        from ..casefile.case import build_case, write_html, write_pdf
+
+        case = build_case(
+            str(visit.clip),
+            visit.result,
+            detector=self.detector,
+            attribution=visit.attribution,
+            conversation=visit.messages or None,
+        )
+        case.name = visit.name
+        # Where the file lies here, and since when, is no fact about what was given; the folder's name is a secret besides.
+        case.file = [
+            (title, value.replace(str(visit.clip), visit.name))
+            for title, value in case.file
+            if title != "Changed"
+        ]
+        path = visit.file(f"report.{kind}")
+        {"pdf": write_pdf, "html": write_html}[kind](case, path)
+        return path
+
+    def player(self, visit: Visit) -> str:
+        """The player's HTML, with what is known by now."""
+        from .pictures import mel_picture, sound_marks
+        from .views import player_view
+
+        trim = getattr(self.detector.processor, "trim_leading_silence", False)
+        with MediaReader(visit.clip, name=visit.name, trim_leading_silence=trim) as reader:
+            mel, offset = mel_picture(reader), reader.info.trimmed
+        marks = [] if visit.attribution is None else sound_marks(visit.attribution)
+        return player_view(visit, mel, offset, marks)
+
+    def _keep(self, visit: Visit, generation: int, name: str, value: Any) -> None:
+        if visit.closed or visit.generation != generation:
+            raise ClipRefusedError("Another clip took this one's place while the detector looked at it.")
+        setattr(visit, name, value)

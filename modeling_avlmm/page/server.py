@@ -1,0 +1,185 @@
+"""Serves the page to this computer alone, without a request to anywhere else."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from fastapi import FastAPI, HTTPException
+from fastapi.responses import FileResponse
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from .session import Visits
+
+if TYPE_CHECKING:
+    from .actions import Page
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",  # Gradio's page starts with scripts of its own
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "media-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "connect-src 'self' data: blob:",
+        "worker-src 'self' blob:",
+        "object-src 'none'",
+        "base-uri 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+"""What a browser may load for the page: nothing from any other machine, whatever Gradio's template or an answer asks for."""
+HEADERS = {
+    b"content-security-policy": POLICY.encode(),
+    b"referrer-policy": b"no-referrer",
+    b"x-content-type-options": b"nosniff",
+    b"cache-control": b"no-store",
+}
+OUTSIDE = re.compile(
+    rb"""<script\b[^>]*\bsrc\s*=\s*["']?(?:https?:)?//[^>]*>\s*</script>|<(?:link|meta)\b[^>]*(?:https?:)?//[^>]*>""",
+    re.IGNORECASE,
+)
+
+
+class KeepInside:
+    """
+    ASGI middleware that takes addresses of other machines out of the page and forbids the browser to follow any.
+
+    Gradio's template names a script and fonts elsewhere. The policy stops them in the browser; taken out, they do not fill
+    its console either, and no name is looked up for them.
+    """
+
+    def __init__(self, app: Any):
+        self.app = app
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start: MutableMapping[str, Any] | None = None
+        held = b""
+
+        async def changed(message: MutableMapping[str, Any]) -> None:
+            nonlocal start, held
+            if message["type"] == "http.response.start":
+                headers = [(name, value) for name, value in message["headers"] if name.lower() not in HEADERS]
+                message["headers"] = [*headers, *HEADERS.items()]
+                kind = dict(headers).get(b"content-type", b"")
+                if not kind.startswith(b"text/html"):
+                    await send(message)
+                    return
+                start = message  # the length is only known once all of it is there
+                return
+            if start is None:
+                await send(message)
+                return
+            held += message.get("body", b"")
+            if message.get("more_body"):
+                return
+            body = OUTSIDE.sub(b"", held)
+            start["headers"] = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
+            start["headers"].append((b"content-length", str(len(body)).encode()))
+            await send(start)
+            await send({"type": "http.response.body", "body": body})
+
+        if scope["method"] == "GET":
+            # A compressed page could not be looked through.
+            scope["headers"] = [pair for pair in scope["headers"] if pair[0].lower() != b"accept-encoding"]
+        await self.app(scope, receive, changed)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this computer can reach a server that listens at `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def make_app(blocks: Any, visits: Visits, host: str, **options: Any) -> FastAPI:
+    """
+    The web application: the Gradio page, and the files of a visit at `/clip/TOKEN/NAME`.
+
+    Args:
+        blocks (`gr.Blocks`): The page.
+        host (`str`): Where it will listen. On a loopback address other names of this machine are refused, so that a
+            website cannot reach the page through a name that it points here.
+        options: For `gradio.mount_gradio_app`.
+    """
+    import gradio as gr
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/clip/{token}/{name}")
+    def file_of_visit(token: str, name: str, download: str | None = None) -> FileResponse:
+        visit = visits.by_token(token)
+        path = None if visit is None else visit.folder / Path(name).name
+        if path is None or not path.is_file():
+            raise HTTPException(404, "There is no such file: its session has ended.")
+        return FileResponse(
+            path, filename=download, content_disposition_type="attachment" if download else "inline"
+        )
+
+    app = gr.mount_gradio_app(app, blocks, path="/", server_name=host, **options)
+    app.add_middleware(KeepInside)
+    if is_loopback(host):
+        app.add_middleware(
+            TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", "[", host]
+        )
+    return app
+
+
+class PageServer:
+    """
+    A page that listens from the moment this is made; `run` serves until `stop`, and deletes every file at the end.
+
+    Args:
+        page ([`Page`]): What to serve.
+        host (`str`), port (`int`): Where; port 0 takes a free one.
+
+    Raises:
+        OSError: when nothing can listen there.
+    """
+
+    def __init__(self, page: Page, host: str = "127.0.0.1", port: int = 7860):
+        from .layout import build_blocks, look
+
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.page = page
+        self._socket = socket.create_server((host.strip("[]"), port), family=family)
+        self.port = self._socket.getsockname()[1]
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+        self.address = f"http://{f'[{shown}]' if ':' in shown else shown}:{self.port}"
+        # Where Gradio puts uploads. It asks for this name whenever it handles a file, and takes it from nowhere else.
+        self._folder_before = os.environ.get("GRADIO_TEMP_DIR")
+        os.environ["GRADIO_TEMP_DIR"] = str(page.visits.root)
+        blocks = build_blocks(page, is_loopback(host))
+        app = make_app(blocks, page.visits, host, max_file_size=page.limits.max_bytes, **look(page.limits))
+        self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
+
+    def run(self) -> None:
+        try:
+            self._server.run(sockets=[self._socket])
+        except KeyboardInterrupt:  # raised again by uvicorn once it has shut down in good order
+            return
+        finally:
+            self.page.visits.close()
+            if self._folder_before is None:
+                os.environ.pop("GRADIO_TEMP_DIR", None)
+            else:
+                os.environ["GRADIO_TEMP_DIR"] = self._folder_before
+
+    def stop(self) -> None:
+        self._server.should_exit = True

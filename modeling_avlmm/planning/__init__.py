@@ -1,0 +1,1 @@
+"""Predict memory and plan a run before anything is loaded."""

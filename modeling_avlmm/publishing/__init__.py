@@ -1,0 +1,1 @@
+"""Write and upload a detector that others load in one line."""

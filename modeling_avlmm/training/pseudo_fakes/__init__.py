@@ -1,0 +1,1 @@
+"""Fakes made on the fly from genuine clips."""

@@ -1,0 +1,133 @@
+"""New words for a small tokenizer, so that a tiny backbone can write whole sentences; a real one needs none.
+
+Everything that was a token stays one and keeps its id, and the prompts of the verdict keep their tokens: a detector that
+learned with the smaller vocabulary gives the same verdicts with the larger one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from ...modeling_avlmm import AVLMMForDeepfakeDetection
+from ...processing_avlmm import AVLMMProcessor
+from ..recipes import RecipeError
+
+MOST_NEW_TOKENS = 8000
+
+
+def learn_merges(words: Counter, known: set[str], most: int = MOST_NEW_TOKENS) -> list[tuple[str, str]]:
+    """
+    Byte-pair merges, commonest pair first, until every word is one token.
+
+    Args:
+        words (`Counter`): How often each word occurs, a word being a tuple of the tokens it consists of now.
+        known (`set[str]`): Tokens that there are; a merge that makes one of them costs no new token.
+        most (`int`, *optional*): New tokens at most.
+
+    Returns:
+        `list[tuple[str, str]]`: in the order in which they apply; ties go by the alphabet.
+    """
+    merges, made = [], set()
+    pieces = dict(words)
+    while len(made) < most:
+        pairs = Counter()
+        for word, count in pieces.items():
+            for pair in itertools.pairwise(word):
+                pairs[pair] += count
+        if not pairs:
+            break
+        first, second = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append((first, second))
+        if first + second not in known:
+            made.add(first + second)
+        merged: dict[tuple[str, ...], int] = {}
+        for word, count in pieces.items():
+            tokens, index = [], 0
+            while index < len(word):
+                joined = word[index : index + 2] == (first, second)
+                tokens.append(first + second if joined else word[index])
+                index += 2 if joined else 1
+            merged[tuple(tokens)] = merged.get(tuple(tokens), 0) + count
+        pieces = merged
+    return merges
+
+
+def grown_tokenizer(
+    tokenizer: PreTrainedTokenizerFast, texts: Iterable[str], kept: Iterable[str]
+) -> tuple[PreTrainedTokenizerFast, list[tuple[int, int, int]]]:
+    """
+    A tokenizer to which every word of some texts is one token.
+
+    New merges rank below the old ones, so that what was a whole token stays it.
+
+    Args:
+        tokenizer ([`PreTrainedTokenizerFast`]): A byte-level BPE tokenizer.
+        texts (`Iterable[str]`): What the model is to write and read.
+        kept (`Iterable[str]`): Texts whose tokens may not change.
+
+    Returns:
+        `tuple`: the tokenizer, and each new token with the two that it joins, as ids.
+
+    Raises:
+        RecipeError: when the tokenizer is of another kind, or a text of `kept` would be cut otherwise.
+    """
+    backend = tokenizer.backend_tokenizer
+    plan = json.loads(backend.to_str())
+    if plan["model"]["type"] != "BPE":
+        raise RecipeError(
+            f"analysis.grow_vocabulary is for byte-level BPE tokenizers, not for {plan['model']['type']}: set it to false."
+        )
+    counts = Counter(word for text in texts for word, _ in backend.pre_tokenizer.pre_tokenize_str(text))
+    words = Counter({tuple(token.value for token in backend.model.tokenize(w)): n for w, n in counts.items()})
+    vocabulary = plan["model"]["vocab"]
+    made = []
+    for first, second in learn_merges(words, set(vocabulary)):
+        plan["model"]["merges"].append([first, second])
+        if first + second not in vocabulary:
+            made.append((len(tokenizer) + len(made), vocabulary[first], vocabulary[second]))
+            vocabulary[first + second] = made[-1][0]
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        (Path(folder) / "tokenizer.json").write_text(json.dumps(plan), encoding="utf-8")
+        grown = type(tokenizer).from_pretrained(folder)
+    for text in kept:
+        before, after = (t.encode(text, add_special_tokens=False) for t in (tokenizer, grown))
+        if before != after:
+            raise RecipeError(
+                f"With new words {text!r} would have other tokens, and the detector learned it with those it has. "
+                "Set analysis.grow_vocabulary to false."
+            )
+    return grown, made
+
+
+@torch.no_grad()
+def grow_vocabulary(model: AVLMMForDeepfakeDetection, processor: AVLMMProcessor, texts: Iterable[str]) -> int:
+    """
+    Gives model and processor a token for every word of `texts`, in place.
+
+    A new token begins as the mean of the two that it joins, in the embeddings and in the language head.
+
+    Returns:
+        `int`: number of new tokens.
+    """
+    grown, made = grown_tokenizer(processor.tokenizer, texts, processor.prompts.values())
+    thinker = model.thinker
+    if len(grown) > thinker.get_input_embeddings().num_embeddings:
+        thinker.resize_token_embeddings(len(grown), mean_resizing=False)
+        model.config.thinker_config = thinker.config
+    tables = [thinker.get_input_embeddings().weight, thinker.get_output_embeddings().weight]
+    for token, *joined in made:
+        for table in tables:
+            table[token] = table[joined].mean(0)
+    processor.tokenizer = grown
+    # Layouts hold tokens of the old vocabulary: the same ones, but that is for the tokenizer to say.
+    processor._layouts.clear()
+    return len(made)

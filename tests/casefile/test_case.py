@@ -1,0 +1,262 @@
+"""Case reports: what they say, and that they are whole by themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from datetime import datetime, timezone
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+import torch
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
+from ssavd_factory import stir
+from transformers import pipeline
+
+from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
+from modeling_avlmm.casefile.case import build_case, case_stem, write_html, write_pdf
+from modeling_avlmm.casefile.pdf import broken, drawable
+from modeling_avlmm.explain.attribution import Attribution, attribute
+from modeling_avlmm.explain.words import (
+    clock,
+    describe_disagreement,
+    how_attributed,
+    meaning,
+    part_rows,
+    verdict_line,
+)
+from modeling_avlmm.inference.identity import detector_identity
+
+TASK = "av-deepfake-detection"
+NOTICE = "demonstration model trained on drawn faces"
+
+
+@pytest.fixture(scope="module")
+def detector():
+    torch.manual_seed(0)
+    sizes = {"channels": (4, 4), "depths": (1, 1), "num_frames": 8, "image_size": 56, "audio_samples": 32_000}
+    config = SSAVDConfig(**sizes, frontend="fast", notice=NOTICE)
+    model = SSAVDForDeepfakeDetection(config)
+    stir(model)
+    model.eval()
+    with pytest.warns(UserWarning, match="demonstration"):
+        return pipeline(TASK, model=model, processor=SSAVDProcessor.from_config(config), device="cpu")
+
+
+def verdict(**more) -> dict:
+    result = {
+        "label": "fake",
+        "score": 0.93,
+        "video_score": 0.12,
+        "audio_score": 0.97,
+        "threshold": 0.5,
+        "windows": [{"start": 0.0, "end": 3.0, "score": 0.93, "video_score": 0.12, "audio_score": 0.97}],
+        "has_video": True,
+        "has_audio": True,
+        "warnings": [],
+        "error": None,
+    }
+    return {**result, **more}
+
+
+def config(**more) -> SimpleNamespace:
+    return SimpleNamespace(
+        **{"temperature": None, "calibration": None, "notice": None, "abstain_band": None, **more}
+    )
+
+
+def test_a_verdict_in_words():
+    line = verdict_line(verdict(), config())
+    assert line.startswith("The score of 0.93 is at or above 0.50") and "its sound alone scores high" in line
+    assert "no probability for this one (not calibrated)" in line
+    # The notice is for the top of a page, once.
+    assert verdict_line(verdict(), config(notice=NOTICE)) == line
+    assert "lies where" in verdict_line(verdict(label="uncertain"), config())
+    assert "is below 0.95" in verdict_line(verdict(label="real", threshold=0.95), config())
+    assert verdict_line(verdict(label=None, score=None), config()).startswith("No verdict")
+
+
+def test_the_meaning_in_words():
+    lines = meaning(
+        verdict(), config(temperature={"overall": 2.0}, calibration={"dataset": "kodf", "clips": 44})
+    )
+    assert (
+        lines[0]
+        == "The detector calls this file fake: the score of 0.93 is at or above its threshold of 0.50."
+    )
+    assert (
+        lines[1]
+        == "What looks made is the sound, not the picture (0.12 for the picture, 0.97 for the sound)."
+    )
+    assert lines[2].startswith("Scores were calibrated on kodf, 44 clips:")
+    assert "does not prove that a recording is genuine" in lines[-1]
+    windows = [{"start": s, "end": s + 3.0, "score": v} for s, v in ((0.0, 0.1), (3.0, 0.9), (6.0, 0.5))]
+    lines = meaning(verdict(windows=windows), config())
+    assert "2 of 3 windows reach the threshold; the highest is 0.90, from 0:03.0 to 0:06.0." in lines
+    assert any("are not calibrated" in line for line in lines)
+    lines = meaning(verdict(label="uncertain", score=0.5), config(abstain_band=[0.4, 0.6]))
+    assert "between 0.40 and 0.60" in lines[0]
+
+
+def test_how_an_attribution_was_made_in_words():
+    ends = {"measure": "score", "start": 0.0, "end": 2.5, "name": "x", "score": 0.9, "baseline": 0.2}
+    covered = how_attributed(Attribution(part="audio", method="occlusion", passes=282, **ends))
+    assert covered == (
+        "Parts of the 0:00.0 to 0:02.5 window were covered one after another, and the sound's score was computed again "
+        "(282 passes). It is 0.900 as it stands, and 0.200 with everything covered."
+    )
+    added = how_attributed(Attribution(part="overall", method="gradients", passes=66, **ends))
+    assert "one after another" not in added and "gradients of the score of the whole were added up" in added
+    assert added.endswith("0.200 with the picture blurred and noise for its sound.")
+
+
+def test_a_page_of_gradients_speaks_of_gradients(detector, clips, tmp_path):
+    path = str(clips["short"])
+    found = attribute(detector, path, method="gradients")
+    case = build_case(path, detector(path), detector=detector, attribution=found)
+    write_html(case, tmp_path / "case.html")
+    page = re.sub("<svg.*?</svg>", "", (tmp_path / "case.html").read_text(encoding="utf-8"), flags=re.S)
+    assert "one after another" not in page and how_attributed(found) in page.replace("&#39;", "'")
+    for words in ("covered all through", "without this cell", "without a band", "taken out"):
+        assert words not in page
+
+
+def test_parts():
+    rows = part_rows(verdict(video_score=None, has_video=False))
+    assert [row["score"] for row in rows] == [0.93, None, 0.97]
+    assert rows[1]["meaning"] == "The file has no picture." and rows[2]["meaning"].startswith(
+        "More like the fakes"
+    )
+    assert [clock(seconds) for seconds in (0, 59.96, 62.5, 3600)] == [
+        "0:00.0",
+        "1:00.0",
+        "1:02.5",
+        "1:00:00.0",
+    ]
+
+
+def test_a_case_says_what_was_looked_at_and_with_what(detector, clips):
+    path = str(clips["long"])
+    result = detector(path)
+    case = build_case(
+        path, result, detector=detector, time=datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+    )
+    facts = dict(case.file)
+    assert case.sha256 == facts["SHA-256"] == hashlib.sha256(clips["long"].read_bytes()).hexdigest()
+    assert facts["Picture"] == "h264, 64 x 64, 25 frames/s, 250 frames" and facts["Sound"] == "aac, 16000 Hz"
+    assert facts["Length"].startswith("0:10.0") and f"({clips['long'].stat().st_size} bytes)" in facts["Size"]
+    assert case.time == "2026-01-02T03:04:05Z"
+    about, identity = dict(case.detector), detector_identity(detector.model, detector.processor)
+    assert about["Fingerprint, weights"] == identity["weights"]
+    assert about["Temperature"] == "none: not calibrated" and about["Threshold"] == "0.5000"
+    assert {"python", "torch", "transformers", "modeling-avlmm"} <= set(dict(case.software))
+    assert case.notice == NOTICE and NOTICE not in case.warnings
+    assert len(case.timeline) == 5 and [plot.title for plot in case.plots] == ["Over time"]
+    short = build_case(str(clips["short"]), detector(str(clips["short"])), detector=detector)
+    assert short.plots == []
+
+
+def test_sources_that_are_no_files(detector, clips):
+    result = detector(str(clips["short"]))
+    data = clips["short"].read_bytes()
+    assert build_case(data, result, detector=detector).sha256 == hashlib.sha256(data).hexdigest()
+    link = build_case("https://user:secret@example.org/x.mp4?key=secret", result, detector=detector)
+    assert link.sha256 is None and link.name == "https://example.org/x.mp4" and "secret" not in str(link)
+    two = build_case({"video": str(clips["silent"]), "audio": str(clips["sound"])}, result, detector=detector)
+    assert hashlib.sha256(clips["sound"].read_bytes()).hexdigest() in dict(two.file)["Separate sound"]
+    with pytest.raises(FileNotFoundError):
+        build_case("gone.mp4", result, detector=detector)
+    assert case_stem("a/x y.mp4") != case_stem("b/x y.mp4") and case_stem("x y.mp4").startswith("x_y.mp4-")
+
+
+def test_what_an_unreadable_file_has(detector, clips, tmp_path):
+    (result,) = detector([str(clips["broken"])])
+    case = build_case(str(clips["broken"]), result, detector=detector)
+    assert case.headline == "Could not be read" and any("is not readable" in line for line in case.warnings)
+    write_html(case, tmp_path / "c.html")
+    write_pdf(case, tmp_path / "c.pdf")
+    assert (tmp_path / "c.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_disagreement_over_time_has_a_plot_of_its_own(detector, clips, tmp_path):
+    result = detector(str(clips["short"]))
+    line = [{"time": 0.25 * n, "disagreement": 0.9 if n == 3 else 0.1} for n in range(4)]
+    compared = {**result, "timeline": line, "disagreement": 0.3}
+    case = build_case(str(clips["short"]), compared, detector=detector)
+    assert [plot.title for plot in case.plots] == ["Picture against sound"]
+    words = describe_disagreement(compared)
+    assert words.startswith("Disagreement of picture and sound: 0.30 on average, highest at 0:00.8 (0.90).")
+    write_html(case, tmp_path / "case.html")
+    page = (tmp_path / "case.html").read_text(encoding="utf-8")
+    assert words in page and page.count("<figure") == 1
+    write_pdf(case, tmp_path / "case.pdf")
+    # A file in which nothing can be compared has no plot.
+    silent = build_case(
+        str(clips["short"]), {**compared, "timeline": [], "disagreement": None}, detector=detector
+    )
+    assert silent.plots == []
+
+
+@pytest.fixture(scope="module")
+def full_case(detector, clips, tmp_path_factory):
+    """With everything that a case can hold, of a file whose name wants to be more than a name."""
+    path = tmp_path_factory.mktemp("case") / "<script>alert(1)</script> $x$ 中.mp4".replace("/", "_")
+    shutil.copy(clips["long"], path)
+    result = detector(str(path))
+    found = attribute(detector, str(path), window=result["windows"][0], grid=3, frame_steps=2)
+    talk = [
+        {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "What is <b>odd</b>?"}]},
+        {"role": "assistant", "content": "The mouth.\nPerhaps."},
+    ]
+    return build_case(str(path), result, detector=detector, attribution=found, conversation=talk)
+
+
+def test_the_page_is_whole_by_itself(full_case, tmp_path):
+    write_html(full_case, tmp_path / "case.html")
+    page = (tmp_path / "case.html").read_text(encoding="utf-8")
+    assert "<script" not in page and "&lt;script&gt;" in page and "<b>" not in page
+    # Nothing is asked for: links are to places in the page, and pictures are inside.
+    links = re.findall(r'(?:src|href|url)\s*=\s*"([^"]*)"', page) + re.findall(r"url\(([^)]*)\)", page)
+    assert links and all(link.startswith(("#", "data:")) for link in links)
+    assert "@import" not in page and "default-src 'none'" in page
+    assert (
+        page.count("<figure") == 5 and page.count("<svg aria-hidden") == 5 and page.count("<figcaption>") == 5
+    )
+    assert "<dc:date>" not in page
+    for text in (
+        full_case.sha256,
+        full_case.headline,
+        NOTICE,
+        *full_case.attribution.limits[:1],
+        "The mouth.\nPerhaps.",
+    ):
+        assert text in page.replace("&#39;", "'")
+    # Plots take the page's colours, in the light and in the dark.
+    assert "var(--ink)" in page and "#1c2834" not in page and "prefers-color-scheme: dark" in page
+
+
+def test_the_pdf_has_pages(full_case, tmp_path, recwarn):
+    write_pdf(full_case, tmp_path / "case.pdf")
+    data = (tmp_path / "case.pdf").read_bytes()
+    assert data.startswith(b"%PDF") and len(re.findall(rb"/Type /Page\b", data)) >= 3
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+
+
+def test_lines_fit_the_page():
+    def inches(line: str, bold: bool) -> float:  # of the ink, as matplotlib sets it
+        font = FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
+        return TextPath((0, 0), line, size=9.5, prop=font, usetex=False).get_extents().width / 72
+
+    text = "W" * 300 + " i" * 400 + " 中 " + "0123456789abcdef" * 4 + " the score of a window " * 9
+    for bold in (False, True):
+        lines = broken(text, 3.0, 9.5, bold)
+        assert max(inches(line, bold) for line in lines) <= 3.0
+        assert "".join(lines).replace(" ", "") == drawable(text).replace(" ", "")
+        # No line ends early: the first word of the next would not have fitted.
+        for line, following in pairwise(lines):
+            assert inches(f"{line} {following.split()[0]}", bold) > 2.9
+    assert broken("", 3.0, 9.5) == [""]
+    assert drawable("中 é") == "\\u4e2d é"

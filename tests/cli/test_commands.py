@@ -1,0 +1,108 @@
+"""The command lines, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modeling_avlmm.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
+    """Runs Python with the repository importable and no network."""
+    variables = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        **environment,
+    }
+    variables.pop("AVLMM_DEFAULT_MODEL", None)
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=300)
+
+
+def test_evaluate_publish_detect(tiny_detector, clip_folder, clips, tmp_path, dataset_cache):
+    """The way from a trained model to a verdict that others get."""
+    evaluation, published = tmp_path / "evaluation", tmp_path / "published"
+    words = ["--model", tiny_detector, "--dataset", "avfolder", "--data-dir", clip_folder, "--device", "cpu"]
+    done = run(
+        ROOT / "evaluate_avd.py",
+        *words,
+        "--output-dir",
+        evaluation,
+        cwd=tmp_path,
+        HF_DATASETS_CACHE=str(dataset_cache),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "overall" in done.stdout and "1 of 7 clips could not be read" in done.stdout
+    assert str(evaluation) in done.stdout.splitlines()[-1]
+    report = json.loads((evaluation / "report.json").read_text())
+
+    words = ["--model", tiny_detector, "--to", published, "--metrics", evaluation, "--license", "apache-2.0"]
+    done = run("-m", "modeling_avlmm", "publish", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert str(published) in done.stdout
+    assert f"| overall | 6 | 4 | {report['overall']['auc']:.4f} |" in (published / "README.md").read_text()
+
+    words = [
+        clips["clip"],
+        clips["broken"],
+        clips["silent"],
+        "--model",
+        published,
+        "--device",
+        "cpu",
+        "--json",
+    ]
+    done = run("-m", "modeling_avlmm", "detect", *words, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr  # one of them is no video
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [result["file"] for result in results] == [
+        str(clips[name]) for name in ("clip", "broken", "silent")
+    ]
+    assert [result["error"] is None for result in results] == [True, False, True]
+    assert results[0]["threshold"] == report["threshold"]
+
+
+def test_wrong_use_is_answered_in_one_line(tmp_path):
+    words = ["--model", "x/y", "--dataset", "fakeavcelebb", "--data-dir", tmp_path]
+    done = run(ROOT / "evaluate_avd.py", *words)
+    assert done.returncode == 1
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .startswith("evaluate_avd: There is no dataset 'fakeavcelebb' (did you mean")
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_errors_and_help(tiny_detector, clips, tmp_path, capsys):
+    assert main(["detect", str(clips["clip"]), "--model", str(tmp_path / "nowhere")]) == 2
+    assert "There is no folder" in capsys.readouterr().err
+    words = [
+        "detect",
+        str(clips["clip"]),
+        "--model",
+        str(tiny_detector),
+        "--device",
+        "cpu",
+        "--window-seconds",
+        "99",
+    ]
+    assert main(words) == 2
+    assert "more than one pass takes" in capsys.readouterr().err
+    assert main(["publish", "--model", str(tmp_path), "--to", str(tmp_path / "out")]) == 2
+    assert "no config.json" in capsys.readouterr().err
+    for command in ([], ["detect"], ["publish"]):
+        with pytest.raises(SystemExit) as stop:
+            main([*command, "--help"])
+        assert stop.value.code == 0
+        assert "usage: avlmm" in capsys.readouterr().out

@@ -1,0 +1,406 @@
+"""The analyst: what it says, what it remembers, what it admits; and how answers are read."""
+
+import json
+import re
+
+import pytest
+import torch
+from transformers import pipeline
+
+from modeling_avlmm import MediaError
+from modeling_avlmm.dialogue.analyst import AnalystError, AVAnalyst, Dialogue, generation_config
+from modeling_avlmm.dialogue.answer_schema import ANALYSIS_SCHEMA, AnalysisFormatError, checked_analysis
+from modeling_avlmm.dialogue.answers import (
+    Claims,
+    claims_of,
+    contradictions,
+    family_in,
+    first_place,
+    polarity,
+)
+from modeling_avlmm.dialogue.composed import HINT, compose, fake_segments
+from modeling_avlmm.dialogue.conversation import encode_conversations, generation_batch, measured_context
+from modeling_avlmm.dialogue.families import FAMILIES
+from modeling_avlmm.dialogue.phrasing import templates
+from modeling_avlmm.inference.auto import default_model
+
+RESULT = {
+    "label": "fake",
+    "score": 0.9,
+    "video_score": 0.97,
+    "audio_score": 0.1,
+    "threshold": 0.5,
+    "windows": [
+        {"start": 0.0, "end": 1.0, "score": 0.2},
+        {"start": 1.0, "end": 2.0, "score": 0.9},
+        {"start": 2.0, "end": 3.0, "score": 0.8},
+    ],
+    "name": "clip.mp4",
+    "duration": 3.0,
+    "has_video": True,
+    "has_audio": True,
+    "warnings": [],
+    "error": None,
+}
+
+
+@pytest.fixture(scope="module")
+def writer(tiny_detector):
+    """A detector that can write; it was never taught to, so that what it writes is noise."""
+    return pipeline("av-deepfake-detection", model=str(tiny_detector))
+
+
+@pytest.fixture
+def analyst(writer):
+    return AVAnalyst(writer)
+
+
+def raw(analyst):
+    """What the model itself wrote, without notes."""
+    return [answer for _, answer in analyst._dialogue.turns]
+
+
+# -- from the pipeline --------------------------------------------------------------------------------------------------
+
+
+def test_pipeline_in_analysis_mode_is_the_analyst(tiny_detector, clips):
+    task = "av-deepfake-detection"
+    analyst = pipeline(task, model=str(tiny_detector), task_mode="analysis", window_seconds=0.5)
+    assert type(analyst) is AVAnalyst and analyst.writer is analyst.detector
+    plain = pipeline(task, model=str(tiny_detector), task_mode="detection", window_seconds=0.5)
+    expected = plain(str(clips["clip"]))
+    assert analyst.load(clips["clip"])["score"] == expected["score"] and len(expected["windows"]) > 1
+    by_hand = AVAnalyst(plain)
+    by_hand.load(clips["clip"])
+    question = "Is this clip fake?"
+    assert analyst.ask(question, max_new_tokens=6) == by_hand.ask(question, max_new_tokens=6)
+    with pytest.raises(ValueError, match="task_mode must be one of detection, analysis, not 'chat'"):
+        pipeline(task, model=str(tiny_detector), task_mode="chat")
+
+
+def test_pipeline_in_analysis_mode_composes_where_the_detector_cannot_write(clips):
+    analyst = pipeline("av-deepfake-detection", model=str(default_model()), task_mode="analysis")
+    assert analyst.writer is None
+    score = analyst.load(clips["clip"])["score"]
+    assert f"{score:.2f}" in analyst.ask("Is this clip fake?")
+
+
+# -- generation ---------------------------------------------------------------------------------------------------------
+
+
+def test_answers_equal_generate_on_the_same_tensors_turn_after_turn(analyst, clips):
+    analyst.load(clips["clip"])
+    for question in ("Is this clip fake?", "Where?"):
+        analyst.ask(question, max_new_tokens=6)
+    dialogue, processor = analyst._dialogue, analyst.writer.processor
+    context = measured_context({"overall": analyst.result["score"], "video": analyst.result["video_score"], "audio": analyst.result["audio_score"]}, analyst.result["threshold"])  # fmt: skip
+    first = [(context + " Is this clip fake?", None)]
+    encoded = encode_conversations(processor, processor.load(clips["clip"]), [first])
+    config = generation_config(processor, 6)
+    thinker = analyst.writer.model.thinker
+    batch = generation_batch(processor, [encoded])
+    media = {k: v for k, v in batch.items() if k not in ("input_ids", "position_ids", "attention_mask")}
+    ids, positions = batch["input_ids"], batch["position_ids"]
+    for number in range(2):
+        written = thinker.generate(
+            input_ids=ids,
+            position_ids=positions,
+            attention_mask=torch.ones_like(ids),
+            **media,
+            generation_config=config,
+        )
+        new = written[0, ids.shape[1] :]
+        assert processor.tokenizer.decode(new, skip_special_tokens=True) == raw(analyst)[number]
+        # Without the cache: the whole conversation is read again.
+        end = processor.tokenizer.eos_token_id
+        ended = new.tolist() if new[-1] == end else [*new.tolist(), end]
+        follow = processor.tokenizer.encode("\n<|im_start|>user\nWhere?<|im_end|>\n<|im_start|>assistant\n")
+        more = torch.tensor([[*ended, *follow]])
+        steps = positions[..., -1:] + 1 + torch.arange(more.shape[1])
+        ids, positions = torch.cat([ids, more], 1), torch.cat([positions, steps], -1)
+    assert dialogue._cache.get_seq_length() == dialogue._ids.shape[1] - 1 - dialogue.cut_off
+
+
+def test_clip_is_encoded_once_for_all_turns(analyst, clips, monkeypatch):
+    analyst.load(clips["clip"])
+    calls = []
+    encoder = analyst.writer.model.vision_encoder
+    handle = encoder.register_forward_hook(lambda *_: calls.append(1))
+    for question in ("A?", "B?", "C?"):
+        analyst.ask(question, max_new_tokens=3)
+    handle.remove()
+    assert len(calls) == 1 and len(analyst._dialogue.turns) == 3
+
+
+def test_streamed_pieces_are_the_whole(analyst, writer, clips):
+    analyst.load(clips["clip"])
+    pieces = list(analyst.ask("Describe it.", stream=True, max_new_tokens=8))
+    other = AVAnalyst(writer)
+    other.load(clips["clip"])
+    assert "".join(pieces) == other.ask("Describe it.", max_new_tokens=8)
+    assert len(pieces) > 1 and analyst.history == other.history
+    assert analyst.history[-1]["content"] == "".join(pieces)
+
+
+def test_answer_that_is_not_read_to_its_end_is_forgotten(analyst, writer, clips):
+    analyst.load(clips["clip"])
+    analyst.ask("First?", max_new_tokens=4)
+    begun = analyst.ask("Never mind?", stream=True, max_new_tokens=200)
+    next(begun)
+    begun.close()
+    assert len(analyst.history) == 2
+    analyst.ask("Second?", max_new_tokens=4)
+    undisturbed = AVAnalyst(writer)
+    undisturbed.load(clips["clip"])
+    for question in ("First?", "Second?"):
+        undisturbed.ask(question, max_new_tokens=4)
+    assert raw(analyst) == raw(undisturbed) and analyst.history == undisturbed.history
+
+
+def test_conversation_is_remembered_and_reset(analyst, clips):
+    result = analyst.load(clips["clip"])
+    alone = analyst.ask("Where?", max_new_tokens=8)
+    analyst.reset()
+    assert analyst.history == [] and analyst.result == result
+    analyst.ask("Is this clip fake?", max_new_tokens=8)
+    analyst.ask("Where?", max_new_tokens=8)
+    assert [entry["role"] for entry in analyst.history] == ["user", "assistant"] * 2
+    prompt = analyst.writer.processor.tokenizer.decode(analyst._dialogue._ids[0])
+    assert prompt.index("Measured: clip ") < prompt.index("Is this clip fake?") < prompt.index("Where?")
+    analyst.reset()
+    assert analyst.ask("Where?", max_new_tokens=8) == alone
+
+
+def test_contradicting_answer_is_flagged_where_it_is_read(analyst, clips, monkeypatch):
+    analyst.load(clips["clip"])
+    analyst.result |= {"score": 0.9, "label": "fake", "audio_score": 0.1, "video_score": 0.8}
+
+    def says(text):
+        def stream(self, question, max_new_tokens):
+            yield from re.findall(r"\S+\s*", text)
+
+        monkeypatch.setattr(Dialogue, "stream", stream)
+
+    says("No, I see no manipulation.")
+    answer = analyst.ask("Is this clip fake?")
+    assert answer.startswith(
+        "No, I see no manipulation.\n\nNote: The answer calls the clip real; the detector measured"
+    )
+    assert analyst.warnings[-1] == "The answer calls the clip real; the detector measured fake (score 0.90)."
+    assert analyst.history[-1]["warnings"] == [analyst.warnings[-1]]
+    says("Yes. The picture is fake. The sound was manipulated.")
+    assert "calls the sound fake; the detector measured real (score 0.10)" in analyst.ask("And?")
+    says("Yes, the picture is fake.")
+    assert "Note" not in analyst.ask("Is this clip fake?") and "warnings" not in analyst.history[-1]
+    analyst.reset()
+    assert not any("The answer calls" in text for text in analyst.warnings)
+
+
+def test_answer_cut_off_is_said_to_be(analyst, clips):
+    analyst.load(clips["clip"])
+    analyst._dialogue = Dialogue(analyst.writer, analyst._clip)
+    answer = analyst.ask("Is it?", max_new_tokens=1)
+    assert ("cut off after 1 tokens" in answer) == analyst._dialogue.cut_off
+    assert analyst._dialogue._ids[0, -1] == analyst.writer.processor.tokenizer.eos_token_id
+
+
+def test_long_clip_is_answered_on_its_highest_window(analyst, clips):
+    result = analyst.load(clips["long"])
+    top = max(result["windows"], key=lambda window: window["score"])
+    assert analyst._clip.duration == pytest.approx(4.0)
+    assert analyst._clip.start == pytest.approx(min(top["start"], 6.0))
+    assert any(text.startswith("answers are about") for text in analyst.warnings)
+
+
+# -- without a model that writes ----------------------------------------------------------------------------------------
+
+
+def test_small_detector_composes_and_cannot_be_the_model(clips):
+    with pytest.raises(ValueError, match="cannot write text: it is a SSAVDForDeepfakeDetection"):
+        AVAnalyst(default_model())
+    analyst = AVAnalyst()
+    result = analyst.load(clips["clip"])
+    answer = analyst.ask("Is this clip fake?")
+    assert f"{result['score']:.2f}" in answer
+    assert "".join(analyst.ask("What should I do next?", stream=True)) == analyst.history[-1]["content"]
+    assert analyst.ask("Who won the match in 1966?").endswith(HINT)
+    assert analyst.history[-1]["warnings"] == ["The question was not understood."]
+    report = analyst.json()
+    assert report["model"]["analyst"] is None and report["regions"] == []
+    assert any("demonstration" in text for text in report["warnings"])
+    assert json.loads(json.dumps(report)) == report
+
+
+def test_any_detector_can_measure_for_a_model(writer, clips):
+    analyst = AVAnalyst(writer, detector=default_model())
+    analyst.load(clips["clip"])
+    report = analyst.json()
+    assert report["model"]["detector"] != report["model"]["analyst"]
+    assert report["score"] == analyst.detector(str(clips["clip"]))["score"]
+
+
+@pytest.mark.parametrize(
+    "question, intent, said",
+    [
+        ("Is this clip fake?", "verdict", "Its score is 0.90"),
+        ("Is it the picture, the sound, or both?", "modality", "The picture is fake (score 0.97). The sound is genuine (score 0.10)."),
+        ("When does it happen?", "when", "from 1.0 s to 3.0 s"),
+        ("How sure are you?", "sure", "well away from the threshold of 0.50"),
+        ("What kind of manipulation was used?", "technique", "does not tell by which technique"),
+        ("Where do you see it?", "place", "does not say where"),
+        ("What are your limits?", "limits", "scores only"),
+        ("What should I do next?", "next", "Do not pass it on as genuine"),
+        ("Describe the artifacts in this clip, if there are any.", "describe", "from 1.0 s to 3.0 s"),
+        ("Tell me a joke.", None, "I cannot answer that"),
+    ],
+)  # fmt: skip
+def test_composed_answers_have_measured_facts_only(question, intent, said):
+    answer, found = compose(question, RESULT)
+    assert found == intent and said in answer
+
+
+def test_composed_answers_agree_with_the_verdict_they_are_made_from():
+    """The composer's own words, read back: nothing it says contradicts what was measured."""
+    genuine = RESULT | {"label": "real", "score": 0.1, "video_score": 0.2, "windows": RESULT["windows"][:1]}
+    questions = [q for part in templates("detection").values() for q in part["questions"]]
+    questions += [q for part in templates("conversation").values() for q in part["questions"]]
+    for result in (RESULT, genuine):
+        scores = {"overall": result["score"], "video": result["video_score"], "audio": result["audio_score"]}
+        for question in questions:
+            answer, intent = compose(question.format(clip="clip", region="the mouth"), result)
+            assert intent is not None, question
+            assert contradictions(answer, "", scores) == [], (question, answer)
+
+
+def test_timeline_joins_windows_and_needs_two():
+    assert fake_segments(RESULT) == [[1.0, 3.0]]
+    assert fake_segments(RESULT | {"windows": RESULT["windows"][1:2]}) == []
+
+
+# -- reading answers ----------------------------------------------------------------------------------------------------
+
+
+def filled(text):
+    return text.format(
+        clip="clip",
+        region="the mouth",
+        regions="the eyes and the mouth",
+        bands="below 300 Hz",
+        segments="0.4 s to 1.2 s",
+        offset="0.08 s late",
+        family="a face swap",
+        definition="",
+        generator="FSGAN",
+    )
+
+
+def test_every_verdict_template_is_read_as_meant():
+    for library in templates("detection").values():
+        for question in library["questions"]:
+            for label, answers in library["answers"].items():
+                for answer in answers:
+                    expected = {"real": 0, "fake": 1}[label]
+                    assert claims_of(filled(answer), filled(question)).overall == expected, (question, answer)
+
+
+def test_no_template_contradicts_the_label_it_is_for():
+    description, more = templates("description"), templates("conversation")
+    genuine = [*description["genuine"], *templates("classification")["family"]["answers"]["genuine"]]
+    fake = [
+        text
+        for name in ("regions", "bands", "segments", "whole", "offset", "unlocated")
+        for text in description[name]
+    ]
+    fake += [text for part in description["opening"].values() for text in part]
+    fake += templates("classification")["family"]["answers"]["unknown"]
+    for name in ("how_sure", "next", "modality"):
+        for case, answers in more[name]["answers"].items():
+            (genuine if case.startswith("genuine") else fake).extend(answers)
+    for name in ("where", "when"):
+        genuine += more[name]["genuine"]
+        fake += more[name]["unlocated"]
+    fake += [text for case in ("yes", "no") for text in more["region_check"]["answers"][case]]
+    wrong = [text for text in genuine if claims_of(filled(text)).overall == 1]
+    wrong += [text for text in fake if claims_of(filled(text)).overall == 0]
+    assert wrong == []
+
+
+def test_every_family_template_is_read_as_meant():
+    library = templates("classification")
+    for family, name in library["names"].items():
+        for answer in library["family"]["answers"]["fake"]:
+            for definition in library["definitions"][family]:
+                text = answer.format(family=name, definition=definition, clip="clip")
+                assert family_in(text) == family, text
+    for definition in library["definitions"]["both"]:
+        for answer in library["family"]["answers"]["both"]:
+            assert family_in(answer.format(definition=definition)) == "both", answer
+    for answer in library["family"]["answers"]["genuine"]:
+        assert family_in(filled(answer)) == "genuine", answer
+    for answer in library["family"]["answers"]["unknown"]:
+        assert family_in(filled(answer)) is None, answer
+    assert set(library["names"]) | {"both", "genuine"} == set(FAMILIES)
+
+
+def test_claims_and_polarity():
+    assert [polarity(q) for q in ("Is this fake?", "Can I trust this clip?", "Real or fake?", "Where?")] == [
+        1,
+        0,
+        None,
+        None,
+    ]
+    assert polarity("Was anything altered around the mouth?") is None
+    assert claims_of("The picture is fake. The sound is genuine.") == Claims(1, 1, 0)
+    assert claims_of("The picture is genuine.") == Claims(None, 0, None)
+    assert claims_of("The picture is genuine. The sound is genuine too.") == Claims(0, 0, 0)
+    problem = "The sound is the problem. The picture appears to be genuine."
+    assert claims_of(problem) == Claims(1, 0, 1)
+    assert contradictions(problem, "", {"overall": 0.9, "video": 0.1, "audio": 0.9}) == []
+    assert claims_of("No.", "Is this clip genuine?") == Claims(1, None, None)
+    assert claims_of("Perhaps so.", "Is this clip genuine?") == Claims(None, None, None)
+    assert claims_of("") == Claims(None, None, None)
+    assert first_place("Look at the mouth and the eyes.") == "mouth"
+    assert first_place("I see nothing at the mouth.") is None
+    assert first_place("Listen for it at 1 to 3 kHz and below 300 Hz.", bands=True) == "1_3_khz"
+    assert contradictions("Real.", "", {"overall": 0.4, "video": None, "audio": None}, 0.3) == [
+        "The answer calls the clip real; the detector measured fake (score 0.40)."
+    ]
+
+
+# -- form and bad input -------------------------------------------------------------------------------------------------
+
+
+def test_json_has_the_published_form(analyst, clips):
+    analyst.load(clips["silent"])
+    report = analyst.json()
+    assert set(report) == set(ANALYSIS_SCHEMA["required"]) == set(ANALYSIS_SCHEMA["properties"])
+    assert (
+        report["modalities"]["audio"] is None
+        and report["modalities"]["video"]["score"] == analyst.result["video_score"]
+    )
+    for change, message in (
+        ({"score": 1.5}, "analysis.score is 1.5, which is out of range"),
+        ({"score": float("nan")}, "out of range"),
+        ({"label": "maybe"}, "analysis.label is 'maybe'"),
+        ({"regions": ["ear"]}, r"analysis.regions\[0\] is 'ear'"),
+        ({"segments": [[1.0]]}, r"segments\[0\] has 1 items"),
+        ({"extra": 1}, "has \\['extra'\\]"),
+        ({"duration": True}, "analysis.duration is True"),
+    ):
+        with pytest.raises(AnalysisFormatError, match=message):
+            checked_analysis(report | change)
+    with pytest.raises(AnalysisFormatError, match=r"lacks \['model'\]"):
+        checked_analysis({key: value for key, value in report.items() if key != "model"})
+
+
+def test_unreadable_clip_leaves_no_clip_behind(analyst, clips):
+    analyst.load(clips["clip"])
+    with pytest.raises(MediaError, match="broken"):
+        analyst.load(clips["broken"])
+    assert analyst.result is None
+    for call in (lambda: analyst.ask("Is it fake?"), analyst.json):
+        with pytest.raises(AnalystError, match="call load"):
+            call()
+    analyst.load(clips["clip"])
+    with pytest.raises(AnalystError, match="empty"):
+        analyst.ask("  ")

@@ -1,0 +1,149 @@
+"""Recipes: what is written is what runs, and what is wrong is said."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dataset_scripts.demo_benchmark.face import FRAME_SIZE
+from modeling_avlmm.media import Clip
+from modeling_avlmm.training.detector_recipe import DetectorRecipe
+from modeling_avlmm.training.recipes import Recipe, RecipeError, StageRecipe, load_recipe
+from modeling_avlmm.training.run import load_detector
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "name: r\noutput_dir: out\nstages:\n- kind: alignment\n- kind: encoders\n  learning_rate: 1e-5\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_every_recipe_in_the_repository_reads(path):
+    small = path.stem.startswith(("ssavd", "avpl"))
+    recipe = load_recipe(path, kind=DetectorRecipe if small else Recipe)
+    assert recipe.name == path.stem
+    if not small:
+        kinds = [stage.kind for stage in recipe.stages]
+        assert (
+            kinds == ["analysis"]
+            if path.stem.startswith("analysis")
+            else kinds[-2:] == ["alignment", "encoders"]
+        )
+
+
+def test_published_runs_have_recipes():
+    assert {"fakeavceleb_7b", "mavos_dd_7b", "demo"} <= {path.stem for path in RECIPES}
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "side"),
+    [
+        ("demo", [], 56),
+        ("analysis_demo", [], 56),
+        # Of a frame that is larger than allowed the stock resizing rounds both sides down.
+        ("demo", ["--model.max_pixels", "3136"], 28),
+    ],
+)
+def test_frames_of_the_demonstration_are_as_large_as_its_recipes_say(name, overrides, side, tiny_backbone):
+    recipe = load_recipe(Path(__file__).parents[2] / "recipes" / f"{name}.yaml", overrides)
+    _, processor = load_detector(str(tiny_backbone), recipe)
+    frames = torch.randint(0, 256, (8, 3, FRAME_SIZE, FRAME_SIZE), dtype=torch.uint8)
+    clip = Clip(
+        frames=frames,
+        timestamps=torch.arange(8, dtype=torch.float64) / 4,
+        audio=torch.zeros(32_000),
+        start=0.0,
+        end=2.0,
+        name="drawn",
+        warnings=[],
+    )
+    patch = processor.video_processor.patch_size
+    assert processor.encode(clip, ["overall"])["video_grid_thw"].tolist() == [4, side // patch, side // patch]
+
+
+@pytest.mark.parametrize(
+    ("kind", "rate"),
+    [
+        ("alignment", "vision_learning_rate"),
+        ("alignment", "projector_learning_rate"),
+        ("analysis", "vision_learning_rate"),
+        ("analysis", "audio_learning_rate"),
+    ],
+)
+def test_a_rate_of_what_is_frozen_is_refused(kind, rate):
+    with pytest.raises(RecipeError, match=f"{rate} is set, but stages of kind {kind} freeze"):
+        StageRecipe(kind=kind, **{rate: 1e-4})
+    assert StageRecipe(kind="encoders", **{rate: 1e-4}).kind == "encoders"
+
+
+def test_overrides(recipe_file):
+    recipe = load_recipe(
+        recipe_file,
+        [
+            "--seed",
+            "3",
+            "--data.balance=none",
+            "--stages.alignment.lora_rank",
+            "8",
+            "--stages.1.learning_rate",
+            "2e-6",
+        ],
+    )
+    assert recipe.seed == 3 and recipe.data.balance == "none"
+    assert recipe.stages[0].lora_rank == 8
+    assert recipe.stages[1].learning_rate == 2e-6
+
+
+def test_numbers_without_a_point_are_numbers(recipe_file):
+    assert load_recipe(recipe_file).stages[1].learning_rate == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (["--data.balanse", "none"], "Unknown field data.balanse. Did you mean data.balance?"),
+        (["--stages.0.lora_ranc", "8"], "Unknown field stages.0.lora_ranc. Did you mean stages.0.lora_rank?"),
+        (
+            ["--stages.warmup.lora_rank", "8"],
+            "there is no stage 'warmup'; the stages are alignment, encoders",
+        ),
+        (["--seed", "many"], "seed must be int, got 'many'"),
+        (["--data.num_workers", "1.5"], "data.num_workers must be int"),
+        (["--stages.0.train_projectors", "3"], "must be bool"),
+        (["--stages.0.kind", "sft"], "must be one of pretraining, alignment, encoders"),
+        (["--data.balance", "all"], "it must be modality, label, family or none"),
+        (["--stages.0.kind", "pretraining"], "needs data.annotations"),
+        (["--stages.1.name", "alignment"], "Stages need different names"),
+        (["--seed"], "--seed needs a value"),
+        (["seed", "1"], "Expected --field value"),
+        (["--seed.more", "1"], "seed has no fields"),
+    ],
+)
+def test_mistakes_are_named(recipe_file, override, message):
+    text = recipe_file.read_text()
+    if override[0].startswith("--seed."):
+        recipe_file.write_text(text + "seed: 1\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(recipe_file, override)
+    assert message in str(caught.value)
+
+
+def test_missing_files_and_fields(tmp_path):
+    (tmp_path / "demo.yaml").write_text("output_dir: x\nstages: [{kind: alignment}]\n")
+    with pytest.raises(RecipeError, match=r"no recipe .*dem.yaml. There are: demo"):
+        load_recipe(tmp_path / "dem.yaml")
+    with pytest.raises(RecipeError, match="lacks name"):
+        load_recipe(tmp_path / "demo.yaml")
+    (tmp_path / "demo.yaml").write_text("name: x\noutput_dir: x\n")
+    with pytest.raises(RecipeError, match="at least one entry under stages"):
+        load_recipe(tmp_path / "demo.yaml")
+
+
+def test_stage_is_named_after_its_kind():
+    assert StageRecipe(kind="encoders").name == "encoders"
