@@ -1,0 +1,68 @@
+"""Files that are written whole or not at all, and their SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CHUNK = 1 << 20
+"""Bytes read at once."""
+
+
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """
+    Give a temporary path, and move what was written there to `path` when the block ends without an error.
+
+    A reader sees the old content or the new, never a part of it. Works for files and for folders; a folder replaces
+    nothing, so `path` must not be a folder with files in it. The temporary name keeps the suffix, by which some
+    libraries choose a format. After an error nothing is left behind.
+
+    Args:
+        path (`str` or `Path`): The destination; its parent folder is made where it is missing.
+
+    Example:
+
+    ```python
+    >>> with written_whole("report.json") as partial:
+    ...     partial.write_text("{}")
+    ```
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = hashlib.sha256(path.name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    partial = path.with_name(f".{name}.partial{path.suffix}")
+    _remove(partial)
+    try:
+        yield partial
+        os.replace(partial, path)
+    except BaseException:
+        _remove(partial)
+        raise
+
+
+def write_whole(path: str | Path, text: str) -> None:
+    """Write text as UTF-8, whole or not at all."""
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def sha256_of(*paths: str | Path) -> str:
+    """Return the SHA-256 of one file, or of several one after another, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,95 @@
+"""A journal of JSON lines that survives a kill: what was written whole is kept, a last line that was cut off is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+class JSONLines:
+    """
+    An append-only file of JSON objects, one a line, flushed after each.
+
+    Opening the file removes a last line that a kill cut off, so that the next entry starts on a line of its own.
+    Entries can be read again by their place in the file, without holding them in memory.
+
+    Args:
+        path (`str` or `Path`): The file; made, with its folder, where there is none.
+
+    Raises:
+        OSError: where the file cannot be opened for reading and writing.
+
+    Example:
+
+    ```python
+    >>> with JSONLines("journal.jsonl") as journal:
+    ...     done = {entry["path"]: entry for _, entry in journal}
+    ...     journal.append({"path": "a.mp4", "score": 0.1})
+    ```
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(self.path, "a+b")  # noqa: SIM115 (close() does)
+        self._cut_back()
+
+    def _cut_back(self) -> None:
+        end = self._file.seek(0, 2)
+        whole = end
+        while whole > 0:
+            start = max(0, whole - 65_536)
+            self._file.seek(start)
+            newline = self._file.read(whole - start).rfind(b"\n")
+            if newline >= 0:
+                whole = start + newline + 1
+                break
+            whole = start
+        if whole < end:
+            self._file.truncate(whole)
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the place and the content of each entry, in order; raises `ValueError` for a line that is no JSON."""
+        place = 0
+        self._file.seek(0)
+        while line := self._file.readline():
+            after = self._file.tell()
+            yield place, json.loads(line)
+            place = after
+            self._file.seek(after)  # whoever iterates may read or append in between
+
+    def append(self, entry: dict[str, Any]) -> int:
+        """Write an entry and return its place."""
+        place = self._file.seek(0, 2)
+        self._file.write(json.dumps(entry).encode() + b"\n")
+        self._file.flush()
+        return place
+
+    def at(self, place: int) -> dict[str, Any]:
+        """Return the entry at a place that iterating or [`~JSONLines.append`] gave."""
+        self._file.seek(place)
+        return json.loads(self._file.readline())
+
+    def clear(self) -> None:
+        """Remove all entries."""
+        self._file.truncate(0)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> JSONLines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
+    """Return the entries of a journal, leaving the file as it is; empty where there is none."""
+    path = Path(path)
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
