@@ -132,13 +132,12 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     options = parse_arguments()
     # Importing takes seconds; `--help` and wrong usage do not wait for it.
+    from accelerate import PartialState
+
     from dataset_scripts.schema import plain_corpus_warnings
-    from modeling_avlmm.evaluation.evaluate import (
-        EvaluationError,
-        evaluate_protocol,
-        is_main_process,
-        report_predictions,
-    )
+    from modeling_avlmm.evaluation.errors import EvaluationError
+    from modeling_avlmm.evaluation.evaluate import evaluate_protocol, report_predictions
+    from modeling_avlmm.inference.loading import DetectorError
 
     plain_corpus_warnings()
     arguments = vars(options)
@@ -161,9 +160,9 @@ def main() -> None:
             report = report_predictions(
                 path, **{name: arguments[name] for name in names}, output_dir=output_dir
             )
-    except EvaluationError as error:
+    except (DetectorError, EvaluationError) as error:
         sys.exit(f"evaluate_avd: {error}")
-    if is_main_process():
+    if PartialState().is_main_process:
         from modeling_avlmm.evaluation.table import metrics_table
 
         print(f"\n{report['model']} on {report['dataset']}, {report['protocol']}, {report['split']}\n")

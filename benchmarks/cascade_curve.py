@@ -34,10 +34,11 @@ from scipy.special import expit, logit
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from modeling_avlmm.evaluation.calibration import SMALLEST_SCORE, fit_temperature
-from modeling_avlmm.evaluation.evaluate import PREDICTIONS, EvaluationError, load_detector
+from modeling_avlmm.evaluation.evaluate import PREDICTIONS
 from modeling_avlmm.evaluation.metrics import choose_threshold
 from modeling_avlmm.evaluation.plots import STYLE
 from modeling_avlmm.evaluation.predictions import PredictionsError, read_predictions
+from modeling_avlmm.inference.loading import DetectorError, load_detector
 from modeling_avlmm.inference.provenance import environment
 from modeling_avlmm.pipeline_avd import calibrated
 
@@ -312,7 +313,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.measure:
             torch.set_num_threads(options.threads)
             costs, unit = measure(pair, options.measure, options.device), "seconds"
-    except (CurveError, EvaluationError) as error:
+    except (CurveError, DetectorError) as error:
         print(f"cascade_curve: {error}", file=sys.stderr)
         return 2
     rows = curve(pair, costs["gate"], costs["model"], options.steps)

@@ -23,7 +23,7 @@ from modeling_avlmm import (
     MediaError,
 )
 from modeling_avlmm.__main__ import main
-from modeling_avlmm.evaluation.evaluate import load_detector
+from modeling_avlmm.inference.loading import load_detector
 from modeling_avlmm.media import UnreadableMediaError
 from modeling_avlmm.modeling_outputs import fake_probability
 from modeling_avlmm.pipeline_avd import timeline

@@ -22,7 +22,7 @@ from modeling_avlmm import (
     SSAVDForDeepfakeDetection,
     SSAVDProcessor,
 )
-from modeling_avlmm.evaluation.evaluate import load_detector
+from modeling_avlmm.inference.loading import load_detector
 from modeling_avlmm.media import UnreadableMediaError
 from modeling_avlmm.modeling_outputs import fake_probability
 

@@ -44,7 +44,8 @@ def run(options: argparse.Namespace) -> int:
 
     from ..evaluation.audit.audit import about_corpus, audit_dataset, write_audit
     from ..evaluation.audit.file_properties import AuditError, check_tools
-    from ..evaluation.evaluate import EvaluationError, load_protocol
+    from ..evaluation.errors import EvaluationError
+    from ..evaluation.protocols import load_protocol
 
     plain_corpus_warnings()
     try:

@@ -48,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
     from dataset_scripts.schema import plain_corpus_warnings
 
     from ..dialogue.bench.bench import run_bench
-    from ..evaluation.evaluate import EvaluationError
+    from ..evaluation.errors import EvaluationError
+    from ..inference.loading import DetectorError
 
     plain_corpus_warnings()
     try:
@@ -69,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
             dtype=options.dtype,
             trust_remote_code=options.trust_remote_code,
         )
-    except EvaluationError as error:
+    except (DetectorError, EvaluationError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
     for name, measure in report["measures"].items():

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     from dataset_scripts.schema import CorpusError, plain_corpus_warnings
 
     from ..dialogue.instructions import InstructionError
-    from ..evaluation.evaluate import EvaluationError
+    from ..evaluation.errors import EvaluationError
 
     plain_corpus_warnings()
     try:
@@ -90,7 +90,7 @@ def _instruct(options: argparse.Namespace) -> int:
         write_split,
     )
     from ..dialogue.instructions import InstructionError, InstructionReport, instruction_rows
-    from ..evaluation.evaluate import load_protocol
+    from ..evaluation.protocols import load_protocol
     from ..explain.evidence_jobs import Job, examine, jobs_of
 
     folder = Path(options.to).expanduser()

@@ -1,9 +1,6 @@
 """What `evaluate_avd.py` does: a detector, a protocol, a folder of numbers."""
 
-import datetime
-import difflib
 import json
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,20 +8,16 @@ from pathlib import Path
 import datasets
 import torch
 from accelerate import PartialState
-from transformers import AutoConfig, pipeline
 
-import dataset_scripts
 from dataset_scripts.demonstration import is_demonstration
+from dataset_scripts.files import write_whole
 
-from ..hub_mixin import PIPELINE_TASK
-from ..inference.auto import MODEL_FOR_AV_DEEPFAKE_DETECTION_MAPPING
 from ..inference.identity import detector_identity
-from ..inference.provenance import environment
-from ..modeling_avlmm import AVLMMForDeepfakeDetection
+from ..inference.loading import load_detector
 from ..pipeline_avd import AVDeepfakeDetectionPipeline
-from ..processing_avlmm import AVLMMProcessor
 from .audit.audit import about_corpus, audit_dataset, write_audit
 from .audit.file_properties import AuditError
+from .errors import EvaluationError
 from .predictions import (
     KEPT,
     PredictionsError,
@@ -34,18 +27,16 @@ from .predictions import (
     read_predictions,
     write_predictions,
 )
+from .protocols import load_protocol, splits_with
 from .rendering import write_report
 from .report import build_report, calibration_of, with_temperature
 from .robustness.perturbations import PerturbationError, check_ffmpeg
 from .robustness.robustness import choose_conditions, run_robustness
+from .scoring_folder import claim_folder, folder_name
 
 PREDICTIONS = "predictions.parquet"
 ROBUSTNESS, AUDIT = "robustness", "audit"
 """Folders beside the predictions, each with a JSON file of its name."""
-
-
-class EvaluationError(ValueError):
-    """An evaluation that cannot be run as asked; the message says what to change."""
 
 
 def evaluate_protocol(
@@ -115,8 +106,9 @@ def evaluate_protocol(
         `tuple[dict, Path]`: the report, see [`build_report`], and the folder. The same in every process.
 
     Raises:
-        EvaluationError: for an unknown dataset, protocol, split, device or model, a folder with predictions of
-            another model or protocol, or a calibration that cannot be fitted or stored.
+        EvaluationError: for an unknown dataset, protocol or split, a folder with predictions of another model or
+            protocol, or a calibration that cannot be fitted or stored.
+        DetectorError: for a model that cannot be loaded, or an unknown device or type.
     """
     threshold = _checked_threshold(threshold)
     if coverage is not None and not 0 < coverage < 1:
@@ -140,17 +132,13 @@ def evaluate_protocol(
     state = PartialState(cpu=not torch.accelerator.is_available())
     with state.main_process_first():
         builder = load_protocol(dataset, protocol, data_dir)
-    splits, protocol = builder.as_dataset(), builder.config.name
-    if split not in splits:
-        raise EvaluationError(f"{dataset}/{protocol} has no split {split!r}; it has {', '.join(splits)}.")
+    splits, protocol = splits_with(builder, split), builder.config.name
     if device is None and state.num_processes > 1:
         device = str(state.device)
     detector, zero_shot = load_detector(model, device, dtype, trust_remote_code, gate, gate_band)
 
     if output_dir is None:
-        name = "_".join(part for part in Path(str(model)).parts[-3:] if part not in ("/", "model"))
-        if gate:
-            name += f"_gate_{'_'.join(part for part in Path(gate).parts[-3:] if part not in ('/', 'model'))}"
+        name = folder_name(model) + (f"_gate_{folder_name(gate)}" if gate else "")
         output_dir = Path("runs/evaluation") / f"{dataset}_{protocol}" / name
     output_dir = Path(output_dir)
     options = {"window_seconds": window_seconds, "hop_seconds": hop_seconds, "aggregate": aggregate}
@@ -267,18 +255,11 @@ def report_predictions(
     return report
 
 
-def is_main_process() -> bool:
-    """Whether this process is the one that writes and prints."""
-    return PartialState().is_main_process
-
-
 def store_calibration(model: Path, report: dict) -> None:
     """Writes threshold, temperature and abstain band of a report into a model folder's configuration."""
     path = model / "config.json"
     config = json.loads(path.read_text(encoding="utf-8")) | calibration_of(report)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole(path, json.dumps(config, indent=2) + "\n")
 
 
 def _score_perturbed(
@@ -288,10 +269,10 @@ def _score_perturbed(
     file = folder / f"{name}.parquet"
     done = {p["path"]: p for p in read_predictions(file)[0]} if file.is_file() else {}
     kept = [{key: row.get(key) for key in KEPT} for row in kept_columns(rows.dataset)]
-    if is_main_process():
+    if PartialState().is_main_process:
         print(f"{name}: {len(kept)} clips", flush=True)
     predictions = predict(detector, rows, folder / name, kept, done, **scoring)
-    if is_main_process():
+    if PartialState().is_main_process:
         write_predictions(file, predictions, about | {"perturbation": name})
         for journal in journals(folder / name):
             journal.unlink()
@@ -310,68 +291,6 @@ def _missing_files(builder: datasets.DatasetBuilder) -> list[str]:
     """What the corpus lists and the disk does not have."""
     listing = Path(builder.missing_files)
     return listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
-
-
-def load_protocol(dataset: str, protocol: str | None, data_dir: str | Path) -> datasets.DatasetBuilder:
-    """A registered dataset, prepared.
-
-    Raises:
-        EvaluationError: for an unknown name, with those that there are, or a folder that does not hold the corpus.
-    """
-    if dataset not in dataset_scripts.BUILDERS:
-        raise EvaluationError(
-            f"There is no dataset {dataset!r}{_nearest(dataset, dataset_scripts.BUILDERS)}. "
-            f"There are: {', '.join(dataset_scripts.BUILDERS)}."
-        )
-    try:
-        builder = datasets.load_dataset_builder(dataset, protocol, data_dir=str(data_dir))
-        builder.download_and_prepare()
-        return builder
-    except datasets.exceptions.DatasetGenerationError as error:
-        raise EvaluationError(f"{dataset}: {error.__cause__ or error}") from error
-    except (ValueError, OSError) as error:  # every error of the builders is one of the two
-        raise EvaluationError(f"{dataset}: {error}") from error
-
-
-def load_detector(
-    model: str,
-    device: str | None = None,
-    dtype: str = "auto",
-    trust_remote_code: bool = False,
-    gate: str | None = None,
-    gate_band: tuple[float, float] | None = None,
-) -> tuple[AVDeepfakeDetectionPipeline, bool]:
-    """
-    The pipeline of a detector, or of an untrained omni backbone, behind a gate if one is named.
-
-    Returns:
-        `tuple`: the pipeline, and whether the model is a backbone that was not trained to detect anything.
-
-    Raises:
-        EvaluationError: for a model that cannot be loaded, or an unknown device or type.
-    """
-    try:
-        device = None if device is None else torch.device(device)
-    except RuntimeError as error:
-        raise EvaluationError(f"device {device!r} is not known: use cpu, cuda, cuda:1, mps, ...") from error
-    if dtype != "auto" and not getattr(getattr(torch, dtype, None), "is_floating_point", False):
-        raise EvaluationError(f"dtype {dtype!r} is not known: use auto, float32, bfloat16 or float16.")
-    if str(model).startswith((".", "/", "~")) and not Path(model).is_dir():
-        raise EvaluationError(f"There is no folder {model}.")
-    try:
-        config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
-        options = {"device": device, "trust_remote_code": trust_remote_code or None}
-        if gate is not None:
-            first, _ = load_detector(gate, None if device is None else str(device), dtype, trust_remote_code)
-            options |= {"gate": first, "gate_band": gate_band}
-        known = {config_class.model_type for config_class in MODEL_FOR_AV_DEEPFAKE_DETECTION_MAPPING}
-        if config.model_type in known or hasattr(config, "custom_pipelines"):
-            return pipeline(PIPELINE_TASK, model=str(model), dtype=dtype, **options), False
-        detector = AVLMMForDeepfakeDetection.from_backbone(str(model), dtype=dtype)
-        processor = AVLMMProcessor.from_backbone(str(model))
-        return pipeline(PIPELINE_TASK, model=detector, processor=processor, **options), True
-    except (OSError, ValueError) as error:
-        raise EvaluationError(f"{model} cannot be loaded: {error}") from error
 
 
 def _gate_identity(gate: str | None, detector: AVDeepfakeDetectionPipeline) -> dict | None:
@@ -400,54 +319,7 @@ def _checked_threshold(threshold: float | str | None) -> float | str | None:
     return value
 
 
-def claim_folder(
-    folder: Path, run: dict, changes: Callable[[dict], list[str]], holds: str, results: str
-) -> dict:
-    """
-    Marks a folder as a run's, or checks that it is.
-
-    Args:
-        folder (`Path`): The folder.
-        run (`dict`): What the run is of; `model`, `dataset` and `protocol` among it.
-        changes (`Callable`): From what the folder is of to the names of what differs.
-        holds (`str`), results (`str`): What such a folder has in it, for people, and the file that has it.
-
-    Returns:
-        `dict`: `environment` and `date` of when the run was started.
-
-    Raises:
-        EvaluationError: when the folder is another run's, or nobody knows whose.
-    """
-    marker = folder / "run.json"
-    if marker.is_file():
-        before = json.loads(marker.read_text(encoding="utf-8"))
-        if changed := changes(before):
-            raise EvaluationError(
-                f"{folder} holds {holds} of {before['model']} on {before['dataset']}/{before['protocol']}; this run "
-                f"differs in {', '.join(changed)}. Give another --output-dir, or delete that folder."
-            )
-        return {key: before[key] for key in ("environment", "date")}
-    if (folder / results).is_file():
-        raise EvaluationError(
-            f"{folder} holds {holds}, but no run.json that says whose. Give another --output-dir."
-        )
-    started = {
-        "environment": environment(),
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = marker.with_suffix(".tmp")
-    temporary.write_text(json.dumps(run | started, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, marker)
-    return started
-
-
 def _changes(run: dict, before: dict) -> list[str]:
     # The same weights may have moved to another folder.
     changed = [key for key in ("dataset", "protocol", "options", "gate") if before.get(key) != run[key]]
     return changed + [key for key, value in run["detector"].items() if before["detector"].get(key) != value]
-
-
-def _nearest(name: str, known) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""

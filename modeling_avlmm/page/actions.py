@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     import modeling_avlmm  # noqa: F401 (registers the detectors)
 
     from ..dialogue.analyst import can_write
-    from ..evaluation.evaluate import EvaluationError, load_detector
+    from ..inference.loading import DetectorError, load_detector
     from .server import PageServer, is_loopback
 
     try:
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
                 raise ValueError(
                     f"{options.analyst} cannot write text: give --analyst a model of an `analysis` stage."
                 )
-    except (EvaluationError, ValueError) as error:
+    except (DetectorError, ValueError) as error:
         print(f"avlmm: {error}", file=sys.stderr)
         return 2
     if not is_loopback(options.host):

@@ -11,7 +11,8 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import cached_file
 
 from ..configuration_avlmm import BACKBONES
-from ..evaluation.evaluate import EvaluationError, load_protocol
+from ..evaluation.errors import EvaluationError
+from ..evaluation.protocols import load_protocol, splits_with
 from ..processing_avlmm import AVLMMProcessor
 from .memory import GIB, MemoryNeed, clip_shape, predict_scoring
 from .training_plan import device_memory_gib
@@ -77,9 +78,7 @@ def dry_run(
         EvaluationError: for a model or protocol that cannot be read.
     """
     state = PartialState(cpu=not torch.accelerator.is_available())
-    splits = load_protocol(dataset, protocol, data_dir).as_dataset()
-    if split not in splits:
-        raise EvaluationError(f"{dataset} has no split {split!r}; it has {', '.join(splits)}.")
+    splits = splits_with(load_protocol(dataset, protocol, data_dir), split)
     wanted = [name for name in (validation_split, split) if name in splits]
     clips = {name: len(splits[name]) for name in dict.fromkeys(wanted)}
     counted = ", ".join(f"{name} {count}" for name, count in clips.items())

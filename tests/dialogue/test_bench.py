@@ -23,7 +23,7 @@ from modeling_avlmm.dialogue.bench.answer_metrics import (
     time_overlap,
 )
 from modeling_avlmm.dialogue.bench.writing import write_bench
-from modeling_avlmm.evaluation.evaluate import EvaluationError
+from modeling_avlmm.evaluation.errors import EvaluationError
 
 
 def clip(
@@ -365,7 +365,7 @@ def test_context_tells_each_clips_own_verdicts_before_every_question(
 
 
 def test_batched_answers_are_those_of_one_clip_alone(tiny_detector, clips):
-    from modeling_avlmm.evaluation.evaluate import load_detector
+    from modeling_avlmm.inference.loading import load_detector
 
     detector, _ = load_detector(str(tiny_detector))
     loaded = [detector.processor.load(clips[name]) for name in ("clip", "silent", "sound")]

@@ -19,12 +19,14 @@ from modeling_avlmm.evaluation import (
     read_predictions,
     write_predictions,
 )
-from modeling_avlmm.evaluation.evaluate import EvaluationError, evaluate_protocol, report_predictions
+from modeling_avlmm.evaluation.errors import EvaluationError
+from modeling_avlmm.evaluation.evaluate import evaluate_protocol, report_predictions
 from modeling_avlmm.evaluation.predictions import PredictionsError, journals, read_journal
 from modeling_avlmm.evaluation.proposals import segment_proposals
 from modeling_avlmm.evaluation.report import published_rows
 from modeling_avlmm.evaluation.table import markdown_table, metrics_table
 from modeling_avlmm.inference.identity import detector_identity
+from modeling_avlmm.inference.loading import DetectorError
 
 # -- predictions -----------------------------------------------------------------------------------------------------
 
@@ -544,21 +546,21 @@ def test_an_untrained_backbone_is_scored_as_it_is(tiny_backbone, clip_folder, tm
 
 
 def test_wrong_names_are_answered_with_the_right_ones(tiny_detector, clip_folder, tmp_path):
-    for options, text in (
-        ({"dataset": "avfoldr"}, r"did you mean 'avfolder'.*fakeavceleb, mavos_dd"),
-        ({"protocol": "splits"}, r"'splits' not found.*'all', 'split'"),
-        ({"split": "tset"}, r"no split 'tset'; it has .*validation"),
-        ({"data_dir": str(tmp_path / "nowhere")}, "nowhere"),
-        ({"model": str(tmp_path / "nowhere")}, "no folder .*nowhere"),
-        ({"threshold": "high"}, "threshold must be"),
-        ({"threshold": "1.5"}, "threshold must be"),
-        ({"coverage": 1.5}, "coverage must be"),
-        ({"perturb": ["h265"]}, "h265"),
-        ({"device": "gpu"}, "device 'gpu'"),
-        ({"dtype": "int7"}, "dtype 'int7'"),
+    for options, error, text in (
+        ({"dataset": "avfoldr"}, EvaluationError, r"did you mean 'avfolder'.*fakeavceleb, mavos_dd"),
+        ({"protocol": "splits"}, EvaluationError, r"'splits' not found.*'all', 'split'"),
+        ({"split": "tset"}, EvaluationError, r"avfolder/.*no split 'tset'; it has .*validation"),
+        ({"data_dir": str(tmp_path / "nowhere")}, EvaluationError, "nowhere"),
+        ({"threshold": "high"}, EvaluationError, "threshold must be"),
+        ({"threshold": "1.5"}, EvaluationError, "threshold must be"),
+        ({"coverage": 1.5}, EvaluationError, "coverage must be"),
+        ({"perturb": ["h265"]}, EvaluationError, "h265"),
+        ({"model": str(tmp_path / "nowhere")}, DetectorError, "no folder .*nowhere"),
+        ({"device": "gpu"}, DetectorError, "device 'gpu'"),
+        ({"dtype": "int7"}, DetectorError, "dtype 'int7'"),
     ):
         arguments = {"model": str(tiny_detector), "dataset": "avfolder", "data_dir": clip_folder, **options}
-        with pytest.raises(EvaluationError, match=text):
+        with pytest.raises(error, match=text):
             evaluate_protocol(**arguments, output_dir=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from transformers import pipeline
 
-from modeling_avlmm.evaluation.evaluate import EvaluationError, evaluate_protocol
+from modeling_avlmm.evaluation.errors import EvaluationError
+from modeling_avlmm.evaluation.evaluate import evaluate_protocol
 from modeling_avlmm.evaluation.predictions import read_predictions
 
 

@@ -122,7 +122,7 @@ def run(options: argparse.Namespace) -> int:
     # Loading takes seconds; `--help` and wrong usage do not wait for it.
     import modeling_avlmm  # noqa: F401
 
-    from ...evaluation.evaluate import EvaluationError, load_detector
+    from ...inference.loading import DetectorError, load_detector
 
     try:
         if not options.model:
@@ -137,7 +137,7 @@ def run(options: argparse.Namespace) -> int:
             print("avlmm: this backbone was not trained to detect anything.", file=sys.stderr)
         with contextlib.ExitStack() as stack:
             return Run(options, detector, found, stack).go()
-    except (EvaluationError, JournalError, ValueError) as error:
+    except (DetectorError, JournalError, ValueError) as error:
         print(f"avlmm: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # `detect ... | head`: the reader has seen enough

@@ -17,10 +17,13 @@ import datasets
 import numpy as np
 import torch
 
-from ...evaluation.evaluate import EvaluationError, claim_folder, load_detector, load_protocol
+from ...evaluation.errors import EvaluationError
 from ...evaluation.predictions import read_journal
+from ...evaluation.protocols import load_protocol, splits_with
+from ...evaluation.scoring_folder import claim_folder, folder_name
 from ...explain.evidence_jobs import measured_evidence
 from ...inference.identity import detector_identity
+from ...inference.loading import load_detector
 from ...media import MediaError
 from ...pipeline_avd import AVDeepfakeDetectionPipeline
 from ..analyst import can_write, generation_config, seen_clip
@@ -73,21 +76,19 @@ def run_bench(
         `tuple[dict, Path]`: the report, see [`bench_report`], and the folder.
 
     Raises:
-        EvaluationError: for an unknown dataset, protocol, split or model, or a folder with answers of another run.
+        EvaluationError: for an unknown dataset, protocol or split, or a folder with answers of another run.
+        DetectorError: for a model that cannot be loaded.
     """
     if limit is not None and limit < 1:
         raise EvaluationError(f"limit must be at least 1, not {limit}.")
     builder = load_protocol(dataset, protocol, data_dir)
-    splits, protocol = builder.as_dataset(), builder.config.name
-    if split not in splits:
-        raise EvaluationError(f"{dataset}/{protocol} has no split {split!r}; it has {', '.join(splits)}.")
+    splits, protocol = splits_with(builder, split), builder.config.name
     rows = splits[split].cast_column("video", datasets.Video(decode=False))
     if limit is not None and limit < len(rows):
         rows = rows.select(sorted(np.random.default_rng(seed).permutation(len(rows))[:limit]))
     detector, _ = load_detector(model, device, dtype, trust_remote_code)
 
-    name = "_".join(part for part in Path(str(model)).parts[-3:] if part not in ("/", "model"))
-    folder = Path(output_dir or Path("runs/bench") / f"{dataset}_{protocol}" / name)
+    folder = Path(output_dir or Path("runs/bench") / f"{dataset}_{protocol}" / folder_name(model))
     run = {
         "model": str(model),
         "detector": detector_identity(detector.model, detector.processor),

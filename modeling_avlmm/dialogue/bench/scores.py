@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ...configuration_detector import LABELS
-from ...evaluation.evaluate import EvaluationError
+from ...evaluation.errors import EvaluationError
 from ...evaluation.metrics import cluster_bootstrap, detection_metrics
 from ...explain.regions import FACE_REGIONS, SOUND_BANDS
 from ..analyst import DESCRIPTION_QUESTION, FAMILY_QUESTION

@@ -1,0 +1,51 @@
+"""Preparing a registered dataset under one of its protocols."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import datasets
+
+import dataset_scripts
+
+from .errors import EvaluationError
+
+
+def load_protocol(dataset: str, protocol: str | None, data_dir: str | Path) -> datasets.DatasetBuilder:
+    """
+    Prepare a registered dataset.
+
+    Args:
+        dataset (`str`): Name of the dataset, such as `"fakeavceleb"`.
+        protocol (`str`, *optional*): Name of its configuration; the dataset's default if left out.
+        data_dir (`str` or `Path`): Folder of the unpacked corpus.
+
+    Returns:
+        `DatasetBuilder`: the builder, whose `as_dataset()` has the splits.
+
+    Raises:
+        EvaluationError: for an unknown name, with the known ones, or a folder that does not hold the corpus.
+    """
+    known = dataset_scripts.BUILDERS
+    if dataset not in known:
+        near = difflib.get_close_matches(dataset, known, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise EvaluationError(f"There is no dataset {dataset!r}{hint}. There are: {', '.join(known)}.")
+    try:
+        builder = datasets.load_dataset_builder(dataset, protocol, data_dir=str(data_dir))
+        builder.download_and_prepare()
+        return builder
+    except datasets.exceptions.DatasetGenerationError as error:
+        raise EvaluationError(f"{dataset}: {error.__cause__ or error}") from error
+    except (ValueError, OSError) as error:  # every error of the builders is one of the two
+        raise EvaluationError(f"{dataset}: {error}") from error
+
+
+def splits_with(builder: datasets.DatasetBuilder, split: str) -> datasets.DatasetDict:
+    """Return the splits of a prepared dataset; raises `EvaluationError` if `split` is not among them."""
+    splits = builder.as_dataset()
+    if split not in splits:
+        protocol = f"{builder.dataset_name}/{builder.config.name}"
+        raise EvaluationError(f"{protocol} has no split {split!r}; it has {', '.join(splits)}.")
+    return splits
