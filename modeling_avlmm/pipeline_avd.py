@@ -195,6 +195,8 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
               be read.
             - **score** (`float`) -- P(fake), in [0, 1].
             - **video_score**, **audio_score** (`float`) -- The same for picture and sound; None where there is none.
+            - **threshold** (`float`), **abstain_band** (`list[float]`, *optional*) -- What the label was decided by; the band
+              with `abstain` only.
             - **windows** (`list[dict]`) -- `start` and `end` in seconds, and the three scores, of every window.
             - **disagreement** (`float`), **timeline** (`list[dict]`) -- Only of detectors that match picture and sound over
               time: how little the two belong together, in [0, 1], on average (None without one of them), and of every
@@ -396,6 +398,7 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             "label": label,
             **scores,
             "threshold": threshold,
+            "abstain_band": config.abstain_band if abstain else None,
             "windows": [{key: w[key] for key in ("start", "end", *SCORE_NAMES.values())} for w in scored],
             **matched,
             "name": last.get("name"),

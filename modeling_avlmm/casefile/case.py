@@ -14,6 +14,8 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from dataset_scripts.files import sha256_of
+
 from ..configuration_detector import AVDetectorConfig
 from ..explain.attribution import Attribution
 from ..explain.regions import BAND_NAMES, REGION_NAMES
@@ -155,8 +157,8 @@ def build_case(
         result=result,
         parts=part_rows(result),
         meaning=meaning(result, config),
-        notice=getattr(config, "notice", None),
-        warnings=[text for text in result["warnings"] if text != getattr(config, "notice", None)],
+        notice=config.notice,
+        warnings=[text for text in result["warnings"] if text != config.notice],
         sha256=sha256,
         file=facts,
         detector=detector_facts(detector, result),
@@ -297,7 +299,7 @@ def file_facts(source: Any) -> tuple[str | None, list[tuple[str, str]]]:
             )
         )
     elif isinstance(media, str | Path):
-        sha256 = _file_hash(media)
+        sha256 = sha256_of(media)
         about = os.stat(media)
         changed = (
             datetime.fromtimestamp(about.st_mtime, timezone.utc)
@@ -308,7 +310,7 @@ def file_facts(source: Any) -> tuple[str | None, list[tuple[str, str]]]:
     else:
         facts.append(("SHA-256", "none: frames and samples were given, not a file"))
     if isinstance(audio, str | Path) and not is_link(audio):
-        facts.append(("Separate sound", f"{audio} (SHA-256 {_file_hash(audio)})"))
+        facts.append(("Separate sound", f"{audio} (SHA-256 {sha256_of(audio)})"))
     if not is_link(media):  # which would be fetched once more, and may be another file by now
         facts += _media_facts(media, audio)
     return sha256, facts
@@ -369,14 +371,14 @@ def detector_facts(detector: AVDeepfakeDetectionPipeline, result: dict) -> list[
         ("Numbers", identity["dtype"]),
         ("Threshold", f"{result['threshold']:.4f}"),
     ]
-    temperature = getattr(config, "temperature", None)
+    temperature = config.temperature
     fitted = (
         ", ".join(f"{part} {value:.3f}" for part, value in temperature.items())
         if temperature
         else "none: not calibrated"
     )
     facts.append(("Temperature", fitted))
-    if band := getattr(config, "abstain_band", None):
+    if band := config.abstain_band:
         facts.append(("Uncertain scores", f"{band[0]:.4f} to {band[1]:.4f}"))
     if detector.gate is not None:
         low, high = detector.gate.band
@@ -423,14 +425,6 @@ def _title(source: Any) -> str:
     name = name_of(media)
     # Bytes that are no text, and characters that would turn the line around, are shown as what they are.
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
-
-
-def _file_hash(path: str | Path) -> str:
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _size(count: int) -> str:

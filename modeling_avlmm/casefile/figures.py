@@ -10,9 +10,9 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 
-from ..evaluation.plots import COLOURS, NAMES, STYLE
+from ..evaluation.plots import COLOURS, STYLE
 from ..explain.attribution import Attribution
-from ..explain.words import capital, clock
+from ..explain.words import PART_NAMES, capital, clock, label_of
 
 INK, PAPER, THRESHOLD = "#1c2834", "#fefefd", "#5d6d7f"
 """Colours that stand for those of the page; odd ones, so that nothing else is replaced."""
@@ -89,7 +89,7 @@ def draw_timeline(figure: Figure | SubFigure, result: dict) -> None:
             marker=MARKS[part] if few else None,
             markersize=4,
             linewidth=1.8 if part == "overall" else 1.2,
-            label={"overall": "whole", **{p: NAMES[p] for p in ("video", "audio")}}[part],
+            label="whole" if part == "overall" else PART_NAMES[part],
         )
     axes.axhline(result["threshold"], color=THRESHOLD, linewidth=1, linestyle=(0, (6, 3)))
     axes.annotate(
@@ -110,16 +110,16 @@ def draw_timeline(figure: Figure | SubFigure, result: dict) -> None:
 
 
 def describe_timeline(result: dict) -> str:
-    """The same for those who do not see it."""
+    """Return a sentence that says which windows are called fake, for readers who do not see the plot."""
     spans = [
-        f"{clock(w['start'])} to {clock(w['end'])}"
-        for w in result["windows"]
-        if w["score"] is not None and w["score"] >= result["threshold"]
+        f"{clock(window['start'])} to {clock(window['end'])}"
+        for window in result["windows"]
+        if label_of(window["score"], result) == "fake"
     ]
     if not spans:
-        return "No window reaches the threshold."
+        return "No window is called fake."
     more = f", and {len(spans) - 8} more" if len(spans) > 8 else ""
-    return f"Windows at or above the threshold: {', '.join(spans[:8])}{more}."
+    return f"Windows called fake: {', '.join(spans[:8])}{more}."
 
 
 def draw_disagreement(figure: Figure | SubFigure, result: dict) -> None:

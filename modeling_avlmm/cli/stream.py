@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 
+from ..explain.words import PART_NAMES
 from ..inference.onnx_detector import ENGINES, ONNXDetector, ONNXExportError
 from ..inference.streaming import StreamingDetector
 
@@ -69,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _line(window: dict, summary: dict) -> str:
-    shown = {"score": "score", "picture": "video_score", "sound": "audio_score"}
+    shown = {"score": "score", PART_NAMES["video"]: "video_score", PART_NAMES["audio"]: "audio_score"}
     parts = [
         f"{title} {'-' if window[name] is None else format(window[name], '.3f')}"
         for title, name in shown.items()

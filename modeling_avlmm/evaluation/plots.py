@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 from sklearn.metrics import roc_curve
 
+from ..explain.words import PART_NAMES
+
 COLOURS = {"overall": "#1b4f72", "video": "#b9770e", "audio": "#7d3c98"}
 REAL, FAKE = "#2e86c1", "#cb4335"
-NAMES = {"overall": "overall", "video": "picture", "audio": "sound"}
 DET_TICKS = (0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.99)
 STYLE = {
     "font.size": 9,
@@ -91,7 +92,7 @@ def _roc(ranked: dict[str, tuple], report: dict) -> Figure:
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
     for part, (labels, scores) in ranked.items():
         false_alarms, hits, _ = roc_curve(labels, scores)
-        label = f"{NAMES[part]}, AUC {report[part]['auc']:.3f}"
+        label = f"{PART_NAMES[part]}, AUC {report[part]['auc']:.3f}"
         axes.plot(false_alarms, hits, color=COLOURS[part], label=label)
     overall = report["overall"]
     if overall and overall["recall_real"] is not None and overall["recall_fake"] is not None:
@@ -110,7 +111,7 @@ def _det(ranked: dict[str, tuple]) -> Figure:
     for part, (labels, scores) in ranked.items():
         false_alarms, hits, _ = roc_curve(labels, scores, drop_intermediate=False)
         x, y = (np.clip(norm.ppf(rate), low, high) for rate in (false_alarms, 1 - hits))
-        axes.plot(x, y, color=COLOURS[part], label=NAMES[part])
+        axes.plot(x, y, color=COLOURS[part], label=PART_NAMES[part])
     axes.plot([low, high], [low, high], color="0.7", linewidth=1)
     ticks = [f"{tick:.0%}" for tick in DET_TICKS]
     axes.set_xticks(norm.ppf(DET_TICKS), ticks, fontsize=7)
@@ -137,7 +138,7 @@ def _scores(columns: dict[str, tuple], report: dict) -> Figure:
             )
         if part == "overall":
             axes.axvline(report["threshold"], color="0.3", linestyle="--", linewidth=1)
-        axes.set(xlabel=f"score, {NAMES[part]}", ylabel="share of the class", xlim=(0, 1))
+        axes.set(xlabel=f"score, {PART_NAMES[part]}", ylabel="share of the class", xlim=(0, 1))
         axes.legend(fontsize=7)
     return figure
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import jinja2
 
 from ..configuration_detector import PARTS
+from ..explain.words import PART_NAMES
 from ..pipeline_avd import calibrated
 from .audit.audit import audit_summary
 from .plots import write_plots
 from .predictions import labels_and_scores
 from .robustness.curves import plot_robustness, robustness_notes, robustness_rows
-from .table import COLUMNS, PART_NAMES, number, remarks, report_rows
+from .table import COLUMNS, number, remarks, report_rows
 
 LISTED = 20
 """Dropped files that a report names itself; all of them are in `dropped.txt`."""

@@ -7,6 +7,7 @@ from importlib.resources import files
 import yaml
 
 from ..configuration_detector import PARTS
+from ..explain.words import threshold_of
 from ..pipeline_avd import SCORE_NAMES, calibrated
 from .calibration import conformal_band, fit_temperature
 from .metrics import choose_threshold, detection_metrics, localization_metrics
@@ -123,8 +124,7 @@ def build_report(
         "cut_short": {p["path"]: p["error"] for p in read if p["error"] is not None},
     }
     for part in PARTS:
-        at = threshold if part == "overall" else 0.5
-        report[part] = _metrics(read, at, part, n_resamples)
+        report[part] = _metrics(read, threshold_of(part, threshold), part, n_resamples)
     report["groups"] = {
         name: {
             group: _metrics(members, threshold, "overall", n_resamples)

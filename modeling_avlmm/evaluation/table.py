@@ -1,5 +1,7 @@
 """Tables of a report, for a terminal and for a model card."""
 
+from ..explain.words import PART_NAMES
+
 COLUMNS = {
     "n": "n",
     "n_fake": "fake",
@@ -12,7 +14,6 @@ COLUMNS = {
     "eer": "EER",
     "threshold": "threshold",
 }
-PART_NAMES = {"overall": "overall", "video": "picture", "audio": "sound"}
 
 
 def report_rows(report: dict, groups: bool = True) -> list[tuple[str, dict]]:

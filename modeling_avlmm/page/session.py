@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import shutil
@@ -12,6 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dataset_scripts.files import sha256_of
+
+from ..explain.words import minutes
 from ..media import MediaError, MediaInfo, MediaReader
 from ..media_errors import UnsupportedSourceError
 
@@ -48,13 +50,6 @@ class Limits:
 
     def __str__(self) -> str:
         return f"up to {self.max_mb:g} MB and {minutes(self.max_seconds)}"
-
-
-def minutes(seconds: float) -> str:
-    """`90` as `1 min 30 s`."""
-    whole, rest = divmod(round(seconds), 60)
-    parts = ([f"{whole} min"] if whole else []) + ([f"{rest} s"] if rest or not whole else [])
-    return " ".join(parts)
 
 
 @dataclass
@@ -104,7 +99,7 @@ class Visit:
             raise
         finally:
             discard(upload, identity)
-        digest = _sha256(held)
+        digest = sha256_of(held)
         with self.lock:
             if self.closed:  # the tab was closed while the file was on its way
                 held.unlink(missing_ok=True)
@@ -251,11 +246,3 @@ def _hold(upload: Path, held: Path) -> tuple[int, int]:
     except FileNotFoundError as error:
         raise ClipRefusedError(f"{upload.name} is no longer there. Give it again.") from error
     return identity
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()

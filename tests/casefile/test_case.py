@@ -70,32 +70,30 @@ def config(**more) -> SimpleNamespace:
 
 def test_a_verdict_in_words():
     line = verdict_line(verdict(), config())
-    assert line.startswith("The score of 0.93 is at or above 0.50") and "its sound alone scores high" in line
-    assert "no probability for this one (not calibrated)" in line
+    assert line.startswith("The score of 0.93 is at or above 0.50") and "Its sound alone scores high." in line
+    assert line.endswith("is not the chance that this one is fake (not calibrated).")
     # The notice is for the top of a page, once.
     assert verdict_line(verdict(), config(notice=NOTICE)) == line
-    assert "lies where" in verdict_line(verdict(label="uncertain"), config())
+    uncertain = verdict_line(verdict(label="uncertain", abstain_band=[0.9, 0.95]), config())
+    assert "lies between 0.90 and 0.95, where too many" in uncertain and "take it as no verdict" in uncertain
     assert "is below 0.95" in verdict_line(verdict(label="real", threshold=0.95), config())
-    assert verdict_line(verdict(label=None, score=None), config()).startswith("No verdict")
+    unread = verdict_line(verdict(label=None, score=None), config())
+    assert unread == "The file could not be read, so there is no verdict."
 
 
 def test_the_meaning_in_words():
     lines = meaning(
         verdict(), config(temperature={"overall": 2.0}, calibration={"dataset": "kodf", "clips": 44})
     )
+    assert lines[0] == "The score of 0.93 is at or above 0.50, from which this detector calls a file fake."
     assert (
-        lines[0]
-        == "The detector calls this file fake: the score of 0.93 is at or above its threshold of 0.50."
-    )
-    assert (
-        lines[1]
-        == "What looks made is the sound, not the picture (0.12 for the picture, 0.97 for the sound)."
+        lines[1] == "The sound looks fake, the picture does not (0.12 for the picture, 0.97 for the sound)."
     )
     assert lines[2].startswith("Scores were calibrated on kodf, 44 clips:")
     assert "does not prove that a recording is genuine" in lines[-1]
     windows = [{"start": s, "end": s + 3.0, "score": v} for s, v in ((0.0, 0.1), (3.0, 0.9), (6.0, 0.5))]
     lines = meaning(verdict(windows=windows), config())
-    assert "2 of 3 windows reach the threshold; the highest is 0.90, from 0:03.0 to 0:06.0." in lines
+    assert "2 of 3 windows are called fake; the highest score is 0.90, from 0:03.0 to 0:06.0." in lines
     assert any("are not calibrated" in line for line in lines)
     lines = meaning(verdict(label="uncertain", score=0.5), config(abstain_band=[0.4, 0.6]))
     assert "between 0.40 and 0.60" in lines[0]

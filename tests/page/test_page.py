@@ -21,12 +21,12 @@ from transformers import pipeline
 
 import modeling_avlmm  # noqa: F401 (registers the pipeline)
 from modeling_avlmm.explain.attribution import Attribution
+from modeling_avlmm.explain.words import clock, minutes
 from modeling_avlmm.media import MediaReader
 from modeling_avlmm.page.actions import MISSING, Page, add_arguments, run
 from modeling_avlmm.page.pictures import MELS, heat_pictures, mel_height, mel_picture, sound_marks
-from modeling_avlmm.page.session import ClipRefusedError, Limits, Visits, minutes
+from modeling_avlmm.page.session import ClipRefusedError, Limits, Visits
 from modeling_avlmm.page.views import (
-    clock,
     closeup_view,
     notice,
     passages,
@@ -162,10 +162,10 @@ WINDOWS = [
 
 
 def test_timeline_cells_do_not_overlap_and_keep_their_windows():
-    cells = timeline(WINDOWS, 8.0, 0.5)
+    cells = timeline({"windows": WINDOWS, "threshold": 0.5}, 8.0)
     assert [(cell["left"], cell["width"]) for cell in cells] == [(0.0, 37.5), (37.5, 25.0), (62.5, 37.5)]
-    assert [cell["score"]["fake"] for cell in cells] == [False, True, False]
-    assert cells[1]["end"] == 6.0 and cells[2]["video_score"] == {"score": None, "fake": False}
+    assert [cell["score"]["label"] for cell in cells] == ["real", "fake", "real"]
+    assert cells[1]["end"] == 6.0 and cells[2]["video_score"] == {"score": None, "label": None}
     found = passages(cells)
     assert [(cell["start"], cell["parts"], cell["strongest"]) for cell in found] == [
         (3.0, ["clip", "picture", "sound"], 0.9),
@@ -173,6 +173,23 @@ def test_timeline_cells_do_not_overlap_and_keep_their_windows():
     ]
     heard = sound_passages(cells, 8.0)
     assert heard == [{"start": 0.0, "end": 6.0, "score": 0.8, "left": 0.0, "width": 75.0}]
+
+
+def test_windows_have_the_label_that_the_file_would_have_with_their_score(visits, clips):
+    result = result_of("uncertain", 0.3, windows=WINDOWS, abstain_band=[0.2, 0.6], threshold=0.4)
+    cells = timeline(result, 8.0)
+    assert [cell["score"]["label"] for cell in cells] == ["real", "fake", "uncertain"]
+    # A single window is the whole file.
+    alone = result_of("uncertain", 0.45, windows=[{**WINDOWS[2], "score": 0.45}], abstain_band=[0.3, 0.6])
+    assert passages(timeline(alone, 8.0)) == []
+    visit = visits.of("tab")
+    visit.take(upload(visits.root, clips["clip"]), Limits())
+    visit.result = alone
+    shown = player_view(visit, None)
+    assert "av-cell av-uncertain" in shown and "av-cell av-fake" not in shown
+    assert "clip 0.45, uncertain" in shown and "No passage is called fake." in shown
+    # Without `abstain` there is no band, for the file as for its windows.
+    assert timeline({**alone, "abstain_band": None}, 8.0)[0]["score"]["label"] == "fake"
 
 
 def test_axis_times():
@@ -256,7 +273,7 @@ def test_sound_marks_sit_where_the_map_is_strong():
 
 
 def fake_detector(**config):
-    settings = {"abstain_band": None, "notice": None, "_name_or_path": "my-org/my-detector", **config}
+    settings = {"abstain_band": None, "notice": None, "name_or_path": "my-org/my-detector", **config}
     return SimpleNamespace(model=SimpleNamespace(config=SimpleNamespace(**settings)))
 
 

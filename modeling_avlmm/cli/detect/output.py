@@ -9,6 +9,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from ...explain.words import PART_NAMES
 from .inputs import columns, shown
 
 EVERY = 100
@@ -53,7 +54,7 @@ class Table:
         self.write, self.width, self.gated = write, width, gated
         last = "  by" if gated else ""
         self.write(
-            f"{self._first('file')}  {'verdict':<10}  {'score':>6}  {'picture':>7}  {'sound':>6}  {'seconds':>8}{last}"
+            f"{self._first('file')}  {'verdict':<10}  {'score':>6}  {PART_NAMES['video']:>7}  {PART_NAMES['audio']:>6}  {'seconds':>8}{last}"
         )
 
     def add(self, file: str, result: dict) -> None:

@@ -108,9 +108,7 @@ class DetectReport:
         rows = [row for *_, row in sorted(self._rows, key=lambda entry: entry[:2], reverse=True)]
         readable = self.counts["files"] - self.counts["unreadable"]
         detectors = [self.detector, *([self.detector.gate.detector] if self.detector.gate else [])]
-        notices = dict.fromkeys(
-            d.model.config.notice for d in detectors if getattr(d.model.config, "notice", None)
-        )
+        notices = dict.fromkeys(d.model.config.notice for d in detectors if d.model.config.notice)
         threshold = self.threshold if self.threshold is not None else self.detector.model.config.threshold
         page = template("detect.html").render(
             counts=self.counts,

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ...configuration_detector import PARTS
-from ..plots import COLOURS, NAMES, STYLE
+from ...explain.words import PART_NAMES
+from ..plots import COLOURS, STYLE
 from .perturbations import PERTURBATIONS
 
 
@@ -137,7 +138,7 @@ def _panel(axes: Any, name: str, conditions: list[dict], clean: dict, parts: lis
         places_of_part = np.arange(len(places)) + (0.0 if name else 0.14 * (number - (len(parts) - 1) / 2))
         values = [clean[part] if c is None else c["auc"][part] for c in places]
         heights = [np.nan if value is None else value for value in values]
-        style = {"color": COLOURS[part], "markersize": 3.5, "linewidth": 1.3, "label": NAMES[part]}
+        style = {"color": COLOURS[part], "markersize": 3.5, "linewidth": 1.3, "label": PART_NAMES[part]}
         axes.plot(places_of_part, heights, "o-" if name else "o", **style)
         if not name:
             axes.axhline(clean[part], color=COLOURS[part], linewidth=0.8, linestyle="--", alpha=0.6)

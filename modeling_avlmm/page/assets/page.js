@@ -10,7 +10,10 @@
   const number = (element, name) => Number(element.dataset[name]);
   const clock = (seconds) => {
     const tenths = Math.round(seconds * 10);
-    return `${Math.floor(tenths / 600)}:${String(Math.floor((tenths % 600) / 10)).padStart(2, "0")}.${tenths % 10}`;
+    const two = (value) => String(Math.floor(value)).padStart(2, "0");
+    const ending = `${two((tenths % 600) / 10)}.${tenths % 10}`;
+    const hours = Math.floor(tenths / 36000);
+    return hours ? `${hours}:${two((tenths % 36000) / 600)}:${ending}` : `${Math.floor(tenths / 600)}:${ending}`;
   };
 
   // The windows as the uppermost row of the timeline has them.
@@ -31,8 +34,7 @@
     const cell = cellAt(player, at);
     let text = clock(at);
     if (cell) {
-      const verdict = cell.classList.contains("av-fake") ? "fake" : "real";
-      text = `${clock(number(cell, "start"))} to ${clock(number(cell, "end"))}, score ${cell.dataset.score}, ${verdict}`;
+      text = `${clock(number(cell, "start"))} to ${clock(number(cell, "end"))}, score ${cell.dataset.score}, ${cell.dataset.label}`;
     }
     timeline.setAttribute("aria-valuetext", text);
     for (const other of cellsOf(player)) other.classList.toggle("av-now", other === cell);
