@@ -31,7 +31,7 @@ ffmpeg: $(INSTALLED)
 	  fi; }
 
 demo: setup
-	$(BIN)/python -m modeling_avlmm.cli.demo --output-dir runs/demo
+	$(BIN)/python -m modeling_avlmm demo --output-dir runs/demo
 
 test: setup
 	$(BIN)/python -m pytest -q

@@ -1,9 +1,6 @@
-"""The whole way once, on two CPU cores: benchmark, training, evaluation, publishing, and loading elsewhere.
+"""`python -m modeling_avlmm demo`: benchmark, training, evaluation, publishing, and loading elsewhere, on two CPU cores."""
 
-    make demo      or      python -m modeling_avlmm.cli.demo --output-dir runs/demo
-
-Stopped and started again, it goes on where it was.
-"""
+from __future__ import annotations
 
 import argparse
 import json
@@ -14,20 +11,23 @@ import sys
 import tempfile
 import time
 import warnings
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dataset_scripts.demo_benchmark.benchmark import make_demo_benchmark
-from dataset_scripts.schema import CorpusWarning
+from .console import guarded, tell
 
-from ..evaluation.evaluate import PREDICTIONS, evaluate_protocol
-from ..evaluation.predictions import read_predictions
-from ..publishing.publish import publish
-from ..training.recipes import Recipe, load_recipe
-from ..training.run import starting_point, train
+if TYPE_CHECKING:
+    from ..training.recipes import Recipe
 
+HELP = "run everything once: benchmark, training, evaluation, publishing"
+DESCRIPTION = (
+    "Draw a benchmark of talking heads, train a small model on it, evaluate and publish it, and load it in a process without "
+    "this package. Takes about ten minutes on two CPU cores. A run that was stopped goes on when it is started again."
+)
 RECIPE = Path(__file__).parents[2] / "recipes" / "demo.yaml"
 
-# What a stranger runs, who has the folder and not this package.
+# Run by a stranger, who has the folder but not this package.
 STRANGER = """
 import json, sys
 for name in ("modeling_avlmm", "dataset_scripts"):
@@ -38,18 +38,37 @@ print(json.dumps(detector(sys.argv[2:])))
 """
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output-dir", type=Path, default=Path("runs/demo"))
-    parser.add_argument("--recipe", type=Path, default=RECIPE)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     parser.add_argument(
-        "--set", nargs=argparse.REMAINDER, default=[], help="overrides of the recipe, last of all"
+        "--output-dir", type=Path, default=Path("runs/demo"), help="where everything goes [%(default)s]"
     )
-    options = parser.parse_args()
-    # Its corpora are small on purpose; that they are not of the known size is no news here.
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="YAML file [recipes/demo.yaml]")
+    parser.add_argument(
+        "--set", nargs=argparse.REMAINDER, default=[], help="fields of the recipe, last of all"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    # The corpora are small on purpose, so that they lack files is no news.
+    from dataset_scripts.schema import CorpusError, CorpusWarning
+
+    from ..evaluation.errors import EvaluationError
+    from ..training.recipes import RecipeError
+
     warnings.filterwarnings("ignore", category=CorpusWarning)
+    errors = (RecipeError, CorpusError, EvaluationError)
+    return guarded(partial(_demonstrate, options), *errors, stopped="stopped; the same command goes on")
+
+
+def _demonstrate(options: argparse.Namespace) -> int:
+    from dataset_scripts.demo_benchmark.benchmark import make_demo_benchmark
+
+    from ..publishing.publish import publish
+    from ..training.recipes import load_recipe
+    from ..training.run import train
+
     begin = time.monotonic()
     folder = options.output_dir
 
@@ -95,7 +114,8 @@ What to type next
   {sys.executable} train_sft.py --recipe recipes/fakeavceleb_7b.yaml --data.data_dir FakeAVCeleb_v1.2
 The demonstration's detector knows drawn faces only; its verdict on a real video means nothing.""")
     if not agree:
-        sys.exit("The published folder scores differently where the package is not installed.")
+        tell("the published folder scores differently where the package is not installed.")
+    return 0 if agree else 1
 
 
 def heading(number: int, text: str) -> None:
@@ -103,7 +123,10 @@ def heading(number: int, text: str) -> None:
 
 
 def evaluate_stages(recipe: Recipe, corpora: dict[str, Path], folder: Path) -> tuple[list[dict], list[Path]]:
-    """Scores the backbone as it is and every stage on the test identities, and the last one on the other corpus too."""
+    """Score the backbone as it is and every stage on the test identities, and the last one on the other corpus too."""
+    from ..evaluation.evaluate import evaluate_protocol
+    from ..training.run import starting_point
+
     protocol = recipe.data.protocol
     models = {"untrained": starting_point(recipe, Path(recipe.output_dir))}
     models |= {stage.name: Path(recipe.output_dir) / stage.name / "model" for stage in recipe.stages}
@@ -133,6 +156,9 @@ def evaluate_stages(recipe: Recipe, corpora: dict[str, Path], folder: Path) -> t
 
 def load_elsewhere(published: Path, corpus: Path, evaluation: Path, count: int = 4) -> bool:
     """Whether the published folder gives, in a process that cannot import this package, the scores it gave here."""
+    from ..evaluation.evaluate import PREDICTIONS
+    from ..evaluation.predictions import read_predictions
+
     predictions = [p for p in read_predictions(evaluation / PREDICTIONS)[0] if p["split"] == "test"]
     expected = predictions[:: max(1, len(predictions) // count)][:count]
     with tempfile.TemporaryDirectory() as elsewhere:
@@ -169,7 +195,3 @@ def print_results(rows: list[dict], minutes: float, agree: bool) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     print(f"\n{minutes:.1f} minutes in this run, peak memory {peak:.1f} GiB.")
     print(f"Loaded without the package: {'same scores' if agree else 'DIFFERENT scores'}.")
-
-
-if __name__ == "__main__":
-    main()

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
+from .console import guarded
+from .options import add_corpus, add_push, positive
+
+HELP = "turn a dataset into conversations to fine-tune on"
 DESCRIPTION = (
     "Makes questions and answers about the clips of a dataset, from its labels and from measured differences between a "
     "fake and its genuine source. Started again after it was stopped, it goes on measuring where it was. Ends with 0, with "
@@ -21,21 +26,17 @@ _TASKS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument(
-        "--dataset", required=True, help="fakeavceleb, mavos_dd, avfolder or another registered one"
-    )
-    parser.add_argument("--data-dir", required=True, metavar="DIR", help="folder of the unpacked corpus")
-    parser.add_argument("--protocol", help="its configuration, e.g. identity_70_30 [the dataset's default]")
+    add_corpus(parser)
     parser.add_argument(
         "--to", required=True, metavar="DIR", help="folder to write: new, empty, or of an earlier run"
     )
     parser.add_argument("--tasks", nargs="+", choices=_TASKS, default=list(_TASKS), help="[all four]")
     parser.add_argument(
-        "--per-clip", type=_positive, default=1, metavar="N", help="conversations of each task [%(default)s]"
+        "--per-clip", type=positive, default=1, metavar="N", help="conversations of each task [%(default)s]"
     )
     parser.add_argument("--no-evidence", action="store_true", help="compare nothing: labels alone")
-    parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes [%(default)s]")
-    parser.add_argument("--limit", type=_positive, metavar="N", help="N clips of each split, by chance [all]")
+    parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes [%(default)s]")
+    parser.add_argument("--limit", type=positive, metavar="N", help="N clips of each split, by chance [all]")
     parser.add_argument("--seed", type=int, default=0, help="of phrasings and of --limit [%(default)s]")
     parser.add_argument(
         "--no-media", action="store_true", help="leave the clips out of the files; rows name them by path"
@@ -44,36 +45,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-shard-size", default="500MB", metavar="SIZE", help="media in one file [%(default)s]"
     )
     parser.add_argument("--license", help="licence for the card, e.g. cc-by-nc-sa-4.0 [the corpus' own]")
-    parser.add_argument("--push-to", metavar="REPO", help="upload to this dataset repository, owner/name")
-    parser.add_argument(
-        "--public", action="store_true", help="make a new repository public; make sure that you may"
-    )
-    parser.add_argument("--token", help="Hub token [the one of `hf auth login`]")
+    add_push(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the command and returns its exit status."""
-    # Loading takes seconds; `--help` and wrong usage do not wait for it.
-    import modeling_avlmm  # noqa: F401 (makes the datasets known)
-    from dataset_scripts.schema import CorpusError, plain_corpus_warnings
+    """Run the command and return its exit status."""
+    from dataset_scripts.schema import CorpusError
 
     from ..dialogue.instructions import InstructionError
     from ..evaluation.errors import EvaluationError
 
-    plain_corpus_warnings()
-    try:
-        skipped = _instruct(options)
-    except (EvaluationError, InstructionError, CorpusError, OSError) as error:
-        print(f"instruct: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("instruct: stopped; the same command continues.", file=sys.stderr)
-        return 130
-    return 1 if skipped else 0
+    errors = (EvaluationError, InstructionError, CorpusError, OSError)
+    return guarded(partial(_instruct, options), *errors, stopped="stopped; the same command goes on")
 
 
 def _instruct(options: argparse.Namespace) -> int:
-    """Does it; returns how many clips were left out."""
+    """Write the conversations; return 1 when clips were left out."""
     import datasets
     from datasets.utils.py_utils import convert_file_size_to_int
 
@@ -176,7 +163,7 @@ def _instruct(options: argparse.Namespace) -> int:
         print(f"Uploaded to {where}.")
     else:
         print(f"Look at {folder / 'README.md'}, then try: datasets.load_dataset({str(options.to)!r})")
-    return len(examined.unreadable)
+    return 1 if examined.unreadable else 0
 
 
 def _draw(table, limit: int | None, seed: int):
@@ -194,10 +181,3 @@ def _draw(table, limit: int | None, seed: int):
     few = min((0, 1), key=lambda label: len(kinds[label]))
     share = min(len(kinds[few]), limit // 2)
     return table.select(sorted(kinds[few][:share] + kinds[1 - few][: limit - share]))
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value

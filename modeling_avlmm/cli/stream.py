@@ -1,61 +1,71 @@
-"""The command `python -m modeling_avlmm stream`: scores of a recording while it is written, a line a second."""
+"""`python -m modeling_avlmm stream`: scores of a recording while it is written, a line a second."""
 
 import argparse
 import json
 import sys
+from functools import partial
 
-from ..explain.words import PART_NAMES
-from ..inference.onnx_detector import ENGINES, ONNXDetector, ONNXExportError
-from ..inference.streaming import StreamingDetector
+from .console import guarded, tell
+from .options import add_model
 
+HELP = "score a recording while it grows"
 DESCRIPTION = (
-    "Scores a recording while it is written, every second, until the file has not grown for --patience seconds. Give - to "
-    "read standard input. Ends with 1 when the recording could not be read, 2 on wrong usage."
+    "Score a recording while it is written, every second, until the file has not grown for --patience seconds. Give - to "
+    "read standard input. The exit status is 1 when the recording could not be read, 2 on wrong usage."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m modeling_avlmm stream`."""
+    """Add the command's options."""
     parser.add_argument(
         "file", metavar="FILE", help="a recording that is being written, or - for standard input"
     )
-    parser.add_argument(
-        "--model", required=True, help="folder or Hub id of an SSAVD detector, or an ONNX folder"
-    )
+    add_model(parser, "folder or Hub id of an SSAVD detector, or an ONNX folder")
     parser.add_argument("--int8", action="store_true", help="use model_int8.onnx of an ONNX folder")
-    parser.add_argument("--hop-seconds", type=float, default=1.0, help="between two scores [%(default)g]")
     parser.add_argument(
-        "--patience", type=float, default=5.0, help="seconds without new bytes that end it [%(default)g]"
+        "--hop-seconds", type=float, default=1.0, help="seconds between two scores [%(default)g]"
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=5.0,
+        help="end after so many seconds without new bytes [%(default)g]",
     )
     parser.add_argument("--threads", type=int, help="one decodes, the others score [1 does both]")
     parser.add_argument(
-        "--engine", choices=ENGINES, default=ENGINES[0], help="what runs an ONNX folder [%(default)s]"
+        "--engine",
+        choices=("onnxruntime", "openvino"),
+        default="onnxruntime",
+        help="engine for an ONNX folder [%(default)s]",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line, the summary last")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the command and returns its exit status."""
-    try:
-        model, engine = options.model, options.engine
-        if options.int8:
-            model = ONNXDetector(model, True, max(1, (options.threads or 1) - 1), engine)
-        detector = StreamingDetector(
-            model, hop_seconds=options.hop_seconds, threads=options.threads, engine=engine
-        )
-    except (ONNXExportError, ValueError, OSError) as error:
-        print(f"avlmm: {error}", file=sys.stderr)
-        return 2
+    """Run the command and return its exit status."""
+    return guarded(partial(_stream, options), ValueError, OSError)
+
+
+def _stream(options: argparse.Namespace) -> int:
+    from ..inference.onnx_detector import ONNXDetector
+    from ..inference.streaming import StreamingDetector
+
+    model = options.model
+    if options.int8:
+        model = ONNXDetector(model, True, max(1, (options.threads or 1) - 1), options.engine)
+    detector = StreamingDetector(
+        model, hop_seconds=options.hop_seconds, threads=options.threads, engine=options.engine
+    )
     source = sys.stdin.buffer if options.file == "-" else options.file
     status = 0
     try:
         for window in detector.stream_file(source, options.patience):
             print(json.dumps(window) if options.json else _line(window, detector.summary()), flush=True)
     except ValueError as error:  # MediaError among them
-        print(f"avlmm: {error}", file=sys.stderr)
+        tell(error)
         status = 1
     except KeyboardInterrupt:
-        print("avlmm: stopped", file=sys.stderr)
+        tell("stopped")
     summary = detector.summary()
     if options.json:
         print(json.dumps(summary))
@@ -70,6 +80,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _line(window: dict, summary: dict) -> str:
+    from ..explain.words import PART_NAMES
+
     shown = {"score": "score", PART_NAMES["video"]: "video_score", PART_NAMES["audio"]: "audio_score"}
     parts = [
         f"{title} {'-' if window[name] is None else format(window[name], '.3f')}"

@@ -6,9 +6,7 @@ Needs `pip install modeling-avlmm[onnx]`. The folder holds `model.onnx`, `config
 all that [`ONNXDetector`] reads.
 """
 
-import argparse
 import logging
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,11 +32,6 @@ from .onnx_detector import (
 TOLERANCE = 1e-3
 """Largest difference of a logit between PyTorch and onnxruntime; our own choice."""
 OPSET = 18
-
-DESCRIPTION = (
-    "Writes an SSAVD detector as ONNX, with its configuration and processor, and checks that onnxruntime gives the same "
-    "logits as PyTorch, with and without picture and sound. Ends with 0 when they are the same, 2 otherwise."
-)
 
 
 @dataclass
@@ -308,44 +301,6 @@ def quantize(path: str | Path, target: str | Path, clips: Sequence[Mapping[str, 
     finally:
         root.setLevel(level)
         ready.unlink(missing_ok=True)
-
-
-# -- command -----------------------------------------------------------------------------------------------------------
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m modeling_avlmm onnx`."""
-    parser.add_argument("--model", required=True, help="folder or Hub id of an SSAVD detector")
-    parser.add_argument("--to", required=True, metavar="DIR", help="folder to write")
-    parser.add_argument("--opset", type=int, default=OPSET, help="ONNX operator set [%(default)s]")
-    parser.add_argument("--int8", action="store_true", help="write model_int8.onnx too")
-    parser.add_argument(
-        "--calibration",
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="clips of at most one pass's length that the ranges of int8 are fitted on [found at run time]",
-    )
-
-
-def run(options: argparse.Namespace) -> int:
-    """Runs the command and returns its exit status."""
-    if options.calibration and not options.int8:
-        print("avlmm: --calibration is for --int8", file=sys.stderr)
-        return 2
-    try:
-        made = export_onnx(options.model, options.to, options.opset, options.int8, options.calibration)
-    except ValueError as error:  # ours, and unreadable calibration clips
-        print(f"avlmm: {error}", file=sys.stderr)
-        return 2
-    print(f"{made.path / MODEL_FILE}: {made.sizes[MODEL_FILE] / 1e6:.2f} MB")
-    print(f"  logits differ from PyTorch's by at most {made.difference:.2g} (allowed: {TOLERANCE:g})")
-    if made.int8_difference is not None:
-        print(f"{made.path / INT8_FILE}: {made.sizes[INT8_FILE] / 1e6:.2f} MB")
-        print(
-            f"  scores differ from PyTorch's by at most {made.int8_difference:.2g}, on noise: check it on data"
-        )
-    return 0
 
 
 __all__ = ["ONNXExport", "export_onnx", "quantize"]

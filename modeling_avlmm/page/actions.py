@@ -1,112 +1,14 @@
-"""`python -m modeling_avlmm ui`: a page in the browser that looks at one recording and talks about it."""
+"""Actions behind the buttons of the page: judge a clip, look closer, answer questions, write a report."""
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
-import threading
-import webbrowser
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..inference.auto import DEFAULT_MODEL, default_model
 from ..media import MediaError, MediaReader
 from .session import ClipRefusedError, Limits, Visit, Visits
-
-DESCRIPTION = (
-    "Opens a page in the browser: drop a video or sound file, or record one, for a verdict with a timeline, a conversation "
-    "about it and a report to keep. Nothing leaves this computer. Needs `pip install 'modeling-avlmm[ui]'`."
-)
-MISSING = "The page needs Gradio: pip install 'modeling-avlmm[ui]' (or pip install gradio)."
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m modeling_avlmm ui`."""
-    parser.add_argument(
-        "--model",
-        default=os.environ.get(DEFAULT_MODEL),
-        help=f"folder or Hub id of a detector [${DEFAULT_MODEL}, or else this package's demonstration detector]",
-    )
-    parser.add_argument(
-        "--gate", metavar="MODEL", help="small detector that answers for the clips it is sure of"
-    )
-    parser.add_argument(
-        "--analyst",
-        metavar="MODEL",
-        help="detector of an `analysis` stage, which answers questions [--model if it is one, or else measured facts]",
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at [%(default)s]")
-    parser.add_argument("--port", type=int, default=7860, help="port, 0 for a free one [%(default)s]")
-    parser.add_argument("--max-mb", type=float, default=200.0, help="largest file taken [%(default)g]")
-    parser.add_argument("--max-seconds", type=float, default=600.0, help="longest clip taken [%(default)g]")
-    parser.add_argument("--device", help="e.g. cuda:0 or cpu [an accelerator where there is one]")
-    parser.add_argument(
-        "--open",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="open the page in the browser [open, unless --no-open or --no-browser]",
-    )
-    parser.add_argument("--no-browser", dest="open", action="store_false", help=argparse.SUPPRESS)
-
-
-def run(options: argparse.Namespace) -> int:
-    """Runs the command until it is stopped, and returns its exit status."""
-    # Gradio's own switch, set before it is imported: it would tell its makers that it was started.
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    try:
-        import gradio  # noqa: F401
-    except ImportError:
-        print(f"avlmm: {MISSING}", file=sys.stderr)
-        return 2
-    import modeling_avlmm  # noqa: F401 (registers the detectors)
-
-    from ..dialogue.analyst import can_write
-    from ..inference.loading import DetectorError, load_detector
-    from .server import PageServer, is_loopback
-
-    try:
-        limits = Limits(options.max_mb, options.max_seconds)
-        if not options.model:
-            print(
-                f"avlmm: no model was named, so this is the demonstration detector of the package. Give --model, or set "
-                f"{DEFAULT_MODEL}.",
-                file=sys.stderr,
-            )
-        detector, _ = load_detector(options.model or default_model(), options.device, gate=options.gate)
-        writer = detector if getattr(detector.model.config, "analysis", None) else None
-        if options.analyst:
-            writer, _ = load_detector(options.analyst, options.device)
-            if not can_write(writer):
-                raise ValueError(
-                    f"{options.analyst} cannot write text: give --analyst a model of an `analysis` stage."
-                )
-    except (DetectorError, ValueError) as error:
-        print(f"avlmm: {error}", file=sys.stderr)
-        return 2
-    if not is_loopback(options.host):
-        print(
-            f"avlmm: WARNING: listening at {options.host}: anyone who can reach this computer over the network can use the "
-            "page, without a password, and what they send travels unencrypted.",
-            file=sys.stderr,
-        )
-    page = Page(detector, limits, writer)
-    try:
-        server = PageServer(page, options.host, options.port)
-    except OSError as error:
-        print(
-            f"avlmm: cannot listen at {options.host}:{options.port}: {error}. Give another --port.",
-            file=sys.stderr,
-        )
-        page.visits.close()
-        return 2
-    print(f"avlmm: the page is at {server.address} (Ctrl+C ends it)", flush=True)
-    if options.open:
-        threading.Timer(1.0, webbrowser.open, (server.address,)).start()
-    server.run()
-    return 0
 
 
 @dataclass

@@ -19,7 +19,7 @@ from transformers import pipeline
 from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
 from modeling_avlmm.__main__ import main
 from modeling_avlmm.cli.detect import output
-from modeling_avlmm.cli.detect.command import Run
+from modeling_avlmm.cli.detect.detection_run import DetectionRun
 from modeling_avlmm.cli.detect.inputs import columns, shown, survey, walk
 from modeling_avlmm.cli.detect.overview import DetectReport
 from modeling_avlmm.cli.detect.resume import Journal, JournalError
@@ -116,12 +116,14 @@ def test_nothing_to_look_at_is_wrong_use(small, tmp_path, capsys):
         (["--report", str(tmp_path / "no" / "r.html")], "there is no folder"),
         (["--csv", str(tmp_path)], "name a file"),
         (["--attribute"], "--case FOLDER"),
-        (["--batch-size", "0"], "at least 1"),
         (["--csv", "x.mp4"], "one of the files"),
+        (["--gate-band", "0.1", "0.9"], "--gate MODEL"),
     ):
-        with pytest.raises(SystemExit) as stop:
-            main(["detect", "x.mp4", *words])
-        assert stop.value.code == 2 and text in capsys.readouterr().err
+        assert main(["detect", "x.mp4", *words]) == 2
+        assert text in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["detect", "x.mp4", "--batch-size", "0"])
+    assert stop.value.code == 2 and "at least 1" in capsys.readouterr().err
 
 
 # -- what is written -------------------------------------------------------------------------------------------------
@@ -186,7 +188,7 @@ def test_no_cell_is_a_formula(small, clips, tmp_path, capsys, monkeypatch):
     assert first["file"] == "'=1+1.mp4" and 0 <= float(first["score"]) <= 1
     assert second["file"] == "'@broken.mp4" and second["error"].startswith("'@broken.mp4: ")
     stream = io.StringIO()
-    cells = output.CSV(stream, gated=False)
+    cells = output.ResultCSV(stream, gated=False)
     result = dict.fromkeys(output.CSV_COLUMNS)
     cells.add("a", {**result, "windows": [], "score": -0.5, "warnings": ["-2+3", "x"]})
     (row,) = csv.DictReader(io.StringIO(stream.getvalue()))
@@ -197,7 +199,7 @@ def test_columns_of_wide_names_are_in_line():
     names = {"中文.mp4": 8, "e\u0301.mp4": 5, "\u1112\u1161\u11ab.mp4": 6, "\uff57": 2, "plain": 5}
     assert {name: columns(name) for name in names} == names
     lines = []
-    table = output.Table(lines.append, max(names.values()), gated=False)
+    table = output.ResultTable(lines.append, max(names.values()), gated=False)
     for name in names:
         result = {"label": "real", "score": 0.5, "video_score": 0.5, "audio_score": None, "duration": 1.0}
         table.add(name, {**result, "windows": [], "warnings": [], "error": None})
@@ -325,13 +327,13 @@ def test_what_was_done_before_does_not_pile_up(small, folder, tmp_path, capsys, 
         shutil.copy(folder / "a" / "one.MP4", folder / f"z{number:02}.mp4")
     whole = detect(capsys, small, folder, "--resume", journal)
     os.utime(folder / "z10.mp4", ns=(1, 1))
-    waiting, give = [], Run._give
+    waiting, give = [], DetectionRun._hand_out
 
     def counted(run, *arguments, **options):
         waiting.append(len(run.waiting))
         give(run, *arguments, **options)
 
-    monkeypatch.setattr(Run, "_give", counted)
+    monkeypatch.setattr(DetectionRun, "_hand_out", counted)
     assert detect(capsys, small, folder, "--resume", journal)[:2] == whole[:2]
     # Only what comes after the changed file waits for it, and only while it is read.
     assert len(waiting) == 23 and waiting[:3] == [0, 0, 0] and max(waiting) <= 10
@@ -357,7 +359,7 @@ def test_another_detector_or_option_is_refused(small, clips, tmp_path, capsys):
         assert status == 2 and results == [] and what in err and "name another journal" in err
     assert journal.read_bytes() == before
     status, _, err = detect(capsys, small, clips["short"], "--resume", clips["sound"])
-    assert status == 2 and "is no journal" in err
+    assert status == 2 and "is not a journal" in err
     assert clips["sound"].read_bytes()[:4] == b"RIFF"
 
 

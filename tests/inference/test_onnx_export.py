@@ -15,6 +15,7 @@ from ssavd_factory import tiny
 
 import modeling_avlmm.inference.onnx_export as onnx_export
 from modeling_avlmm import SSAVDForDeepfakeDetection, SSAVDProcessor
+from modeling_avlmm.cli import onnx as onnx_command
 from modeling_avlmm.inference.auto import default_model
 from modeling_avlmm.inference.onnx_detector import ONNXDetector, ONNXExportError
 from modeling_avlmm.inference.onnx_export import check_inputs, example_inputs
@@ -218,15 +219,15 @@ def test_bad_folders(folders, tmp_path):
 
 def test_command(folders, tmp_path, capsys, monkeypatch):
     parser = argparse.ArgumentParser()
-    onnx_export.add_arguments(parser)
+    onnx_command.add_arguments(parser)
     graph = (folders[2] / "model.onnx").read_bytes()
     monkeypatch.setattr(onnx_export, "_write_graph", lambda model, path, opset: path.write_bytes(graph))
     given = ["--model", str(folders[1]), "--to", str(tmp_path / "to")]
-    assert onnx_export.run(parser.parse_args([*given, "--int8"])) == 0
+    assert onnx_command.run(parser.parse_args([*given, "--int8"])) == 0
     output = capsys.readouterr().out
     assert "logits differ from PyTorch's by at most" in output and "model_int8.onnx" in output
-    assert onnx_export.run(parser.parse_args([*given, "--calibration", "clip.mp4"])) == 2
-    assert onnx_export.run(parser.parse_args(["--model", str(tmp_path), "--to", str(tmp_path / "to")])) == 2
+    assert onnx_command.run(parser.parse_args([*given, "--calibration", "clip.mp4"])) == 2
+    assert onnx_command.run(parser.parse_args(["--model", str(tmp_path), "--to", str(tmp_path / "to")])) == 2
     assert "avlmm:" in capsys.readouterr().err
 
 

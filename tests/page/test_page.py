@@ -20,10 +20,11 @@ from PIL import Image
 from transformers import pipeline
 
 import modeling_avlmm  # noqa: F401 (registers the pipeline)
+from modeling_avlmm.cli.ui import MISSING, add_arguments, run
 from modeling_avlmm.explain.attribution import Attribution
 from modeling_avlmm.explain.words import clock, minutes
 from modeling_avlmm.media import MediaReader
-from modeling_avlmm.page.actions import MISSING, Page, add_arguments, run
+from modeling_avlmm.page.actions import Page
 from modeling_avlmm.page.pictures import MELS, heat_pictures, mel_height, mel_picture, sound_marks
 from modeling_avlmm.page.session import ClipRefusedError, Limits, Visits
 from modeling_avlmm.page.views import (

@@ -1,4 +1,123 @@
-"""`python -m modeling_avlmm detect`: files, folders and links in; a table, JSON, CSV and a report out.
+"""`python -m modeling_avlmm detect`: files, folders and links in; a table, JSON, CSV and reports out.
 
-`command` has the options; `inputs` walks folders, `journal` goes on where a run stopped, `output` writes.
+`inputs` walks folders, `detection_run` scores what it finds, `output` writes results, `overview` the page for all files,
+and `resume` keeps results on disk, so that a run can be stopped and go on.
 """
+
+import argparse
+import contextlib
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+from ..console import STOPPED, UsageError, guarded, quiet_loading, tell
+from ..options import (
+    add_batch_size,
+    add_default_model,
+    add_gate,
+    add_loading,
+    add_windows,
+    check_gate,
+    model_or_default,
+)
+
+HELP = "tell whether files are deepfakes"
+DESCRIPTION = (
+    "Tell whether files are deepfakes. Folders are searched for media. The exit status is 0 when every file was read, 1 when "
+    "one could not be read, 2 on wrong usage, and 130 when the run was stopped."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="video or sound: a file, a folder or an http(s) link"
+    )
+    parser.add_argument(
+        "--all-files", action="store_true", help="try every file of a folder, whatever its ending"
+    )
+    add_default_model(parser)
+    add_gate(parser)
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", action="store_true", help="one JSON object a line, with the timeline")
+    output.add_argument(
+        "--csv", metavar="OUT.csv", help="one line a file, for a spreadsheet; - for standard output"
+    )
+    output.add_argument("--report", type=Path, metavar="OUT.html", help="one page for all files")
+    output.add_argument(
+        "--case", type=Path, metavar="FOLDER", help="a case report for each file, HTML and PDF, in FOLDER"
+    )
+    output.add_argument(
+        "--attribute", action="store_true", help="in case reports, show what the detector looked at (slow)"
+    )
+    output.add_argument(
+        "--resume", type=Path, metavar="JOURNAL.jsonl", help="keep results in this file, and go on from it"
+    )
+    verdict = parser.add_argument_group("verdict")
+    verdict.add_argument(
+        "--threshold", type=float, help="score from which a file is called fake [the model's own]"
+    )
+    add_windows(verdict)
+    verdict.add_argument(
+        "--abstain", action="store_true", help="say 'uncertain' in the detector's range of uncertain scores"
+    )
+    running = parser.add_argument_group("running")
+    add_batch_size(running, 1)
+    add_loading(running)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    # ValueErrors are what the pipeline says about its arguments, and the typed errors of loading and of the journal.
+    return guarded(partial(_detect, options), ValueError, stopped="stopped before the first file")
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raise `UsageError` for options that contradict one another, or name a place that cannot be written."""
+    check_gate(options)
+    if options.json and options.csv == "-":
+        raise UsageError("--json and --csv - both want standard output: give --csv a file")
+    if options.attribute and not options.case:
+        raise UsageError("--attribute is shown in case reports: give their folder, --case FOLDER")
+    for name, path in (("csv", options.csv), ("report", options.report), ("resume", options.resume)):
+        if path is None or path == "-":
+            continue
+        if not Path(path).absolute().parent.is_dir():
+            raise UsageError(f"--{name}: there is no folder {Path(path).absolute().parent}")
+        if Path(path).is_dir():
+            raise UsageError(f"--{name}: {path} is a folder; name a file")
+        if any(os.path.abspath(file) == os.path.abspath(path) for file in options.files):
+            raise UsageError(f"--{name}: {path} is one of the files to look at")
+
+
+def _detect(options: argparse.Namespace) -> int:
+    check(options)
+    from .inputs import survey
+
+    found = survey(options.files, options.all_files)
+    for line in found.lines():
+        tell(line)
+    if not found.files:
+        raise UsageError("there is nothing to look at")
+    from ...inference.loading import load_detector
+    from .detection_run import DetectionRun
+
+    quiet_loading()
+    model = model_or_default(options.model)
+    loading = (options.device, options.dtype, options.trust_remote_code, options.gate, options.gate_band)
+    detector, zero_shot = load_detector(model, *loading)
+    if zero_shot:
+        tell("this backbone was not trained to detect anything.")
+    try:
+        with contextlib.ExitStack() as stack:
+            return DetectionRun(options, detector, found, stack).go()
+    except BrokenPipeError:  # `detect ... | head`: the reader has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (Python flushes it at exit)
+        return 1
+    except OSError as error:  # while writing: a file that cannot be read is a result
+        tell(error)
+        return 1
+
+
+__all__ = ["DESCRIPTION", "HELP", "STOPPED", "add_arguments", "check", "run"]

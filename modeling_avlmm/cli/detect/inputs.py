@@ -1,4 +1,4 @@
-"""Which files a run looks at: files and links as they are named, folders walked in a fixed order."""
+"""The files that a run looks at: files and links as they are named, folders walked in a fixed order."""
 
 import os
 import unicodedata
@@ -9,64 +9,28 @@ from pathlib import Path
 
 from ...media_sources import is_link
 
-MEDIA_SUFFIXES = frozenset(
-    [
-        ".3gp",
-        ".amv",
-        ".asf",
-        ".avi",
-        ".divx",
-        ".f4v",
-        ".flv",
-        ".m2ts",
-        ".m2v",
-        ".m4v",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpeg",
-        ".mpg",
-        ".mts",
-        ".mxf",
-        ".ogv",
-        ".qt",
-        ".ts",
-        ".vob",
-        ".webm",
-        ".wmv",
-        ".aac",
-        ".ac3",
-        ".aif",
-        ".aiff",
-        ".amr",
-        ".au",
-        ".caf",
-        ".flac",
-        ".m4a",
-        ".mka",
-        ".mp2",
-        ".mp3",
-        ".oga",
-        ".ogg",
-        ".opus",
-        ".wav",
-        ".wma",
-    ]
-)
-"""Endings of files that are taken for media in a folder."""
+# fmt: off
+MEDIA_SUFFIXES = frozenset([
+    ".3gp", ".amv", ".asf", ".avi", ".divx", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov",
+    ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".qt", ".ts", ".vob", ".webm", ".wmv",
+    ".aac", ".ac3", ".aif", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".mka", ".mp2", ".mp3",
+    ".oga", ".ogg", ".opus", ".wav", ".wma",
+])
+# fmt: on
+"""Endings by which files in a folder are taken for media."""
 
 
 @dataclass
 class Survey:
     """
-    What there is to look at, before anything is decoded.
+    Counts of the files to look at, made before anything is decoded.
 
     Attributes:
         files (`int`): Files that will be looked at.
-        others (`Counter`): Files of folders that will not, by ending.
+        others (`Counter`): Files of folders that will not be, by ending.
         unlisted (`list[str]`): Folders that could not be listed, with the reason.
-        folders (`int`): How many of the inputs are folders.
-        width (`int`): Columns of a terminal that the widest name takes, for a table.
+        folders (`int`): Inputs that are folders.
+        width (`int`): Width of the widest name, in columns of a terminal.
     """
 
     files: int = 0
@@ -75,9 +39,21 @@ class Survey:
     folders: int = 0
     width: int = len("file")
 
+    def lines(self) -> Iterator[str]:
+        """Yield what to tell the user: folders that cannot be listed, and what is left out of the others."""
+        yield from self.unlisted
+        if not self.folders:
+            return
+        line = f"{self.files} files to look at"
+        if others := self.others.total():
+            most = ", ".join(f"{shown(suffix)} {count}" for suffix, count in self.others.most_common(5))
+            more = ", ..." if len(self.others) > 5 else ""
+            line += f"; {others} others left out ({most}{more}), which --all-files would try"
+        yield line
+
 
 def survey(inputs: list[str], all_files: bool = False) -> Survey:
-    """Counts what [`walk`] will give."""
+    """Count the files that [`walk`] yields."""
     found = Survey(folders=sum(is_folder(name) for name in inputs))
     for path in walk(inputs, all_files, found):
         found.files += 1
@@ -87,13 +63,13 @@ def survey(inputs: list[str], all_files: bool = False) -> Survey:
 
 def walk(inputs: list[str], all_files: bool = False, found: Survey | None = None) -> Iterator[str]:
     """
-    The files to look at, one by one, so that a folder of any size takes no memory.
+    Yield the files to look at one by one, so that a folder of any size takes no memory.
 
     Args:
-        inputs (`list[str]`): Files and http(s) links, which are taken as they are, and folders, which are walked: names in
-            alphabetical order, the files of a folder before those of the folders in it. Links to folders are not followed.
+        inputs (`list[str]`): Files and http(s) links, taken as they are, and folders, which are walked in alphabetical order,
+            the files of a folder before its subfolders. Symbolic links to folders are not followed.
         all_files (`bool`): Take every file of a folder, whatever its name.
-        found ([`Survey`], *optional*): Where files that are left out, and folders that cannot be listed, are noted.
+        found ([`Survey`], *optional*): Takes note of files that are left out and of folders that cannot be listed.
     """
     for name in inputs:
         if not is_folder(name):
@@ -116,18 +92,20 @@ def walk(inputs: list[str], all_files: bool = False, found: Survey | None = None
 
 
 def is_folder(name: str) -> bool:
+    """Return whether an input is a folder on disk."""
     return not is_link(name) and os.path.isdir(name)
 
 
 def shown(name: str) -> str:
-    """A name as it can be printed and written: control characters, which could move a terminal's cursor, and bytes that
-    are no text are escaped."""
+    """Return a name fit for printing: control characters, which could move the cursor, and bytes that are not text are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def columns(text: str) -> int:
-    """Columns of a terminal that a text takes: two for a wide character such as 中, none for an accent that is one of its
-    own. Names are composed first, as macOS writes é and 한 in parts."""
+    """Return the columns that a text takes in a terminal: two for a wide character such as 中, none for a combining accent.
+
+    Names are composed first, as macOS stores é and 한 in parts.
+    """
     return sum(
         0 if unicodedata.category(c) in ("Mn", "Me") else 2 if unicodedata.east_asian_width(c) in "WF" else 1
         for c in unicodedata.normalize("NFC", text)

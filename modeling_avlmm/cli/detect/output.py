@@ -1,4 +1,4 @@
-"""What a run of `detect` writes while it goes: a table for people, JSON lines, CSV, and how far it is."""
+"""Output of `detect`, written file by file: a table for people, JSON lines, CSV, and progress."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from ...explain.words import PART_NAMES
 from .inputs import columns, shown
 
 EVERY = 100
-"""Files between two lines of progress where stderr is no terminal."""
+"""Files between two lines of progress when stderr is not a terminal."""
 
 CSV_COLUMNS = (
     "file",
@@ -34,21 +34,22 @@ CSV_COLUMNS = (
 )
 OF_A_GATE = ("decided_by", "gate_score")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for a formula at the beginning of a cell."""
+"""Beginnings of a cell that a spreadsheet takes for a formula."""
 
 
-class JSONLines:
-    """A JSON object a line, with everything that the pipeline gives."""
+class ResultLines:
+    """A JSON object a line, with everything that the pipeline returns."""
 
     def __init__(self, write: Callable[[str], None]):
         self.write = write
 
     def add(self, file: str, result: dict) -> None:
+        """Write a file's result."""
         self.write(json.dumps({"file": file, **result}))
 
 
-class Table:
-    """A table for people; with a gate it says whose verdict each is."""
+class ResultTable:
+    """A table for people. With a gate it names the detector behind each verdict."""
 
     def __init__(self, write: Callable[[str], None], width: int, gated: bool):
         self.write, self.width, self.gated = write, width, gated
@@ -58,6 +59,7 @@ class Table:
         )
 
     def add(self, file: str, result: dict) -> None:
+        """Write a file's result."""
         scores = [
             "-" if result[name] is None else f"{result[name]:.3f}"
             for name in ("score", "video_score", "audio_score")
@@ -82,11 +84,11 @@ class Table:
         return text + " " * (self.width - columns(text))
 
 
-class CSV:
+class ResultCSV:
     """
-    A line for each file, for a spreadsheet or pandas; empty cells where there is no value.
+    A line for each file, for a spreadsheet or pandas, with an empty cell where there is no value.
 
-    A name, warning or error that a spreadsheet would run as a formula (`=cmd|...`) has a `'` before it. Numbers have none.
+    A name, warning or error that a spreadsheet would run as a formula (`=cmd|...`) gets a `'` in front; numbers do not.
     """
 
     def __init__(self, stream: TextIO, gated: bool):
@@ -97,6 +99,7 @@ class CSV:
         stream.flush()
 
     def add(self, file: str, result: dict) -> None:
+        """Write a file's result."""
         scored = [window for window in result["windows"] if window["score"] is not None]
         highest = max(scored, key=lambda window: window["score"], default={})
         row = {
@@ -115,13 +118,13 @@ def _text(cell: str) -> str:
     return f"'{cell}" if cell.startswith(FORMULA) else cell
 
 
-class Progress:
+class FileProgress:
     """
-    How far a run is, on stderr: a bar where that is a terminal, and else a line now and then.
+    The progress of a run, on stderr: a bar if that is a terminal, otherwise a line now and then.
 
     Args:
         total (`int`): Files to look at.
-        done (`int`): Those that an earlier run has looked at.
+        done (`int`): Files that an earlier run has looked at.
         visible (`bool`): Whether to show anything.
     """
 
@@ -134,14 +137,14 @@ class Progress:
             self.bar = tqdm(total=total, initial=done, unit="file", file=sys.stderr, dynamic_ncols=True)
 
     def write(self, line: str) -> None:
-        """A line to stdout, which the bar makes way for."""
+        """Print a line to stdout, above the bar."""
         if self.bar is not None and sys.stdout.isatty():
             self.bar.write(line, file=sys.stdout)
         else:
             print(line, flush=True)
 
     def step(self, taken_over: bool) -> None:
-        """One file more; `taken_over` from an earlier run."""
+        """Count a file; one that was `taken_over` from an earlier run is not counted."""
         if taken_over:
             return
         self.count += 1
@@ -158,5 +161,6 @@ class Progress:
             )
 
     def close(self) -> None:
+        """End the bar."""
         if self.bar is not None:
             self.bar.close()

@@ -1,4 +1,4 @@
-"""What a run of `detect` has done, on disk, so that one that was stopped goes on: JSON lines, one a finished file."""
+"""The journal of a run of `detect`: results on disk, so that a run that was stopped can go on."""
 
 import hashlib
 import json
@@ -8,6 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ...inference.identity import detector_identity
+from ...inference.json_lines import JSONLines
 from ...media_sources import is_link
 from ...pipeline_avd import AVDeepfakeDetectionPipeline
 
@@ -17,23 +19,26 @@ TRIES = 2
 
 
 class JournalError(ValueError):
-    """A journal that cannot be used as asked; the message says what to change."""
+    """A journal cannot be used as asked; the message says what to change."""
 
 
 def run_identity(detector: AVDeepfakeDetectionPipeline, settings: dict) -> dict:
     """
-    Everything that results depend on beside the files, the same on every machine.
+    Return everything that results depend on beside the files; it is the same on every machine.
 
     Args:
-        detector ([`AVDeepfakeDetectionPipeline`]): What scores.
+        detector ([`AVDeepfakeDetectionPipeline`]): Scores the files.
         settings (`dict`): The options of the call, such as `threshold` and `window_seconds`.
     """
-    from ...inference.identity import detector_identity
 
     def of(pipeline: AVDeepfakeDetectionPipeline) -> dict:
         config = pipeline.model.config
-        fitted = {name: getattr(config, name, None) for name in ("threshold", "temperature", "abstain_band")}
-        return {**detector_identity(pipeline.model, pipeline.processor), **fitted}
+        return {
+            **detector_identity(pipeline.model, pipeline.processor),
+            "threshold": config.threshold,
+            "temperature": config.temperature,
+            "abstain_band": config.abstain_band,
+        }
 
     identity = {"model": of(detector), "gate": None, "settings": settings}
     if detector.gate is not None:
@@ -43,17 +48,17 @@ def run_identity(detector: AVDeepfakeDetectionPipeline, settings: dict) -> dict:
 
 class Journal:
     """
-    Results of the files that are done, by path, size and time of change.
+    Results of finished files, found again by path, size and time of change.
 
-    The first line says which detector and options the results are of. Then each file has a line when it is begun and one
-    with its result. Kept in memory are a key and a place in the file for each result.
+    The first line names the detector and options of the run. After it each file has a line when it is begun and one with
+    its result. Memory holds a key and a place in the file for each result.
 
     Args:
-        path (`str` or `Path`): The file; made where there is none.
-        identity (`dict`): As of [`run_identity`].
+        path (`str` or `Path`): The file; created if it does not exist.
+        identity (`dict`): From [`run_identity`].
 
     Raises:
-        JournalError: where the file is no journal, is of another detector or other options, or is in use.
+        JournalError: when the file is not a journal, belongs to another detector or other options, or is in use.
     """
 
     def __init__(self, path: str | Path, identity: dict):
@@ -70,52 +75,44 @@ class Journal:
         except OSError as error:
             raise JournalError(f"{self.path} cannot be written: {error.strerror}.") from error
         try:
-            self._open(identity)
+            self._check(identity)
+            self._lines = JSONLines(self.path)
         except OSError as error:
             self._lock.release()
             raise JournalError(f"{self.path} cannot be written: {error.strerror}.") from error
         except JournalError:
             self._lock.release()
             raise
+        self._index()
+        if self._new:
+            self._lines.append({"journal": FORMAT, "identity": identity})
 
-    def _open(self, identity: dict) -> None:
-        self._file = open(self.path, "a+b")  # noqa: SIM115 (close() does)
-        try:
-            self._file.seek(0)
-            head = self._file.readline()
-            if not head.endswith(b"\n"):
-                if head and not f'{{"journal": "{FORMAT}"'.encode().startswith(head[:20]):
-                    raise JournalError(f"{self.path} is no journal of detect. Name another file.")
-                self._file.truncate(0)
-                self._append({"journal": FORMAT, "identity": identity})
-                return
-            self._check(head, identity)
-            self._index()
-        except JournalError:
-            self._file.close()
-            raise
-
-    def _check(self, head: bytes, identity: dict) -> None:
+    def _check(self, identity: dict) -> None:
+        """Check the first line before the file is opened for writing, which could cut off the end of another file."""
+        head = b""
+        if self.path.exists():
+            with open(self.path, "rb") as file:
+                head = file.readline()
+        # A first line that a kill cut off is written again.
+        self._new = not head.endswith(b"\n") and f'{{"journal": "{FORMAT}"'.encode().startswith(head[:20])
+        if self._new:
+            return
         try:
             first = json.loads(head)
         except ValueError:
             first = None
         if not isinstance(first, dict) or first.get("journal") != FORMAT:
-            raise JournalError(f"{self.path} is no journal of detect. Name another file.")
-        differing = _differences(first["identity"], identity)
-        if differing:
+            raise JournalError(f"{self.path} is not a journal of detect. Name another file.")
+        if differing := _differences(first["identity"], identity):
             raise JournalError(
-                f"{self.path} holds results of a run with another detector or other options, and the two must not be mixed "
-                f"({'; '.join(differing)}). Go on with what it was begun with, or name another journal."
+                f"{self.path} holds results of another detector or of other options, which must not be mixed "
+                f"({'; '.join(differing)}). Use those it was begun with, or name another journal."
             )
 
     def _index(self) -> None:
-        place = self._file.tell()
-        for line in self._file:
-            if not line.endswith(b"\n"):  # cut off by a kill
-                self._file.truncate(place)
-                break
-            entry = json.loads(line)
+        for place, entry in self._lines:
+            if "journal" in entry:
+                continue
             key = bytes.fromhex(entry["key"]) if "key" in entry else None
             if "result" in entry:
                 self._begun.pop(key, None)
@@ -126,52 +123,43 @@ class Journal:
                     self._places.pop(key, None)
             elif key is not None:
                 self._begun[key] += 1
-            else:  # stopped by the user: what was begun is not to blame
+            else:  # the user stopped the run; the files that were begun did not cause it
                 self._begun.clear()
-            place += len(line)
 
     def __len__(self) -> int:
-        """How many files have a result."""
+        """Return how many files have a result."""
         return len(self._places)
 
     def __contains__(self, file: str) -> bool:
         return _key(file) in self._places
 
     def result(self, file: str) -> dict | None:
-        """What an earlier run found, or None where the file is new, has changed or could not be read."""
+        """Return what an earlier run found; None if the file is new, has changed or could not be read."""
         place = self._places.get(_key(file))
-        if place is None:
-            return None
-        self._file.flush()
-        self._file.seek(place)
-        return json.loads(self._file.readline())["result"]
+        return None if place is None else self._lines.at(place)["result"]
 
     def crashed(self, file: str) -> bool:
-        """Whether two runs ended, without a word, while this file was being read."""
+        """Return whether two runs ended, without a word, while this file was being read."""
         return self._begun[_key(file)] >= TRIES
 
     def begin(self, file: str) -> None:
-        """Notes that a file is about to be read."""
-        self._append({"key": _key(file).hex()})
+        """Note that a file is about to be read."""
+        self._lines.append({"key": _key(file).hex()})
 
     def finish(self, file: str, result: dict) -> None:
-        """Notes a file's result."""
-        self._append({"file": file, "key": _key(file).hex(), "result": result})
+        """Note a file's result."""
+        self._lines.append({"file": file, "key": _key(file).hex(), "result": result})
 
     def close(self, stopped: bool = False) -> None:
-        """Closes the file; `stopped` notes that it was the user who ended the run."""
+        """Close the file; `stopped` notes that an error or the user ended the run."""
         if stopped:
-            self._append({"stopped": True})
-        self._file.close()
+            self._lines.append({"stopped": True})
+        self._lines.close()
         self._lock.release()
-
-    def _append(self, entry: dict) -> None:
-        self._file.write(json.dumps(entry).encode() + b"\n")  # opened for appending: always at the end
-        self._file.flush()
 
 
 def _key(file: str) -> bytes:
-    """Of a file its path, size and time of change; of a link the link."""
+    """Hash a file's path, size and time of change, or a link."""
     facts = [file] if is_link(file) else [os.path.abspath(file)]
     if not is_link(file) and os.path.exists(file):
         about = os.stat(file)
@@ -180,7 +168,7 @@ def _key(file: str) -> bytes:
 
 
 def _differences(then: dict, now: dict, name: str = "") -> list[str]:
-    """What differs, in words: `settings.threshold: 0.5 then, 0.7 now`."""
+    """Return what differs, in words: `settings.threshold: 0.5 then, 0.7 now`."""
     if isinstance(then, dict) and isinstance(now, dict):
         names = sorted({*then, *now})
         return [

@@ -1,0 +1,67 @@
+"""The frame around every command: one plain line for each error and warning, and the exit status."""
+
+import contextlib
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+
+WRONG_USAGE = 2
+STOPPED = 130
+
+
+class UsageError(ValueError):
+    """Options that contradict one another; the message says which, and what to give."""
+
+
+def tell(message: object) -> None:
+    """Print a line for the user on stderr."""
+    print(f"avlmm: {message}", file=sys.stderr)
+
+
+def guarded(body: Callable[[], int], *errors: type[Exception], stopped: str = "stopped") -> int:
+    """
+    Run the body of a command and return its exit status.
+
+    Args:
+        body (`Callable`): The command. Returns its exit status.
+        errors (exception types):
+            Errors that the user can mend, beside [`UsageError`]. They become one line on stderr and status 2; any other
+            error keeps its traceback, as it is a defect.
+        stopped (`str`): Line for a run that Ctrl-C ended, with status 130.
+    """
+    with plain_warnings():
+        try:
+            return body()
+        except (UsageError, *errors) as error:
+            tell(error)
+            return WRONG_USAGE
+        except KeyboardInterrupt:
+            tell(stopped)
+            return STOPPED
+
+
+@contextlib.contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Print each warning once and as one line, without the place in the code where it was raised."""
+    told = set()
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        from tqdm import tqdm
+
+        line = " ".join(str(message).split())
+        if line not in told:
+            told.add(line)
+            tqdm.write(f"avlmm: {line}", file=sys.stderr)  # above a progress bar, where there is one
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def quiet_loading() -> None:
+    """Turn off the progress bars for loading weights; those for downloads stay."""
+    from huggingface_hub.utils import enable_progress_bars
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    enable_progress_bars()

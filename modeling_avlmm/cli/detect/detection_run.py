@@ -1,0 +1,172 @@
+"""One run of `detect`: files go to the detector in order, and results to the outputs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...pipeline_avd import AVDeepfakeDetectionPipeline
+from ..console import STOPPED, tell
+from .inputs import Survey, walk
+from .output import FileProgress, ResultCSV, ResultLines, ResultTable
+from .resume import TRIES, Journal, run_identity
+
+if TYPE_CHECKING:
+    from .overview import DetectReport
+
+SETTINGS = ("threshold", "window_seconds", "hop_seconds", "aggregate")
+"""Options that are passed on to the pipeline where they are given."""
+
+
+class DetectionRun:
+    """
+    A run over files. Results are streamed to the outputs and not kept in memory.
+
+    Args:
+        options (`argparse.Namespace`): The command's options.
+        detector ([`AVDeepfakeDetectionPipeline`]): Scores the files.
+        found ([`Survey`]): Counts of what there is to look at.
+        stack (`contextlib.ExitStack`): Closes the journal, the progress bar and the outputs.
+
+    Raises:
+        ValueError: when the pipeline refuses an option, before any file is touched.
+        JournalError: when the journal cannot be used.
+    """
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        detector: AVDeepfakeDetectionPipeline,
+        found: Survey,
+        stack: contextlib.ExitStack,
+    ):
+        self.options, self.detector, self.found = options, detector, found
+        self.given = {name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None}
+        self.given["abstain"] = options.abstain
+        detector._sanitize_parameters(**self.given)
+        self.failed = bool(found.unlisted)
+        self.count, self.stopped, self.complete = 0, False, False
+        # Files on their way through the detector, and whether the result of each is known already.
+        self.waiting: deque[tuple[str, bool]] = deque()
+        self.journal: Journal | None = None
+        done = 0
+        if options.resume:
+            self.journal = Journal(options.resume, run_identity(detector, self.given))
+            # When an error or the user ends the run, the files that were begun did not cause it.
+            stack.callback(lambda: self.journal.close(stopped=not self.complete))
+            done = sum(file in self.journal for file in self._files()) if len(self.journal) else 0
+        if done:
+            tell(f"{done} of {found.files} files were done before")
+        self.progress = FileProgress(found.files, done, bool(found.folders))
+        stack.callback(self.progress.close)
+        self.outputs = list(self._outputs(stack))
+        self.report: DetectReport | None = None
+        if options.report:
+            from .overview import DetectReport  # here, as matplotlib takes a second to import
+
+            self.report = DetectReport(detector, found)
+
+    def _files(self) -> Iterator[str]:
+        return walk(self.options.files, self.options.all_files)
+
+    def _outputs(self, stack: contextlib.ExitStack) -> Iterator[ResultLines | ResultTable | ResultCSV]:
+        gated = self.detector.gate is not None
+        if self.options.json:
+            yield ResultLines(self.progress.write)
+        elif self.options.csv != "-":
+            yield ResultTable(self.progress.write, self.found.width, gated)
+        if self.options.csv == "-":
+            yield ResultCSV(sys.stdout, gated)
+        elif self.options.csv:
+            path = Path(self.options.csv)
+            yield ResultCSV(stack.enter_context(path.open("w", encoding="utf-8", newline="")), gated)
+
+    def go(self) -> int:
+        """Look at every file and return the exit status."""
+        results = self.detector(
+            self._to_look_at(), batch_size=self.options.batch_size, on_error="return", **self.given
+        )
+        try:
+            for result in results:
+                self._hand_out_known()
+                file, _ = self.waiting.popleft()
+                if self.journal is not None:
+                    self.journal.finish(file, result)
+                self._hand_out(file, result)
+            self._hand_out_known()
+            self.complete = True
+        except KeyboardInterrupt:
+            self.stopped = True
+        if self.report is not None:
+            self.report.write(self.options.report, self.stopped)
+        if self.stopped:
+            self.progress.close()
+            advice = (
+                "The same command goes on from there."
+                if self.journal is not None
+                else "With --resume JOURNAL.jsonl a run can go on where it was stopped."
+            )
+            tell(f"stopped after {self.count} of {self.found.files} files. {advice}")
+            return STOPPED
+        return 1 if self.failed else 0
+
+    def _to_look_at(self) -> Iterator[str]:
+        """Yield the files that the detector has to read; the others are queued for `_hand_out_known`."""
+        for file in self._files():
+            known = self.journal is not None and (file in self.journal or self.journal.crashed(file))
+            self.waiting.append((file, known))
+            if known:
+                # At once: a million files that were done before do not wait for the first that was not.
+                self._hand_out_known()
+                continue
+            if self.journal is not None:
+                self.journal.begin(file)
+            yield file
+
+    def _hand_out_known(self) -> None:
+        """Hand out the results that are known, up to the next file that the detector reads."""
+        while self.waiting and self.waiting[0][1]:
+            file, _ = self.waiting.popleft()
+            result = self.journal.result(file)
+            self._hand_out(file, result or given_up(file, self.detector), taken_over=result is not None)
+
+    def _hand_out(self, file: str, result: dict, taken_over: bool = False) -> None:
+        self.failed |= result["error"] is not None
+        self.count += 1
+        for output in self.outputs:
+            output.add(file, result)
+        if self.report is not None:
+            self.report.add(file, result)
+        if self.options.case and result["label"] is not None:
+            self._write_case(file, result, taken_over)
+        self.progress.step(taken_over)
+
+    def _write_case(self, file: str, result: dict, taken_over: bool) -> None:
+        from ...casefile.case import build_case, case_stem, write_html, write_pdf  # as for `DetectReport`
+        from ...explain.attribution import attribute
+        from ...explain.words import deciding
+
+        stem = self.options.case / case_stem(file)
+        page, pages = Path(f"{stem}.html"), Path(f"{stem}.pdf")
+        if taken_over and page.exists() and pages.exists():
+            return
+        self.options.case.mkdir(parents=True, exist_ok=True)
+        looked_at = attribute(deciding(self.detector, result), file) if self.options.attribute else None
+        case = build_case(file, result, detector=self.detector, attribution=looked_at)
+        write_html(case, page)
+        write_pdf(case, pages)
+
+
+def given_up(file: str, detector: AVDeepfakeDetectionPipeline) -> dict:
+    """Return the result of a file that seems to end the process that reads it."""
+    message = (
+        f"{file}: {TRIES} runs ended while this file was being read, so it was left out. It may crash FFmpeg, or take more "
+        "memory than there is. Name it alone, without --resume, to try again."
+    )
+    result = detector.postprocess([{"error": {"type": "ProcessEnded", "message": message}}])
+    return {**result, "decided_by": "gate", "gate_score": None} if detector.gate is not None else result

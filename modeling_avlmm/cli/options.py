@@ -1,0 +1,120 @@
+"""Options that several commands share, so that each is named and explained once."""
+
+import argparse
+import os
+
+from .console import UsageError, tell
+
+DEFAULT_MODEL = "AVLMM_DEFAULT_MODEL"
+"""Environment variable that names the user's own default: a folder or Hub id."""
+
+NO_MODEL = f"no model was named, so this is the package's demonstration detector. Give --model, or set {DEFAULT_MODEL}."
+
+
+def add_model(parser: argparse.ArgumentParser, what: str = "folder or Hub id of a detector") -> None:
+    """Add a required --model."""
+    parser.add_argument("--model", required=True, help=what)
+
+
+def add_default_model(parser: argparse.ArgumentParser) -> None:
+    """Add a --model that may be left out; [`model_or_default`] resolves it."""
+    parser.add_argument(
+        "--model",
+        help=f"folder or Hub id of a detector [${DEFAULT_MODEL}, or else the package's demonstration detector]",
+    )
+
+
+def model_or_default(model: str | None) -> str:
+    """Return the model to use, and tell the user when it is the demonstration detector."""
+    from ..inference.auto import default_model
+
+    if not model and not os.environ.get(DEFAULT_MODEL):
+        tell(NO_MODEL)
+    return model or default_model()
+
+
+def add_gate(parser: argparse.ArgumentParser, things: str = "files", band: bool = True) -> None:
+    """Add --gate, and with `band` also --gate-band; [`check_gate`] compares the two."""
+    parser.add_argument(
+        "--gate", metavar="MODEL", help=f"small detector that answers for the {things} it is sure of"
+    )
+    if band:
+        parser.add_argument(
+            "--gate-band",
+            nargs=2,
+            type=float,
+            metavar=("LOW", "HIGH"),
+            help="the gate is sure of scores below LOW and above HIGH [the gate's abstain band]",
+        )
+
+
+def check_gate(options: argparse.Namespace) -> None:
+    """Raise `UsageError` for a --gate-band without a --gate."""
+    if options.gate_band and not options.gate:
+        raise UsageError("--gate-band says when a gate is sure: give the gate, --gate MODEL")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add --device."""
+    parser.add_argument("--device", help="e.g. cuda:0 or cpu [an accelerator if there is one]")
+
+
+def add_loading(parser: argparse.ArgumentParser) -> None:
+    """Add --device, --dtype and --trust-remote-code."""
+    add_device(parser)
+    parser.add_argument("--dtype", default="auto", help="type of the weights, e.g. bfloat16 [%(default)s]")
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="run the code in the model's repository"
+    )
+
+
+def add_corpus(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """Add --dataset, --protocol and --data-dir."""
+    parser.add_argument(
+        "--dataset", required=required, help="fakeavceleb, mavos_dd, avfolder or another registered dataset"
+    )
+    parser.add_argument("--protocol", help="its configuration, e.g. identity_70_30 [the dataset's default]")
+    parser.add_argument("--data-dir", required=required, metavar="DIR", help="folder of the unpacked corpus")
+
+
+def add_windows(parser: argparse.ArgumentParser, things: str = "file") -> None:
+    """Add --window-seconds, --hop-seconds and --aggregate."""
+    parser.add_argument("--window-seconds", type=float, help="length of a window [as long as one pass takes]")
+    parser.add_argument(
+        "--hop-seconds", type=float, help="from one window's start to the next's [--window-seconds]"
+    )
+    parser.add_argument(
+        "--aggregate", choices=("mean", "max"), help=f"how windows make up a {things}'s score [mean]"
+    )
+
+
+def add_batch_size(parser: argparse.ArgumentParser, default: int, what: str = "windows in one pass") -> None:
+    """Add --batch-size."""
+    parser.add_argument("--batch-size", type=positive, default=default, help=f"{what} [%(default)s]")
+
+
+def add_workers(parser: argparse.ArgumentParser, what: str = "processes that decode") -> None:
+    """Add --num-workers."""
+    parser.add_argument("--num-workers", type=int, default=0, help=f"{what} [%(default)s]")
+
+
+def add_push(parser: argparse.ArgumentParser) -> None:
+    """Add --push-to, --public and --token, for a dataset repository."""
+    parser.add_argument("--push-to", metavar="REPO", help="upload to this dataset repository, owner/name")
+    parser.add_argument(
+        "--public", action="store_true", help="make a new repository public; make sure that you may"
+    )
+    add_token(parser)
+
+
+def add_token(parser: argparse.ArgumentParser) -> None:
+    """Add --token."""
+    parser.add_argument("--token", help="Hub token [the one of `hf auth login`]")
+
+
+def positive(text: str) -> int:
+    """Parse a whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
