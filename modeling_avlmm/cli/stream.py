@@ -5,7 +5,7 @@ import json
 import sys
 from functools import partial
 
-from .console import guarded, tell
+from .console import guarded, quiet_loading, tell
 from .options import add_model
 
 HELP = "score a recording while it grows"
@@ -50,6 +50,7 @@ def _stream(options: argparse.Namespace) -> int:
     from ..inference.onnx_detector import ONNXDetector
     from ..inference.streaming import StreamingDetector
 
+    quiet_loading()
     model = options.model
     if options.int8:
         model = ONNXDetector(model, True, max(1, (options.threads or 1) - 1), options.engine)
