@@ -5,6 +5,7 @@ import json
 import sys
 from functools import partial
 
+from ..explain.words import PART_NAMES
 from .console import guarded, quiet_loading, tell
 from .options import add_model
 
@@ -81,8 +82,6 @@ def _stream(options: argparse.Namespace) -> int:
 
 
 def _line(window: dict, summary: dict) -> str:
-    from ..explain.words import PART_NAMES
-
     shown = {"score": "score", PART_NAMES["video"]: "video_score", PART_NAMES["audio"]: "audio_score"}
     parts = [
         f"{title} {'-' if window[name] is None else format(window[name], '.3f')}"
