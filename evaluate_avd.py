@@ -134,7 +134,7 @@ def main() -> None:
     # Importing takes seconds; `--help` and wrong usage do not wait for it.
     from accelerate import PartialState
 
-    from dataset_scripts.schema import plain_corpus_warnings
+    from dataset_scripts.errors import plain_corpus_warnings
     from modeling_avlmm.evaluation.errors import EvaluationError
     from modeling_avlmm.evaluation.evaluate import evaluate_protocol, report_predictions
     from modeling_avlmm.inference.loading import DetectorError

@@ -11,7 +11,7 @@ Any field of the recipe can be given as `--any.field value`. A run that was stop
 import argparse
 import sys
 
-from dataset_scripts.schema import CorpusError, plain_corpus_warnings
+from dataset_scripts.errors import CorpusError, plain_corpus_warnings
 from modeling_avlmm.training.progress import TooManyDropsError
 from modeling_avlmm.training.recipes import RecipeError, load_recipe
 

@@ -94,7 +94,7 @@ def _register_with(load: ModuleType) -> None:
         For its own formats `datasets` first lists every file below `data_dir` (or below the working directory when
         there is none), which takes minutes for tens of thousands of clips and is repeated at every call, and counts
         the load over the network. The builders here need neither: they find their files and key their cache
-        themselves (see `dataset_scripts.schema`).
+        themselves (see `dataset_scripts.builder`).
         """
 
         knows_corpora = True

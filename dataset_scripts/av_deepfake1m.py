@@ -18,22 +18,13 @@ from typing import Any, ClassVar
 
 import datasets
 
+from .builder import CorpusBuilder, CorpusConfig
+from .corpus import Corpus, MissingFiles, find_root
+from .errors import CorpusNotFoundError, MetadataError
 from .json_list import read_json_list
 from .lav_df import read_segments, require_folders, scan_parts, segment_note, wanted_parts
-from .schema import (
-    FAKE,
-    FULL_SPLIT,
-    REAL,
-    Corpus,
-    CorpusBuilder,
-    CorpusConfig,
-    CorpusNotFoundError,
-    MetadataError,
-    MissingFiles,
-    Row,
-    find_root,
-    make_row,
-)
+from .schema import FAKE, REAL, ClipRow, make_row
+from .splits import FULL_SPLIT
 
 _SPLITS = {"train": "train", "val": "validation"}  # folder -> split
 _UNLABELLED = ("test", "testA", "testB", "test_files.txt", "testA_files.txt", "testB_files.txt")
@@ -133,10 +124,10 @@ class AVDeepfake1M(CorpusBuilder):
     GROUP_COLUMNS: ClassVar[tuple[str, ...]] = ("modify_type",)
     KNOWN_ROWS: ClassVar[dict[str, int]] = {"train": 746_180, "val": 57_340}  # folder -> published number
 
-    def read(self, corpus: Corpus) -> tuple[list[Row], MissingFiles]:
+    def read(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
         """See [`CorpusBuilder.read`]. The first folder of a row's `path` is its part."""
         missing = MissingFiles()
-        rows: list[Row] = []
+        rows: list[ClipRow] = []
         parts = [metadata.removesuffix("_metadata.json") for metadata in corpus.metadata]
         require_folders(corpus.root, parts, self.dataset_name)
         for part in parts:
@@ -153,11 +144,11 @@ class AVDeepfake1M(CorpusBuilder):
             self.note(f"{', '.join(unlabelled)}: the test split is published without labels and is left out.")
         return rows, missing
 
-    def deal(self, rows: list[Row]) -> dict[str, list[Row]]:
+    def deal(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
         """See [`CorpusBuilder.deal`]. A part without metadata gives no split."""
         if self.config.name == "all":
             return {FULL_SPLIT: rows}
-        dealt: dict[str, list[Row]] = {}
+        dealt: dict[str, list[ClipRow]] = {}
         for row in rows:
             dealt.setdefault(_SPLITS[row["path"].split("/")[0]], []).append(row)
         return dealt
@@ -184,10 +175,10 @@ class AVDeepfake1M(CorpusBuilder):
             "identity": first if re.fullmatch(r"id\d{5}", first) else None,
         }
 
-    def _read_part(self, corpus: Corpus, part: str, missing: MissingFiles) -> list[Row]:
+    def _read_part(self, corpus: Corpus, part: str, missing: MissingFiles) -> list[ClipRow]:
         metadata = corpus.absolute(_metadata_of(part))
         on_disk = {_official(file): file for file in corpus.media if file.startswith(f"{part}/")}
-        rows: dict[str, Row] = {}
+        rows: dict[str, ClipRow] = {}
         originals: dict[str, str] = {}  # path -> `original`, as in the metadata
         repaired: list[str] = []
         unmarked: list[str] = []
@@ -284,7 +275,7 @@ def _official(file: str) -> str:
     return below if below.startswith(f"{part}/") else file
 
 
-def _find_sources(part: str, rows: dict[str, Row], originals: dict[str, str]) -> int:
+def _find_sources(part: str, rows: dict[str, ClipRow], originals: dict[str, str]) -> int:
     """Set `source` of the fakes, and count those that have none.
 
     An `original` is a file of the release; in the second edition it may be one of the corpus the clip was taken from,

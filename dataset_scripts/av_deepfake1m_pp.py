@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import datasets
 
 from .av_deepfake1m import ORIGINS, AVDeepfake1M, AVDeepfake1MConfig, configs
-from .schema import MetadataError
+from .errors import MetadataError
 
 
 class AVDeepfake1MPlusPlus(AVDeepfake1M):

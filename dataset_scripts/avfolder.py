@@ -9,27 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .schema import (
-    FAKE,
-    FULL_SPLIT,
-    LABELS,
-    REAL,
-    VIDEO_SUFFIXES,
-    Corpus,
-    CorpusBuilder,
-    CorpusConfig,
-    CorpusNotFoundError,
-    MetadataError,
-    MissingFiles,
-    ProtocolError,
-    Row,
-    find_root,
-    make_row,
-    nearest,
-    parse_label,
-    scan_files,
-    split_twice,
-)
+from .builder import CorpusBuilder, CorpusConfig
+from .corpus import VIDEO_SUFFIXES, Corpus, MissingFiles, find_root, scan_files
+from .errors import CorpusNotFoundError, MetadataError, ProtocolError, nearest
+from .schema import FAKE, LABELS, REAL, ClipRow, make_row, parse_label
+from .splits import FULL_SPLIT, split_twice
 
 _METADATA = ("metadata.csv", "metadata.parquet", "metadata.jsonl")
 _TEXTS = ("generator", "audio_generator", "language", "identity", "source")
@@ -124,17 +108,18 @@ class AVFolder(CorpusBuilder):
             name="split", version="1.0.0", description="70 / 10 / 20, by identity where it is known."
         ),
     ]
+    ONE_SPLIT = ()
     DEFAULT_CONFIG_NAME = "all"
     DESCRIPTION = "Clips of a local folder."
     CORPUS_COLUMNS: ClassVar[dict[str, Any]] = {}
 
-    def read(self, corpus: Corpus) -> tuple[list[Row], MissingFiles]:
+    def read(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
         """See [`CorpusBuilder.read`]. Each row has its `split`, or None, until `deal`."""
         if corpus.metadata:
             return self._read_table(corpus)
         return self._read_folders(corpus)
 
-    def deal(self, rows: list[Row]) -> dict[str, list[Row]]:
+    def deal(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
         """See [`CorpusBuilder.deal`]."""
         rows = [dict(row) for row in rows]
         given = {row["path"]: row.pop("split") for row in rows}
@@ -155,7 +140,7 @@ class AVFolder(CorpusBuilder):
             for row in rows:
                 labels.setdefault(group_of(row), set()).add(LABELS[row["label"]])
             strata = {group: " ".join(sorted(found)) for group, found in labels.items()}
-            splits = split_twice(strata, _SHARES, self.config.seed)
+            splits = split_twice(strata, self.config.seed, _SHARES)
             given = {row["path"]: splits[group_of(row)] for row in rows}
         elif not has_splits:
             return {FULL_SPLIT: rows}
@@ -165,7 +150,7 @@ class AVFolder(CorpusBuilder):
             dealt if self.config.name == "split" else {name: found for name, found in dealt.items() if found}
         )
 
-    def _read_folders(self, corpus: Corpus) -> tuple[list[Row], MissingFiles]:
+    def _read_folders(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
         rows = []
         strays = []
         for path in corpus.media:
@@ -190,10 +175,10 @@ class AVFolder(CorpusBuilder):
             )
         return rows, MissingFiles()
 
-    def _read_table(self, corpus: Corpus) -> tuple[list[Row], MissingFiles]:
+    def _read_table(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
         on_disk = set(corpus.media)
         lines: dict[str, str] = {}
-        rows: list[Row] = []
+        rows: list[ClipRow] = []
         missing = MissingFiles()
         unused: set[str] = set()
         for where, entry in _entries(corpus.absolute(corpus.metadata[0])):
@@ -232,7 +217,7 @@ class AVFolder(CorpusBuilder):
         return rows, missing
 
 
-def _row(corpus: Corpus, where: str, path: str, sound: str | None, entry: dict[str, Any]) -> Row:
+def _row(corpus: Corpus, where: str, path: str, sound: str | None, entry: dict[str, Any]) -> ClipRow:
     found = {
         name: parse_label(entry[name], f"{where}, column {name}")
         for name in ("label", "video_label", "audio_label")
@@ -260,14 +245,14 @@ def _row(corpus: Corpus, where: str, path: str, sound: str | None, entry: dict[s
         raise MetadataError(f"{where}: {error}") from error
 
 
-def _groups(rows: list[Row]) -> Callable[[Row], str]:
+def _groups(rows: list[ClipRow]) -> Callable[[ClipRow], str]:
     """What must stay in one split: an identity, else a genuine clip and its fakes.
 
     A fake without identity goes with its source clip's identity, if that is known.
     """
     identities = {row["path"]: row["identity"] for row in rows}
 
-    def group_of(row: Row) -> str:
+    def group_of(row: ClipRow) -> str:
         origin = row["source"] or row["path"]
         identity = row["identity"] or identities.get(origin)
         return f"identity {identity}" if identity else f"clip {origin}"

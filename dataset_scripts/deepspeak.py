@@ -21,23 +21,11 @@ from typing import Any, ClassVar
 
 import datasets
 
-from .schema import (
-    FAKE,
-    FULL_SPLIT,
-    REAL,
-    VIDEO_SUFFIXES,
-    Corpus,
-    CorpusBuilder,
-    CorpusConfig,
-    MetadataError,
-    MissingFiles,
-    ProtocolError,
-    Row,
-    find_root,
-    make_row,
-    scan_files,
-    stratified_split,
-)
+from .builder import CorpusBuilder, CorpusConfig
+from .corpus import VIDEO_SUFFIXES, Corpus, MissingFiles, find_root, scan_files
+from .errors import MetadataError, ProtocolError
+from .schema import FAKE, REAL, ClipRow, make_row
+from .splits import FULL_SPLIT, stratified_split
 
 _FILE = "video-file"
 _ENGINE = "engine"
@@ -145,6 +133,7 @@ class DeepSpeak(CorpusBuilder):
         ),
         DeepSpeakConfig(name="all", version="1.0.0", description=f"every clip in one split, `{FULL_SPLIT}`."),
     ]
+    DEALING_COLUMNS = ("people_splits",)
     DEFAULT_CONFIG_NAME = "official"
     DESCRIPTION = "DeepSpeak: consenting people before their webcams, and fakes of them."
     HOMEPAGE = "https://huggingface.co/datasets/faridlab/deepspeak_v2"
@@ -154,7 +143,7 @@ class DeepSpeak(CorpusBuilder):
     }
     GROUP_COLUMNS: ClassVar[tuple[str, ...]] = ("kind", "script")
 
-    def read(self, corpus: Corpus) -> tuple[list[Row], MissingFiles]:
+    def read(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
         """See [`CorpusBuilder.read`]. Each row has the `people_splits` of its people until `deal`."""
         tables = self._tables(corpus)
         split_of = _read_splits(tables["split"]) if "split" in tables else {}
@@ -170,7 +159,7 @@ class DeepSpeak(CorpusBuilder):
         recordings = {_recording(name, entry): name for name, entry in genuine.items()}
         files = _Index(corpus.media)
         missing = MissingFiles()
-        rows: list[Row] = []
+        rows: list[ClipRow] = []
         for name, entry in {**genuine, **fakes}.items():
             label = FAKE if name in fakes else REAL
             person = entry[_PERSON] if label == REAL else entry["identity-target"]
@@ -203,7 +192,7 @@ class DeepSpeak(CorpusBuilder):
         self._note_rows(rows, release)
         return rows, missing
 
-    def deal(self, rows: list[Row]) -> dict[str, list[Row]]:
+    def deal(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
         """See [`CorpusBuilder.deal`]."""
         rows = [dict(row) for row in rows]
         given = [row.pop("people_splits") for row in rows]
@@ -229,7 +218,7 @@ class DeepSpeak(CorpusBuilder):
         inner = dict.fromkeys(trained, "train")
         if not any(split == "validation" for split, _ in given):
             inner = stratified_split(dict.fromkeys(trained, ""), _WITHIN_TRAINING, self.config.seed)
-        dealt: dict[str, list[Row]] = {"train": [], "validation": [], "test": []}
+        dealt: dict[str, list[ClipRow]] = {"train": [], "validation": [], "test": []}
         for row, (split, _) in zip(rows, given, strict=True):
             if split is not None:
                 dealt[inner[row["identity"]] if split == "train" else split].append(row)
@@ -267,7 +256,7 @@ class DeepSpeak(CorpusBuilder):
                 f"such as {', '.join(unlisted[:3])}."
             )
 
-    def _note_rows(self, rows: list[Row], release: str) -> None:
+    def _note_rows(self, rows: list[ClipRow], release: str) -> None:
         fakes = sum(row["label"] == FAKE for row in rows)
         counts = (len(rows) - fakes, fakes)
         name, *known = _KNOWN[release]

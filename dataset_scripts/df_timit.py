@@ -19,23 +19,11 @@ from typing import Any, ClassVar
 
 import datasets
 
-from .schema import (
-    FAKE,
-    FULL_SPLIT,
-    REAL,
-    VIDEO_SUFFIXES,
-    Corpus,
-    CorpusBuilder,
-    CorpusConfig,
-    CorpusNotFoundError,
-    MissingFiles,
-    MissingFilesError,
-    Row,
-    find_root,
-    make_row,
-    scan_files,
-    split_twice,
-)
+from .builder import CorpusBuilder, CorpusConfig
+from .corpus import VIDEO_SUFFIXES, Corpus, MissingFiles, find_root, scan_files
+from .errors import CorpusNotFoundError, MissingFilesError
+from .schema import FAKE, REAL, ClipRow, make_row
+from .splits import FULL_SPLIT, split_twice
 from .vidtimit import SENTENCE, SUBJECT, image_folders, subjects_in
 
 _QUALITIES = {"higher_quality": "higher", "lower_quality": "lower"}  # folder -> column quality
@@ -189,7 +177,7 @@ class DFTimit(CorpusBuilder):
     }
     GROUP_COLUMNS: ClassVar[tuple[str, ...]] = ("quality", "gender")
 
-    def read(self, corpus: Corpus) -> tuple[list[Row], MissingFiles]:
+    def read(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
         """See [`CorpusBuilder.read`]. What one quality has, the other should have too."""
         fakes, strays = _fakes(corpus.media)
         if not fakes:
@@ -237,7 +225,7 @@ class DFTimit(CorpusBuilder):
             )
         return rows, missing
 
-    def deal(self, rows: list[Row]) -> dict[str, list[Row]]:
+    def deal(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
         """See [`CorpusBuilder.deal`]."""
         if not self.config.name.startswith("identity_70_30"):
             return {FULL_SPLIT: rows}
@@ -248,15 +236,15 @@ class DFTimit(CorpusBuilder):
             group_of[subject]: f"{'pairs' if subject in swapped else 'without fakes'} {subject[0]}"
             for subject in sorted(group_of)
         }
-        splits = split_twice(strata, _SHARES, self.config.seed)
-        dealt: dict[str, list[Row]] = {split: [] for split in _SHARES}
+        splits = split_twice(strata, self.config.seed)
+        dealt: dict[str, list[ClipRow]] = {split: [] for split in _SHARES}
         for row in rows:
             dealt[splits[group_of[row["identity"]]]].append(row)
         return dealt
 
     def _real(
         self, corpus: Corpus, genuine: _Genuine, subject: str, sentence: str, missing: MissingFiles
-    ) -> Row:
+    ) -> ClipRow:
         path = _genuine_path(subject, sentence)
         video = genuine.videos.get((subject, sentence))
         sound = genuine.sounds.get((subject, sentence))
@@ -281,7 +269,7 @@ class DFTimit(CorpusBuilder):
         clip: tuple[str, str, str],
         on_disk: set[str],
         missing: MissingFiles,
-    ) -> Row:
+    ) -> ClipRow:
         subject, sentence, donor = clip
         folder = f"DeepfakeTIMIT/{quality}/{subject}"
         path, sound = f"{folder}/{sentence}-video-{donor}.avi", f"{folder}/{sentence}.wav"
@@ -304,7 +292,7 @@ class DFTimit(CorpusBuilder):
             sentence=sentence,
         )
 
-    def _require_videos(self, corpus: Corpus, rows: list[Row]) -> None:
+    def _require_videos(self, corpus: Corpus, rows: list[ClipRow]) -> None:
         """Say what to do where VidTIMIT is as downloaded."""
         images = [
             row["path"]
@@ -361,7 +349,7 @@ class _Genuine:
                 self.repeated.append(path)
 
 
-def _pairs(rows: list[Row]) -> dict[str, str]:
+def _pairs(rows: list[ClipRow]) -> dict[str, str]:
     """Speaker -> the first by name of all speakers whom swapped faces connect with them, themselves included."""
     first = {row["identity"]: row["identity"] for row in rows}
     swaps = {(row["identity"], row["donor"]) for row in rows if row["donor"] is not None}

@@ -19,21 +19,11 @@ from typing import Any, ClassVar
 
 import datasets
 
-from .schema import (
-    FAKE,
-    FULL_SPLIT,
-    Corpus,
-    CorpusBuilder,
-    CorpusConfig,
-    MetadataError,
-    MissingFiles,
-    Row,
-    find_root,
-    make_row,
-    parse_label,
-    scan_files,
-    stable_order,
-)
+from .builder import CorpusBuilder, CorpusConfig
+from .corpus import Corpus, MissingFiles, find_root, scan_files
+from .errors import MetadataError
+from .schema import FAKE, ClipRow, make_row, parse_label
+from .splits import FULL_SPLIT, stable_order
 
 _PARTS = 50
 _PART = re.compile(r"dfdc_train_part_(\d{1,2})", re.IGNORECASE)
@@ -162,11 +152,11 @@ class DFDC(CorpusBuilder):
     HOMEPAGE = "https://ai.meta.com/datasets/dfdc/"
     CORPUS_COLUMNS: ClassVar[dict[str, Any]] = {"part": datasets.Value("string")}
 
-    def read(self, corpus: Corpus) -> tuple[list[Row], MissingFiles]:
+    def read(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
         """See [`CorpusBuilder.read`]."""
         missing = MissingFiles()
-        rows: dict[str, Row] = {}
-        entries: dict[str, Row] = {}  # file name -> row: a name is unique over the release
+        rows: dict[str, ClipRow] = {}
+        entries: dict[str, ClipRow] = {}  # file name -> row: a name is unique over the release
         parts_of: Counter[str] = Counter()
         without: list[str] = []
         unlisted: list[str] = []
@@ -204,13 +194,13 @@ class DFDC(CorpusBuilder):
         self._note_state(corpus, parts_of, without, unlisted, sourceless)
         return list(rows.values()), missing
 
-    def deal(self, rows: list[Row]) -> dict[str, list[Row]]:
+    def deal(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
         """See [`CorpusBuilder.deal`]."""
         if self.config.name == "all":
             return {FULL_SPLIT: rows}
         parts = sorted({row["part"] for row in rows if row["part"] not in _HELD_OUT}, key=_number)
         split_of = dict.fromkeys(parts, "train") | {part: part for part in _HELD_OUT}
-        dealt: dict[str, list[Row]] = {"train": [], "validation": [], "test": []}
+        dealt: dict[str, list[ClipRow]] = {"train": [], "validation": [], "test": []}
         if not any(row["part"] == "validation" for row in rows) and len(parts) > 1:
             held_out = stable_order(parts, self.config.seed)[: max(1, len(parts) // _VALIDATION_SHARE)]
             split_of.update(dict.fromkeys(held_out, "validation"))

@@ -20,22 +20,11 @@ from typing import Any, ClassVar
 
 import datasets
 
-from .schema import (
-    FAKE,
-    FULL_SPLIT,
-    REAL,
-    Corpus,
-    CorpusBuilder,
-    CorpusConfig,
-    MetadataError,
-    MissingFiles,
-    ProtocolError,
-    Row,
-    find_root,
-    make_row,
-    scan_files,
-    split_twice,
-)
+from .builder import CorpusBuilder, CorpusConfig
+from .corpus import Corpus, MissingFiles, find_root, scan_files
+from .errors import MetadataError, ProtocolError
+from .schema import FAKE, REAL, ClipRow, make_row
+from .splits import FULL_SPLIT, split_twice
 
 _METADATA = "meta_data.csv"
 _IDENTITIES = 500  # of the whole corpus, 50 in each of the 10 groups of race and gender
@@ -62,7 +51,6 @@ _HELD_OUT = {
     "fvfa_gan": ("D", "fsgan-wav2lip"),
     "fvfa_wl": ("D", "wav2lip"),
 }
-_SHARES = {"train": 63, "validation": 7, "test": 30}
 _SPLITS = ("train", "validation", "test")
 
 
@@ -164,11 +152,11 @@ class FakeAVCeleb(CorpusBuilder):
     }
     GROUP_COLUMNS: ClassVar[tuple[str, ...]] = ("race", "gender")
 
-    def read(self, corpus: Corpus) -> tuple[list[Row], MissingFiles]:
+    def read(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
         """See [`CorpusBuilder.read`]. Files that are not in the metadata are counted in a note."""
         entries = _read_metadata(corpus.absolute(corpus.metadata[0]))
         on_disk = _Index(corpus.media)
-        rows: list[Row] = []
+        rows: list[ClipRow] = []
         missing = MissingFiles()
         listed: set[str] = set()
         sourceless = 0
@@ -216,7 +204,7 @@ class FakeAVCeleb(CorpusBuilder):
             self.note(f"{sourceless:,} fakes have no source: {_METADATA} does not list the genuine clip.")
         return rows, missing
 
-    def deal(self, rows: list[Row]) -> dict[str, list[Row]]:
+    def deal(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
         """See [`CorpusBuilder.deal`]."""
         protocol = self.config.name
         if protocol == "all":
@@ -231,7 +219,7 @@ class FakeAVCeleb(CorpusBuilder):
             return _by(rows, lambda row: split_of_race[row["race"]])
         if protocol == "random_70_30":
             categories = {row["path"]: row["category"] for row in rows}
-            splits = split_twice(categories, _SHARES, self.config.seed)
+            splits = split_twice(categories, self.config.seed)
             return _by(rows, lambda row: splits[row["path"]])
         groups = {row["identity"]: f"{row['race']} {row['gender']}" for row in reversed(rows)}
         if protocol.startswith("mrdf_fold"):
@@ -242,14 +230,14 @@ class FakeAVCeleb(CorpusBuilder):
                     "fold of 400 and 100 identities."
                 )
             test = mrdf_test_identities(groups, fold)
-            splits = split_twice(groups, _SHARES, self.config.seed, test=test)
+            splits = split_twice(groups, self.config.seed, test=test)
             return _by(rows, lambda row: splits[row["identity"]])
-        splits = split_twice(groups, _SHARES, self.config.seed)
+        splits = split_twice(groups, self.config.seed)
         dealt = _by(rows, lambda row: splits[row["identity"]])
         if protocol.startswith("leave_out_"):
             category, method = _HELD_OUT[protocol.removeprefix("leave_out_")]
 
-            def held_out(row: Row) -> bool:
+            def held_out(row: ClipRow) -> bool:
                 return row["category"] == category and method in row["methods"]
 
             if not any(held_out(row) for row in dealt["test"]):
@@ -262,8 +250,8 @@ class FakeAVCeleb(CorpusBuilder):
         return dealt
 
 
-def _by(rows: list[Row], split_of: Callable[[Row], str]) -> dict[str, list[Row]]:
-    dealt: dict[str, list[Row]] = {split: [] for split in _SPLITS}
+def _by(rows: list[ClipRow], split_of: Callable[[ClipRow], str]) -> dict[str, list[ClipRow]]:
+    dealt: dict[str, list[ClipRow]] = {split: [] for split in _SPLITS}
     for row in rows:
         dealt[split_of(row)].append(row)
     return dealt

@@ -17,24 +17,11 @@ from typing import Any, ClassVar
 
 import datasets
 
-from .schema import (
-    FAKE,
-    FULL_SPLIT,
-    REAL,
-    VIDEO_SUFFIXES,
-    Corpus,
-    CorpusBuilder,
-    CorpusConfig,
-    CorpusNotFoundError,
-    MetadataError,
-    MissingFiles,
-    ProtocolError,
-    Row,
-    find_root,
-    make_row,
-    nearest,
-    scan_files,
-)
+from .builder import CorpusBuilder, CorpusConfig
+from .corpus import VIDEO_SUFFIXES, Corpus, MissingFiles, find_root, scan_files
+from .errors import CorpusNotFoundError, MetadataError, ProtocolError, nearest
+from .schema import FAKE, REAL, ClipRow, make_row
+from .splits import FULL_SPLIT
 
 _GENUINE = "pristine"
 # Folder -> (picture, sound, method of the sound, manipulation of the transcript).
@@ -178,6 +165,7 @@ class IDForge(CorpusBuilder):
         IDForgeConfig(name="official", version="1.0.0", description="the published lists."),
         IDForgeConfig(name="all", version="1.0.0", description=f"every clip in one split, `{FULL_SPLIT}`."),
     ]
+    DEALING_COLUMNS = ("split",)
     DEFAULT_CONFIG_NAME = "official"
     DESCRIPTION = "IDForge v1: identity-driven forgeries of 54 celebrities in picture, sound and text."
     HOMEPAGE = "https://github.com/xyyandxyy/IDForge"
@@ -189,13 +177,13 @@ class IDForge(CorpusBuilder):
     }
     GROUP_COLUMNS: ClassVar[tuple[str, ...]] = ("category",)
 
-    def read(self, corpus: Corpus) -> tuple[list[Row], MissingFiles]:
+    def read(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
         """See [`CorpusBuilder.read`]. Each row has its `split`, None without lists, until `deal`."""
         splits = self._read_lists(corpus)
         entries = splits or dict.fromkeys(corpus.media)
         on_disk = set(corpus.media)
         missing = MissingFiles()
-        rows: list[Row] = []
+        rows: list[ClipRow] = []
         strange: list[str] = []
         for path, split in entries.items():
             missing.count(path, path.split("/")[0], path in on_disk)
@@ -218,7 +206,7 @@ class IDForge(CorpusBuilder):
             )
         return rows, missing
 
-    def deal(self, rows: list[Row]) -> dict[str, list[Row]]:
+    def deal(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
         """See [`CorpusBuilder.deal`]."""
         rows = [dict(row) for row in rows]
         given = [row.pop("split") for row in rows]
@@ -267,7 +255,7 @@ class IDForge(CorpusBuilder):
 
 def _row(
     corpus: Corpus, path: str, present: bool, known: dict[str, Any], strange: list[str], split: str | None
-) -> Row:
+) -> ClipRow:
     """The row of a clip; a swap whose name tells no method is added to `strange`."""
     category, *folders, name = path.split("/")
     video_label, audio_label, audio_generator, text_manipulation = _CATEGORIES[category]

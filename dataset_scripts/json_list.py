@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from .schema import MetadataError
+from .errors import MetadataError
 
 _SPACE = " \t\r\n"
 

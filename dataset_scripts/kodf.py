@@ -26,25 +26,11 @@ from typing import Any, ClassVar
 
 import datasets
 
-from .schema import (
-    FAKE,
-    FULL_SPLIT,
-    REAL,
-    Corpus,
-    CorpusBuilder,
-    CorpusConfig,
-    CorpusNotFoundError,
-    MetadataError,
-    MissingFiles,
-    ProtocolError,
-    Row,
-    find_root,
-    make_row,
-    nearest,
-    scan_files,
-    split_twice,
-    stratified_split,
-)
+from .builder import CorpusBuilder, CorpusConfig
+from .corpus import Corpus, MissingFiles, find_root, scan_files
+from .errors import CorpusNotFoundError, MetadataError, ProtocolError, nearest
+from .schema import FAKE, REAL, ClipRow, make_row
+from .splits import FULL_SPLIT, split_twice, stratified_split
 
 _GENUINE, _FAKES = "original_videos", "synthesized_videos"  # folders of the international release
 _CODES = {"1": "dfl", "2": "dffs", "3": "fsgan", "4": "fo", "5": "audio-driven"}
@@ -59,7 +45,6 @@ _PERSON, _SEX, _PLACE = "UUID", "인물성별", "촬영장소"
 # Clips with adversarial noise have the names of those they are made from: a folder with one of these is left out.
 _ADVERSARIAL = ("탐지방해", "adversarial")
 _ENCODINGS = ("utf-8-sig", "cp949")
-_SHARES = {"train": 63, "validation": 7, "test": 30}
 _WITHIN_TRAINING = {"train": 9, "validation": 1}
 _SPLITS = ("train", "validation", "test")
 _REAL_NAME = re.compile(r"([0-9a-zA-Z]+)_(\d+)")
@@ -177,6 +162,7 @@ class KoDF(CorpusBuilder):
 
     BUILDER_CONFIG_CLASS = KoDFConfig
     BUILDER_CONFIGS: ClassVar[list[KoDFConfig]] = _configs()
+    DEALING_COLUMNS = ("part",)
     DEFAULT_CONFIG_NAME = "identity_70_30"
     DESCRIPTION = "KoDF: Korean deepfake detection dataset."
     HOMEPAGE = "https://deepbrainai-research.github.io/kodf/"
@@ -187,7 +173,7 @@ class KoDF(CorpusBuilder):
     }
     GROUP_COLUMNS: ClassVar[tuple[str, ...]] = ("sex",)
 
-    def read(self, corpus: Corpus) -> tuple[list[Row], MissingFiles]:
+    def read(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
         """See [`CorpusBuilder.read`]. Each row has its `part` (None in the international release) until `deal`."""
         noisy = [path for path in corpus.media if _is_adversarial(path)]
         if noisy:
@@ -208,7 +194,7 @@ class KoDF(CorpusBuilder):
             )
         return rows, missing
 
-    def deal(self, rows: list[Row]) -> dict[str, list[Row]]:
+    def deal(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
         """See [`CorpusBuilder.deal`]."""
         rows = [dict(row) for row in rows]
         parts = [row.pop("part") for row in rows]
@@ -228,7 +214,7 @@ class KoDF(CorpusBuilder):
                 )
             splits = self._deal_parts(people, parts)
         else:
-            by_person = split_twice(dict.fromkeys(people, ""), _SHARES, self.config.seed)
+            by_person = split_twice(dict.fromkeys(people, ""), self.config.seed)
             splits = [by_person[person] for person in people]
         return {split: [row for row, s in zip(rows, splits, strict=True) if s == split] for split in _SPLITS}
 
@@ -250,9 +236,9 @@ class KoDF(CorpusBuilder):
             for person, part in zip(people, parts, strict=True)
         ]
 
-    def _read_names(self, corpus: Corpus, media: list[str]) -> list[Row]:
+    def _read_names(self, corpus: Corpus, media: list[str]) -> list[ClipRow]:
         """The rows of the international release, from its file names."""
-        rows: list[Row] = []
+        rows: list[ClipRow] = []
         strays: list[str] = []
         for path in media:
             folder, _, name = path.partition("/")
@@ -286,12 +272,12 @@ class KoDF(CorpusBuilder):
             self.note(f"this copy has no clip of {', '.join(absent)}.")
         return rows
 
-    def _read_tables(self, corpus: Corpus, media: list[str], missing: MissingFiles) -> list[Row]:
+    def _read_tables(self, corpus: Corpus, media: list[str], missing: MissingFiles) -> list[ClipRow]:
         """The rows of the distribution by AI-Hub, from its tables."""
         on_disk: dict[str, list[str]] = {}
         for path in media:
             on_disk.setdefault(path.rpartition("/")[2], []).append(path)
-        rows: list[Row] = []
+        rows: list[ClipRow] = []
         listed: dict[str, str] = {}
         targets: list[str | None] = []
         for table in corpus.metadata:
@@ -380,7 +366,7 @@ def _method(text: str, where: str) -> str:
 
 def _row(
     corpus: Corpus, file: str | None, path: str, label: int, method: str = "real", **columns: Any
-) -> Row:
+) -> ClipRow:
     """The row of a clip; `file` is where it is on disk."""
     columns = {"donor": None, "sex": None, "place": None, **columns}
     return make_row(

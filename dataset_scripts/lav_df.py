@@ -14,23 +14,12 @@ from typing import Any, ClassVar
 
 import datasets
 
+from .builder import CorpusBuilder, CorpusConfig
+from .corpus import Corpus, MissingFiles, find_root, scan_files
+from .errors import MetadataError, MissingFilesError, nearest
 from .json_list import read_json_list
-from .schema import (
-    FAKE,
-    FULL_SPLIT,
-    REAL,
-    Corpus,
-    CorpusBuilder,
-    CorpusConfig,
-    MetadataError,
-    MissingFiles,
-    MissingFilesError,
-    Row,
-    find_root,
-    make_row,
-    nearest,
-    scan_files,
-)
+from .schema import FAKE, REAL, ClipRow, make_row
+from .splits import FULL_SPLIT
 
 _METADATA = ("metadata.min.json", "metadata.json")  # the second adds transcripts; the rows are the same
 _SPLITS = {"train": "train", "dev": "validation", "test": "test"}  # folder -> split
@@ -109,6 +98,7 @@ class LavDF(CorpusBuilder):
             "all": f"every clip in one split, `{FULL_SPLIT}`.",
         }.items()
     ]
+    ONE_SPLIT = ()
     DEFAULT_CONFIG_NAME = "official"
     DESCRIPTION = "LAV-DF: localized audio-visual deepfakes, content-driven."
     HOMEPAGE = "https://github.com/ControlNet/LAV-DF"
@@ -121,14 +111,14 @@ class LavDF(CorpusBuilder):
     }
     GROUP_COLUMNS: ClassVar[tuple[str, ...]] = ("modify_type",)
 
-    def read(self, corpus: Corpus) -> tuple[list[Row], MissingFiles]:
+    def read(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
         """See [`CorpusBuilder.read`]. `split` is kept in each row until `deal`."""
         metadata = corpus.metadata[0]
         wanted = wanted_parts(self.config.parts, _SPLITS, self.dataset_name)
         require_folders(corpus.root, wanted, self.dataset_name)
         on_disk = set(corpus.media)
         missing = MissingFiles()
-        rows: dict[str, Row] = {}
+        rows: dict[str, ClipRow] = {}
         listed: Counter[str] = Counter()
         repaired: list[str] = []
         unmarked: list[str] = []
@@ -198,10 +188,10 @@ class LavDF(CorpusBuilder):
         splits = [_SPLITS[folder] for folder in wanted]
         return [row for row in rows.values() if row["split"] in splits], missing
 
-    def deal(self, rows: list[Row]) -> dict[str, list[Row]]:
+    def deal(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
         """See [`CorpusBuilder.deal`]."""
         left_out = _SUBSETS.get(self.config.name)
-        dealt: dict[str, list[Row]] = {
+        dealt: dict[str, list[ClipRow]] = {
             split: [] for folder, split in _SPLITS.items() if folder in (self.config.parts or _SPLITS)
         }
         for row in rows:
@@ -212,7 +202,7 @@ class LavDF(CorpusBuilder):
         return dealt
 
 
-def _find_sources(rows: dict[str, Row]) -> int:
+def _find_sources(rows: dict[str, ClipRow]) -> int:
     """Replace `original` by the path of a genuine clip of the release, and count the fakes that have none.
 
     The stem of a file is unique over the release, so that an `original` without its folder is understood too.
@@ -292,7 +282,7 @@ def read_segments(value: Any, where: str) -> tuple[list[list[float]], bool]:
         value (`Any`):
             `[[start, end], ...]` in seconds; None is no stretch.
         where (`str`):
-            Row and field, for the error message.
+            ClipRow and field, for the error message.
 
     Returns:
         `tuple[list[list[float]], bool]`: the stretches, and whether one of them was changed or left out.

@@ -18,21 +18,10 @@ from typing import Any, ClassVar
 
 import datasets
 
-from .schema import (
-    FAKE,
-    REAL,
-    Corpus,
-    CorpusBuilder,
-    CorpusConfig,
-    MetadataError,
-    MissingFiles,
-    Row,
-    find_root,
-    make_row,
-    nearest,
-    parse_label,
-    scan_files,
-)
+from .builder import CorpusBuilder, CorpusConfig
+from .corpus import Corpus, MissingFiles, find_root, scan_files
+from .errors import MetadataError, nearest
+from .schema import FAKE, REAL, ClipRow, make_row, parse_label
 
 _FIRST = (
     "video_path",
@@ -142,7 +131,7 @@ class MavosDD(CorpusBuilder):
     }
     GROUP_COLUMNS: ClassVar[tuple[str, ...]] = ("open_set_model", "open_set_language")
 
-    def read(self, corpus: Corpus) -> tuple[list[Row], MissingFiles]:
+    def read(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
         """See [`CorpusBuilder.read`]. `split` is kept in each row until `deal`."""
         table = datasets.load_from_disk(corpus.root)
         absent = [name for name in _FIRST if name not in table.column_names]
@@ -163,7 +152,7 @@ class MavosDD(CorpusBuilder):
         on_disk = set(corpus.media)
         listed = {entry["video_path"].removeprefix("./") for entry in entries}
         missing = MissingFiles()
-        rows: list[Row] = []
+        rows: list[ClipRow] = []
         contradictory = 0
         for number, entry in enumerate(entries):
             where = f"{corpus.root}, row {number}"
@@ -206,10 +195,10 @@ class MavosDD(CorpusBuilder):
             )
         return rows, missing
 
-    def deal(self, rows: list[Row]) -> dict[str, list[Row]]:
+    def deal(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
         """See [`CorpusBuilder.deal`]. A file that a split lists twice is kept once, with a note."""
         cells, _ = _TESTS[self.config.name]
-        dealt: dict[str, dict[str, Row]] = {"train": {}, "validation": {}, "test": {}}
+        dealt: dict[str, dict[str, ClipRow]] = {"train": {}, "validation": {}, "test": {}}
         repeated = 0
         splits_of: dict[str, set[str]] = {}
         for row in rows:

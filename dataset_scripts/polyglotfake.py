@@ -27,27 +27,14 @@ from typing import Any, ClassVar, NamedTuple
 
 import datasets
 
-from .schema import (
-    FAKE,
-    FULL_SPLIT,
-    REAL,
-    Corpus,
-    CorpusBuilder,
-    CorpusConfig,
-    CorpusNotFoundError,
-    MetadataError,
-    MissingFiles,
-    ProtocolError,
-    Row,
-    find_root,
-    make_row,
-    scan_files,
-    split_twice,
-)
+from .builder import CorpusBuilder, CorpusConfig
+from .corpus import Corpus, MissingFiles, find_root, scan_files
+from .errors import CorpusNotFoundError, MetadataError, ProtocolError
+from .schema import FAKE, REAL, ClipRow, make_row
+from .splits import FULL_SPLIT, split_twice
 
 _LANGUAGES = ("ar", "en", "es", "fr", "ja", "ru", "zh")  # ISO 639-1, as in the names
 _KNOWN = {"genuine clips": 766, "fakes": 14_472}
-_SHARES = {"train": 63, "validation": 7, "test": 30}
 _SPLITS = ("train", "validation", "test")
 # Letters that a spelling of the method contains -> the method. The order matters: FreeVC is no method on its own.
 _SPEECH = {"bark": "bark", "micro": "microtts", "xtts": "xtts", "tacotron": "tacotron", "vall": "vall-e-x"}
@@ -163,6 +150,7 @@ class PolyGlotFake(CorpusBuilder):
 
     BUILDER_CONFIG_CLASS = PolyGlotFakeConfig
     BUILDER_CONFIGS: ClassVar[list[PolyGlotFakeConfig]] = _configs()
+    DEALING_COLUMNS = ("clip",)
     DEFAULT_CONFIG_NAME = "source_70_30"
     DESCRIPTION = "PolyGlotFake: multilingual fakes of voice and lips."
     HOMEPAGE = "https://github.com/tobuta/PolyGlotFake"
@@ -174,7 +162,7 @@ class PolyGlotFake(CorpusBuilder):
     }
     GROUP_COLUMNS: ClassVar[tuple[str, ...]] = ("source_language",)
 
-    def read(self, corpus: Corpus) -> tuple[list[Row], MissingFiles]:
+    def read(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
         """See [`CorpusBuilder.read`]. Each row has its `clip`, that of the genuine one, until `deal`."""
         listed = _read_json(corpus)
         names = {path: _parse(path) for path in corpus.media}
@@ -204,7 +192,7 @@ class PolyGlotFake(CorpusBuilder):
                 genuine.setdefault(name.clip, path)
         origins = {clip: _only(listed, path.rpartition("/")[2], "source") for clip, path in genuine.items()}
         missing = MissingFiles()
-        rows: list[Row] = []
+        rows: list[ClipRow] = []
         odd = 0
         unknown: list[str] = []
         for path, name in names.items():
@@ -256,7 +244,7 @@ class PolyGlotFake(CorpusBuilder):
         self._compare(rows, listed)
         return rows, missing
 
-    def deal(self, rows: list[Row]) -> dict[str, list[Row]]:
+    def deal(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
         """See [`CorpusBuilder.deal`]."""
         rows = [dict(row) for row in rows]
         groups = [row["origin"] or row["clip"] for row in rows]
@@ -270,10 +258,9 @@ class PolyGlotFake(CorpusBuilder):
             strata.setdefault(group, set()).add(row["source_language"])
         splits = split_twice(
             {group: " ".join(sorted(languages)) for group, languages in strata.items()},
-            _SHARES,
             self.config.seed,
         )
-        dealt: dict[str, list[Row]] = {split: [] for split in _SPLITS}
+        dealt: dict[str, list[ClipRow]] = {split: [] for split in _SPLITS}
         for row, group in zip(rows, groups, strict=True):
             dealt[splits[group]].append(row)
         if protocol.startswith("held_out_"):
@@ -289,7 +276,7 @@ class PolyGlotFake(CorpusBuilder):
             dealt["test"] = [row for row in dealt["test"] if row["language"] == held_out]
         return dealt
 
-    def _compare(self, rows: list[Row], listed: dict[str, list[dict[str, Any]]]) -> None:
+    def _compare(self, rows: list[ClipRow], listed: dict[str, list[dict[str, Any]]]) -> None:
         """Note what this copy lacks, compared with what is known of the corpus."""
         genuine = sum(row["label"] == REAL for row in rows)
         counts = {"genuine clips": genuine, "fakes": len(rows) - genuine}

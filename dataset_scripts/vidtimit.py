@@ -21,7 +21,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from .schema import CorpusError, CorpusNotFoundError, MetadataError, MissingFilesError, find_root
+from .corpus import find_root
+from .errors import CorpusError, CorpusNotFoundError, MetadataError, MissingFilesError
 
 SUBJECT = re.compile(r"[fm][a-z]{3}\d")  # as in TIMIT: sex, initials, a digit
 SENTENCE = re.compile(r"s[aix]\d+")  # the other sequences, head, head2 and head3, are turns of the head

@@ -84,10 +84,10 @@ def export(
 
     Raises:
         [`~export_plan.ExportError`]: an argument is wrong, the folder holds something else, or the Hub refuses.
-        [`~schema.CorpusError`]: the builder cannot read the corpus.
+        [`~errors.CorpusError`]: the builder cannot read the corpus.
     """
     # These import `datasets`, for which the command line's help does not wait.
-    from ..schema import nearest
+    from ..errors import nearest
     from .folder import (
         DATA,
         PUBLISHED,
@@ -173,7 +173,7 @@ def _public(value: Any) -> Any:
 
 
 def _warn(message: str) -> None:
-    from ..schema import CorpusWarning
+    from ..errors import CorpusWarning
 
     warnings.warn(message, CorpusWarning, stacklevel=3)
 
@@ -222,7 +222,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Export as the options say; returns the exit status: 0, 2 for what the user can mend, 130 when interrupted."""
-    from ..schema import CorpusError
+    from ..errors import CorpusError
 
     config = {
         name: getattr(options, name) for name in ("seed", "max_missing") if getattr(options, name) is not None

@@ -19,7 +19,9 @@ from typing import Any
 import datasets
 
 from .. import BUILDERS, register
-from ..schema import CorpusBuilder, CorpusError, CorpusWarning, MissingFilesError, Row, nearest
+from ..builder import CorpusBuilder
+from ..errors import CorpusError, CorpusWarning, MissingFilesError, nearest
+from ..schema import ClipRow
 
 MANY_CELLS = 2000  # from here on the user is told which protocol makes most of them
 _MOST_FILES = 10_000  # files that the Hub takes in one folder
@@ -46,7 +48,7 @@ class Clip:
         key (`str`): Its name in a tar file.
     """
 
-    row: Row
+    row: ClipRow
     ways: dict[str, Way] = field(default_factory=dict)
     sizes: tuple[int, ...] = ()
     unreadable: str | None = None
@@ -258,7 +260,7 @@ def _without(message: str, hide: Mapping[str, str]) -> str:
     return message
 
 
-def _content(row: Row) -> str:
+def _content(row: ClipRow) -> str:
     """What makes two rows the same clip: all columns, wherever the files lie."""
     plain = {name: value for name, value in row.items() if name not in ("video", "audio")}
     sound = None if row["audio"] is None else os.path.basename(row["audio"])

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     # The corpora are small on purpose, so that they lack files is no news.
-    from dataset_scripts.schema import CorpusError, CorpusWarning
+    from dataset_scripts.errors import CorpusError, CorpusWarning
 
     from ..evaluation.errors import EvaluationError
     from ..training.recipes import RecipeError

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    from dataset_scripts.schema import CorpusError
+    from dataset_scripts.errors import CorpusError
 
     from ..dialogue.instructions import InstructionError
     from ..evaluation.errors import EvaluationError
@@ -168,7 +168,7 @@ def _instruct(options: argparse.Namespace) -> int:
 
 def _draw(table, limit: int | None, seed: int):
     """The split, or `limit` clips of it, real and fake as evenly as there are, in the order of the split."""
-    from dataset_scripts.schema import stable_order
+    from dataset_scripts.splits import stable_order
 
     if limit is None or limit >= len(table):
         return table

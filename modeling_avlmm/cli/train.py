@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    from dataset_scripts.schema import CorpusError
+    from dataset_scripts.errors import CorpusError
 
     from ..training.progress import TooManyDropsError
     from ..training.recipes import RecipeError

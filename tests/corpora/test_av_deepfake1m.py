@@ -21,13 +21,8 @@ from datasets import load_dataset
 import dataset_scripts
 from dataset_scripts.av_deepfake1m import AVDeepfake1M
 from dataset_scripts.av_deepfake1m_pp import AVDeepfake1MPlusPlus
-from dataset_scripts.schema import (
-    FEATURES,
-    CorpusNotFoundError,
-    CorpusWarning,
-    MetadataError,
-    MissingFilesError,
-)
+from dataset_scripts.errors import CorpusNotFoundError, CorpusWarning, MetadataError, MissingFilesError
+from dataset_scripts.schema import FEATURES
 
 dataset_scripts.register()
 datasets.disable_progress_bars()

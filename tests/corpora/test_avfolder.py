@@ -15,14 +15,14 @@ from dataset_factory import rows_of, touch, write_clip
 from datasets import load_dataset
 
 import dataset_scripts
-from dataset_scripts.schema import (
-    FEATURES,
+from dataset_scripts.errors import (
     CorpusNotFoundError,
     CorpusWarning,
     MetadataError,
     MissingFilesError,
     ProtocolError,
 )
+from dataset_scripts.schema import FEATURES
 
 dataset_scripts.register()
 datasets.disable_progress_bars()

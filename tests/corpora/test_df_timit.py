@@ -30,13 +30,8 @@ from torchcodec.decoders import VideoDecoder
 
 import dataset_scripts
 from dataset_scripts import df_timit, vidtimit
-from dataset_scripts.schema import (
-    FEATURES,
-    CorpusNotFoundError,
-    CorpusWarning,
-    MetadataError,
-    MissingFilesError,
-)
+from dataset_scripts.errors import CorpusNotFoundError, CorpusWarning, MetadataError, MissingFilesError
+from dataset_scripts.schema import FEATURES
 
 dataset_scripts.register()
 datasets.disable_progress_bars()

@@ -28,19 +28,19 @@ from media_factory import make_clip
 from torchcodec.decoders import VideoDecoder
 
 import dataset_scripts
+from dataset_scripts.errors import CorpusNotFoundError, CorpusWarning, MissingFilesError, ProtocolError
 from dataset_scripts.export import folder as export_folder
 from dataset_scripts.export import plan as export_plan
 from dataset_scripts.export import shards as export_shards
 from dataset_scripts.export.export import export, main
 from dataset_scripts.export.plan import ExportError
 from dataset_scripts.fakeavceleb import FakeAVCeleb
-from dataset_scripts.schema import CorpusNotFoundError, CorpusWarning, MissingFilesError, ProtocolError
 
 ROOT = Path(__file__).parents[2]
 FORMATS = ["parquet", "webdataset"]
 dataset_scripts.register()
 datasets.disable_progress_bars()
-pytestmark = pytest.mark.filterwarnings("ignore::dataset_scripts.schema.CorpusWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::dataset_scripts.errors.CorpusWarning")
 
 # Runs where neither this package nor its datasets can be imported, whatever is installed.
 WITHOUT_PACKAGE = """

@@ -19,14 +19,14 @@ from dataset_factory import (
 from datasets import load_dataset
 
 import dataset_scripts
-from dataset_scripts.schema import (
-    FEATURES,
+from dataset_scripts.errors import (
     CorpusNotFoundError,
     CorpusWarning,
     MetadataError,
     MissingFilesError,
     ProtocolError,
 )
+from dataset_scripts.schema import FEATURES
 
 dataset_scripts.register()
 datasets.disable_progress_bars()
@@ -324,7 +324,7 @@ def test_by_ethnicity(copy):
     }
 
 
-@pytest.mark.filterwarnings("ignore::dataset_scripts.schema.CorpusWarning")
+@pytest.mark.filterwarnings("ignore::dataset_scripts.errors.CorpusWarning")
 def test_a_protocol_that_does_not_fit(tmp_path):
     rows = [row for row in fakeavceleb_rows(1) if row[6] != "Caucasian (European)"]
     write_fakeavceleb(tmp_path, rows)
@@ -388,7 +388,7 @@ def test_too_many_missing_files(tmp_path):
 
 
 @pytest.mark.parametrize("protocol", ["identity_70_30", "random_70_30", "mrdf_fold1"])
-@pytest.mark.filterwarnings("ignore::dataset_scripts.schema.CorpusWarning")
+@pytest.mark.filterwarnings("ignore::dataset_scripts.errors.CorpusWarning")
 def test_missing_files_move_no_other_clip(tmp_path, copy, protocol):
     rows = write_fakeavceleb(tmp_path / "copy")
     gone = remove(tmp_path / "copy", rows, 9)  # everything of the first person, and one clip of the next

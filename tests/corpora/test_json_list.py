@@ -7,8 +7,8 @@ import tracemalloc
 
 import pytest
 
+from dataset_scripts.errors import MetadataError
 from dataset_scripts.json_list import read_json_list
-from dataset_scripts.schema import MetadataError
 
 
 @pytest.mark.parametrize("block", [1, 2, 7, 64, 1 << 20])

@@ -12,14 +12,14 @@ from datasets import load_dataset
 
 import dataset_scripts
 from dataset_scripts import kodf
-from dataset_scripts.schema import (
-    FEATURES,
+from dataset_scripts.errors import (
     CorpusNotFoundError,
     CorpusWarning,
     MetadataError,
     MissingFilesError,
     ProtocolError,
 )
+from dataset_scripts.schema import FEATURES
 
 dataset_scripts.register()
 datasets.disable_progress_bars()

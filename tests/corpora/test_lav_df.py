@@ -12,13 +12,8 @@ from datasets import load_dataset
 
 import dataset_scripts
 from dataset_scripts import lav_df
-from dataset_scripts.schema import (
-    FEATURES,
-    CorpusNotFoundError,
-    CorpusWarning,
-    MetadataError,
-    MissingFilesError,
-)
+from dataset_scripts.errors import CorpusNotFoundError, CorpusWarning, MetadataError, MissingFilesError
+from dataset_scripts.schema import FEATURES
 
 dataset_scripts.register()
 datasets.disable_progress_bars()

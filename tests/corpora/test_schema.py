@@ -15,17 +15,9 @@ from datasets import load_dataset, load_dataset_builder
 from torch.utils.data import DataLoader
 
 import dataset_scripts
-from dataset_scripts.schema import (
-    FAKE,
-    FEATURES,
-    LABELS,
-    REAL,
-    MissingFiles,
-    scan_files,
-    split_twice,
-    stable_order,
-    stratified_split,
-)
+from dataset_scripts.corpus import MissingFiles, scan_files
+from dataset_scripts.schema import FAKE, FEATURES, LABELS, REAL
+from dataset_scripts.splits import split_twice, stable_order, stratified_split
 
 datasets.disable_progress_bars()
 REPOSITORY = Path(dataset_scripts.__file__).parent.parent
@@ -182,9 +174,9 @@ def test_stratified_split_meets_the_shares(shares):
 
 def test_split_twice():
     strata = {f"n{i}": i % 4 for i in range(200)}
-    one = split_twice(strata, {"train": 63, "validation": 7, "test": 30}, seed=0)
-    two = split_twice(strata, {"train": 50, "validation": 20, "test": 30}, seed=0)
+    one = split_twice(strata, 0, {"train": 63, "validation": 7, "test": 30})
+    two = split_twice(strata, 0, {"train": 50, "validation": 20, "test": 30})
     assert Counter(one.values()) == {"train": 126, "validation": 14, "test": 60}
     assert [n for n in strata if one[n] == "test"] == [n for n in strata if two[n] == "test"]
-    given = split_twice(strata, {"train": 9, "validation": 1, "test": 0}, seed=0, test=["n0", "n1"])
+    given = split_twice(strata, 0, {"train": 9, "validation": 1, "test": 0}, test=["n0", "n1"])
     assert [name for name, split in given.items() if split == "test"] == ["n0", "n1"]

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from dataset_scripts.demonstration import is_demonstration
-from dataset_scripts.schema import stable_order
+from dataset_scripts.splits import stable_order
 
 from ...inference.provenance import environment
 from .duplicates import find_duplicates, split_leaks
