@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 
 CHUNK = 1 << 20
 """Bytes read at once."""
+_PARTIAL = re.compile(r"\.[0-9a-f]{12}\.partial(\.[^.]*)?")
 
 
 @contextmanager
@@ -43,6 +45,11 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     except BaseException:
         _remove(partial)
         raise
+
+
+def is_partial(path: str | Path) -> bool:
+    """Return True for the temporary name of [`written_whole`], which a kill may leave behind."""
+    return _PARTIAL.fullmatch(Path(path).name) is not None
 
 
 def write_whole(path: str | Path, text: str) -> None:

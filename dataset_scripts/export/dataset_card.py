@@ -33,6 +33,11 @@ def package_version() -> str:
         return "unknown"
 
 
+def size_category(rows: int) -> str:
+    """Return the Hub's category for a number of rows, such as `1K<n<10K`."""
+    return next((text for most, text in _SIZES if rows < most), "n>1M")
+
+
 def render_card(
     plan: Plan,
     *,
@@ -70,7 +75,7 @@ def render_card(
         pretty_name=plan.builder.dataset_name,
         task_categories=[_TASK],
         language=_languages(readable),
-        size_categories=[next((text for most, text in _SIZES if len(readable) < most), "n>1M")],
+        size_categories=[size_category(len(readable))],
         tags=["deepfake-detection", "audio-visual", plan.builder.dataset_name.replace("_", "-"), format],
         **_license(plan, license),
     )

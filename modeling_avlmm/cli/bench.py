@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from ..dialogue.bench.bench import run_bench
+    from ..dialogue.bench.benchmark import run_bench
 
     report, folder = run_bench(
         options.model,

@@ -17,9 +17,9 @@ from ..inference.auto import default_model
 from ..media import Clip, MediaReader
 from ..modeling_avlmm import AVLMMForDeepfakeDetection
 from ..pipeline_avd import AVDeepfakeDetectionPipeline, split_source
+from .answer_parsing import contradictions, family_in
 from .answer_schema import checked_analysis
-from .answers import contradictions, family_in
-from .composed import compose, fake_segments
+from .composed_answers import compose, fake_segments
 from .conversation import (
     Turns,
     conversation_pieces,

@@ -1,8 +1,7 @@
-"""The families of manipulation, and which one a clip belongs to.
+"""The tasks of instruction data, and the families of manipulation.
 
-The four families of the picture are those of DF40 (arXiv:2406.13495) and DFA-Instruct (arXiv:2501.01164); `voice` and
-`both` are what sound adds, our own choice. A family is read from the labels and the name of the generator, and is None
-where they do not tell.
+The four families of the picture are those of DF40 (arXiv:2406.13495) and DFA-Instruct (arXiv:2501.01164). `voice` and
+`both` are for sound and are our own choice.
 """
 
 from __future__ import annotations
@@ -11,7 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# Key -> name for people.
+TASKS = ("detection", "classification", "description", "conversation")
+"""The tasks of instruction data, after DFA-Instruct."""
+
 FAMILIES: dict[str, str] = {
     "genuine": "genuine",
     "face_swap": "face swap",
@@ -21,9 +22,10 @@ FAMILIES: dict[str, str] = {
     "voice": "voice conversion or cloned speech",
     "both": "both picture and sound",
 }
+"""Key of each family, with its name in texts."""
 
-# Generators of a picture. First those of the corpora of `dataset_scripts`, spelled as there; then those that DF40 lists.
-# A family's own key is understood too, so that a folder of one's own can name the family where a generator is asked for.
+# Generators of pictures: first those of the corpora in `dataset_scripts`, spelled as there, then those that DF40 lists.
+# The key of a family works too, so that your own folder can name a family in place of a generator.
 _PICTURE: dict[str, tuple[str, ...]] = {
     "face_swap": (
         "faceswap", "fsgan",  # FakeAVCeleb, KoDF; FSGAN can reenact too, these corpora swap with it
@@ -52,7 +54,7 @@ _PICTURE: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
-# How people write the names; others are written as the corpus does.
+# Usual spellings; other names are written as in the corpus.
 _DISPLAY: dict[str, str] = {
     "faceswap": "FaceSwap", "fsgan": "FSGAN", "faceswapgan": "faceswap-GAN", "inswapper": "InSwapper",
     "hififace": "HifiFace", "roop": "Roop", "infoswap": "InfoSwap", "simswap": "SimSwap", "dfl": "DeepFaceLab",
@@ -74,19 +76,19 @@ _FAMILY_OF = {_plain(name): family for family, names in _PICTURE.items() for nam
 
 
 def family_of(row: Mapping[str, Any]) -> str | None:
-    """The family of a row of any dataset of this package.
+    """
+    Return the family of a row of any dataset of this package.
 
-    What the labels say comes first: a fake picture with a fake sound is `both`, a fake sound with a genuine picture
-    `voice`. A fake picture alone has the family of its generator; of a combination such as `faceswap-wav2lip` that of
-    the first part, which decides whose face is seen. Where a corpus does not label one track (the sound of the first
-    MAVOS-DD), the other one decides. A generator other than `real` makes a track without a label fake.
+    Labels come first: a fake picture with a fake sound is `both`, a fake sound with a genuine picture is `voice`. A fake
+    picture alone has the family of its generator. A combination such as `faceswap-wav2lip` has the family of its first
+    part, which decides whose face is seen. See [`track_labels`] for corpora that label only one track.
 
     Args:
         row (`Mapping`):
             With `label`, `video_label`, `audio_label`, `generator` and `audio_generator` as in `dataset_scripts.schema`.
 
     Returns:
-        `str`, *optional*: a key of [`FAMILIES`], or None where labels and generator do not tell it.
+        `str`, *optional*: a key of [`FAMILIES`], or None if labels and generator do not tell.
     """
     if row["label"] == 0:
         return "genuine"
@@ -99,21 +101,25 @@ def family_of(row: Mapping[str, Any]) -> str | None:
 
 
 def track_labels(row: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    """Labels of picture and sound: those of the row, else what the name of a generator says, else what follows from
-    the other track; None where nothing tells."""
+    """
+    Return the labels of picture and sound, 0 real and 1 fake, or None where nothing tells.
+
+    A missing label is inferred from the generator's name (any name but `real` means fake), or else from the other track:
+    a fake with one genuine track has its other track forged. The first MAVOS-DD, for example, does not label its sound.
+    """
     labels = []
     for label, generator in (("video_label", "generator"), ("audio_label", "audio_generator")):
         value, name = row.get(label), row.get(generator)
         if value is None and name:
             value = int(_plain(str(name)) != "real")
         labels.append(value)
-    if row["label"] == 1 and 0 in labels and None in labels:  # one track is fake, and it is not the other
+    if row["label"] == 1 and 0 in labels and None in labels:
         labels[labels.index(None)] = 1
     return labels[0], labels[1]
 
 
 def picture_family(generator: str | None) -> str | None:
-    """Family of a generator of pictures, or of the first of several joined by `-` or `+`; None where one is not known."""
+    """Return the family of a picture's generator, or of the first of several joined by `-` or `+`; None if any is unknown."""
     if not generator:
         return None
     whole = _FAMILY_OF.get(_plain(generator))
@@ -124,7 +130,7 @@ def picture_family(generator: str | None) -> str | None:
 
 
 def generator_name(generator: str) -> str:
-    """A generator as people write it: `faceswap-wav2lip` -> `FaceSwap and Wav2Lip`."""
+    """Return a generator's name in its usual spelling: `faceswap-wav2lip` becomes `FaceSwap and Wav2Lip`."""
     whole = _DISPLAY.get(_plain(generator))
     if whole is not None:
         return whole

@@ -1,7 +1,4 @@
-"""Opens and measures many clips in several processes, and keeps the results: a stopped run goes on where it was.
-
-One line of JSON for each clip, keyed by its path, the files' sizes and times and the version of the measurement.
-"""
+"""Measured evidence of many clips, in several processes, with a journal from which a stopped run continues."""
 
 from __future__ import annotations
 
@@ -9,14 +6,17 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset, Video
 from tqdm import tqdm
 
+from ..inference.json_lines import JSONLines
 from ..media import MediaError, MediaReader
 from .evidence import VERSION, Evidence, measure_evidence
 from .regions import Box
@@ -24,7 +24,7 @@ from .regions import Box
 
 @dataclass(frozen=True)
 class Job:
-    """One clip to open and, where it has a source, to measure. Media are absolute paths."""
+    """A clip to open and, if it has a source, to compare with it. Media are absolute paths."""
 
     path: str
     video: str | None
@@ -35,66 +35,74 @@ class Job:
     face_box: Box | None = None
 
     def key(self) -> str:
-        """Changes where a file or the measurement does."""
+        """Return a text that changes when one of the files or the measurement does."""
         files = [_stamp(name) for name in (self.video, self.audio, self.source, self.source_audio)]
         return json.dumps([VERSION, files, self.face_box])
 
 
 @dataclass
 class Examined:
-    """What [`examine`] found.
+    """
+    The results of [`examine`].
 
     Attributes:
-        evidence (`dict[str, Evidence]`): Path -> evidence, for the clips that have a source.
-        unreadable (`dict[str, str]`): Path -> why the clip cannot be used.
-        unmeasured (`dict[str, str]`): Path -> why its source cannot be used.
-        reused (`int`): Results that were there already.
+        clips (`int`): Number of jobs.
+        evidence (`dict[str, Evidence]`): Path -> evidence, for clips that have a source.
+        unreadable (`dict[str, str]`): Path -> reason, for clips that cannot be read.
+        unmeasured (`dict[str, str]`): Path -> reason, for clips whose source cannot be read.
+        reused (`int`): Results taken from the journal.
     """
 
+    clips: int = 0
     evidence: dict[str, Evidence] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     unmeasured: dict[str, str] = field(default_factory=dict)
     reused: int = 0
 
+    @property
+    def readable(self) -> int:
+        """Number of clips that can be read."""
+        return self.clips - len(self.unreadable)
+
+    def add(self, path: str, result: Mapping[str, Any]) -> bool:
+        """Add a result of [`examine_one`]; return False for a failure."""
+        if result["unreadable"]:
+            self.unreadable[path] = result["unreadable"]
+        elif result["unmeasured"]:
+            self.unmeasured[path] = result["unmeasured"]
+        elif result["evidence"] is not None:
+            self.evidence[path] = Evidence.from_dict(result["evidence"])
+        return not (result["unreadable"] or result["unmeasured"])
+
 
 def examine(jobs: Iterable[Job], cache: Path | None = None, workers: int = 1) -> Examined:
-    """Open every clip and measure those that have a source.
+    """
+    Open every clip and measure those that have a source.
 
     Args:
         jobs (`Iterable[Job]`): The clips.
-        cache (`Path`, *optional*): File of JSON lines to read and to add to. Failures are not kept: they are tried again.
-        workers (`int`, defaults to 1): Processes.
+        cache (`Path`, *optional*):
+            Journal of results to read and to extend. A result counts as long as the files' sizes and times and the
+            version of the measurement are the same. Failures are not kept, so they are tried again.
+        workers (`int`, *optional*, defaults to 1): Processes.
     """
-    found = Examined()
-    known = read_cache(cache) if cache is not None else {}
-    waiting: list[Job] = []
-    for job in jobs:
-        line = known.get(job.path)
-        if line is not None and line["key"] == job.key():
+    jobs = list(jobs)
+    found = Examined(clips=len(jobs))
+    with JSONLines(cache) if cache is not None else nullcontext() as journal:
+        known = {line["path"]: line for _, line in journal} if journal is not None else {}
+        waiting = []
+        for job in jobs:
+            line = known.get(job.path)
+            if line is None or line["key"] != job.key():
+                waiting.append(job)
+                continue
             found.reused += 1
             if line["evidence"] is not None:
                 found.evidence[job.path] = Evidence.from_dict(line["evidence"])
-        else:
-            waiting.append(job)
-    file = open(cache, "a", encoding="utf-8") if cache is not None else None  # noqa: SIM115 (closed below)
-    try:
-        # `disable=None`: silent where nobody looks, that is, where the output is no terminal.
+        # `disable=None`: no progress bar where the output is not a terminal.
         for job, result in tqdm(_results(waiting, workers), total=len(waiting), unit="clip", disable=None):
-            if result["unreadable"]:
-                found.unreadable[job.path] = result["unreadable"]
-                continue
-            if result["unmeasured"]:
-                found.unmeasured[job.path] = result["unmeasured"]
-                continue
-            if result["evidence"] is not None:
-                found.evidence[job.path] = Evidence.from_dict(result["evidence"])
-            if file is not None:
-                line = {"path": job.path, "key": job.key(), "evidence": result["evidence"]}
-                file.write(json.dumps(line) + "\n")
-                file.flush()
-    finally:
-        if file is not None:
-            file.close()
+            if found.add(job.path, result) and journal is not None:
+                journal.append({"path": job.path, "key": job.key(), "evidence": result["evidence"]})
     return found
 
 
@@ -102,15 +110,15 @@ def measured_evidence(
     dataset: Dataset, cache: Path, sources: Dataset | None = None, say: Callable[[str], None] = print
 ) -> dict[str, Evidence]:
     """
-    What comparing each fake of a dataset with its source shows, by `path`; a stopped run goes on with `cache`.
+    Compare each fake of a dataset with its source, and return the evidence by `path`.
 
-    A fake whose source is not there, or that cannot be read, has no entry: no more is known of it than its labels say.
+    A fake whose source is missing or cannot be read has no entry: only its labels are known.
 
     Args:
         dataset (`Dataset`): Rows in the package's schema.
-        cache (`Path`): As of [`examine`].
-        sources (`Dataset`, *optional*): Where sources are; `dataset` itself if left out.
-        say (`Callable`, *optional*): Prints what is counted.
+        cache (`Path`): Journal, as in [`examine`]; a stopped run continues from it.
+        sources (`Dataset`, *optional*): Rows to look sources up in. Defaults to `dataset`.
+        say (`Callable`, *optional*): Prints the counts.
     """
     rows, others = (
         table.select_columns(["path", "video", "audio", "label", "source"]).cast_column(
@@ -120,27 +128,12 @@ def measured_evidence(
     )
     jobs = jobs_of(rows, {row["path"]: row for row in others})
     jobs = [job for job in jobs if job.source is not None or job.source_audio is not None]
-    cache.parent.mkdir(parents=True, exist_ok=True)
     found = examine(jobs, cache)
-    if new := len(jobs) - found.reused:
-        say(f"  compared {new} fakes with their sources, once; kept in {cache}")
+    if new := found.clips - found.reused:
+        say(f"  compared {new} fakes with their sources; kept in {cache}")
     if failed := [*found.unreadable.values(), *found.unmeasured.values()]:
-        say(f"  {len(failed)} fakes could not be compared, the first because: {failed[0]}")
+        say(f"  {len(failed)} fakes could not be compared; the first one because: {failed[0]}")
     return found.evidence
-
-
-def read_cache(cache: Path) -> dict[str, dict[str, Any]]:
-    """Path -> line. A last line that was being written when the process was killed is removed from the file."""
-    if not cache.exists():
-        return {}
-    text = cache.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        partial = cache.with_name(cache.name + ".partial")
-        partial.write_text(whole, encoding="utf-8")
-        os.replace(partial, cache)
-    lines = (json.loads(line) for line in whole.splitlines())
-    return {line["path"]: line for line in lines}
 
 
 def _results(jobs: list[Job], workers: int) -> Iterator[tuple[Job, dict[str, Any]]]:
@@ -148,23 +141,25 @@ def _results(jobs: list[Job], workers: int) -> Iterator[tuple[Job, dict[str, Any
         for job in jobs:
             yield job, examine_one(job)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker) as pool:
+    # One thread each: the processes already share the cores.
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
         futures = {pool.submit(examine_one, job): job for job in jobs}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
-        finally:  # stopped from outside: what waits is not begun
+        finally:  # after a stop, waiting jobs are not started
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker() -> None:
-    import torch
-
-    torch.set_num_threads(1)
-
-
 def examine_one(job: Job) -> dict[str, Any]:
-    """Open one clip, and measure it where it has a source: `evidence` as a dict, or why there is none."""
+    """
+    Open one clip, and measure it if it has a source.
+
+    Returns:
+        `dict`: `evidence` (as a dict, or None), and the reasons `unreadable` and `unmeasured`, None for no failure.
+    """
     result: dict[str, Any] = {"evidence": None, "unreadable": None, "unmeasured": None}
     fake, fake_audio = _media(job.video, job.audio)
     try:
@@ -186,18 +181,18 @@ def examine_one(job: Job) -> dict[str, Any]:
         else:
             result["unmeasured"] = _named(error, job.source_path or job.path)
         return result
-    evidence.fake, evidence.source = job.path, job.source_path  # where the files lie is of no interest
+    evidence.fake, evidence.source = job.path, job.source_path  # names within the corpus, not on this machine
     result["evidence"] = evidence.to_dict()
     return result
 
 
 def _named(error: MediaError, name: str) -> str:
-    """An error under the name that the file has within its corpus."""
+    """Return an error's message with the file's name within its corpus."""
     return str(type(error)(name, error.reason, error.advice)).replace(error.name, name)
 
 
 def _media(video: str | None, audio: str | None) -> tuple[str | None, str | None]:
-    """Source and separate sound for a reader: a clip without a picture is its sound."""
+    """Return a reader's source and its separate sound; a clip without a picture is its sound."""
     return (audio, None) if video is None else (video, audio)
 
 
@@ -210,11 +205,12 @@ def _stamp(name: str | None) -> list[int] | None:
 
 
 def jobs_of(rows: Iterable[Mapping[str, Any]], everything: Mapping[str, Mapping[str, Any]]) -> Iterator[Job]:
-    """A job for each row; its source is looked up in `everything` (`path` -> row), else below the row's own folder.
+    """
+    Yield a job for each row. Its source is looked up in `everything`, or else in the row's own corpus folder.
 
     Args:
-        rows (`Iterable[dict]`): With `video` as a path, or as `{"path": ...}`.
-        everything (`Mapping`): All rows of the corpus at hand, of all splits.
+        rows (`Iterable[dict]`): Rows with `video` as a path, or as `{"path": ...}`.
+        everything (`Mapping`): `path` -> row, of all rows of the corpus at hand, of all splits.
     """
     for row in rows:
         video, audio = path_of(row["video"]), row.get("audio")
@@ -230,5 +226,5 @@ def jobs_of(rows: Iterable[Mapping[str, Any]], everything: Mapping[str, Mapping[
 
 
 def path_of(video: Any) -> str | None:
-    """Path of a `video` cell that is not decoded."""
+    """Return the path of a `video` cell that is not decoded."""
     return video["path"] if isinstance(video, Mapping) else video

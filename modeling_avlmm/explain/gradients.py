@@ -1,10 +1,9 @@
-"""Integrated gradients of the small network, summed over the same cells, bands and passages as occlusion."""
+"""Integrated gradients of SSAVD, summed over the same cells, bands and passages as occlusion."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,82 +11,59 @@ import torch.nn.functional as F
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from ..configuration_detector import PARTS
+from ..media import Clip
+from ..pipeline_avd import AVDeepfakeDetectionPipeline
 from ..processing_ssavd import SSAVDProcessor
-from .attribution import (
-    BAND_EDGES_HZ,
-    Attribution,
-    AttributionError,
-    band_sounds,
-    limits,
-    log_odds,
-    ranked,
-)
+from .attribution_maps import Attribution, AttributionError, limits_of, log_odds, ranked
+from .covering import BAND_EDGES_HZ, Covering, band_sounds
 from .regions import SOUND_BANDS, region_masks
 
-if TYPE_CHECKING:
-    from .attribution import _Work
-
 STEPS = 64
-"""Points on the way to the clip, those of Gauss and Legendre: densest near the ends, where noise gives way to pauses."""
+"""Points on the path to the clip, placed by Gauss-Legendre: densest near the ends, where noise gives way to pauses."""
 
 CLOSE = 0.05
-"""Log-odds by which the sum of all parts may be off before that is said; or a tenth of the change."""
+"""Log-odds by which the sum of all parts may be off before `limits` says so; or a tenth of the change, if that is more."""
+
+INPUTS = ("pixel_values", "audio_values")
 
 
 def integrated_gradients(
-    work: _Work, max_passes: int, on_progress: Callable[[int, int], None] | None = None
+    covering: Covering, on_progress: Callable[[int, int], None] | None = None
 ) -> Attribution:
     """
-    Which pixels and samples moved the log-odds of a window, summed to the maps of [`Attribution`].
+    Sum the pixels' and samples' shares of a window's log-odds into the maps of an [`Attribution`].
 
-    The way begins at the clip with its picture covered and noise for its sound ([`noise_for`]). All cells of the picture and
-    all bands of the sound together add up to the log-odds of the clip minus those of where the way began, but for the error of
+    The path starts at the clip with its picture covered and noise for its sound ([`noise_for`]). All cells of the
+    picture and all bands of the sound add up to the log-odds of the clip minus those at the start, but for the error of
     `STEPS` points.
+
+    Raises:
+        AttributionError: for a detector other than SSAVD, or more passes than `max_passes`.
     """
-    detector, clip = work.detector, work.clip
+    detector, clip, limit = covering.detector, covering.clip, covering.options.max_passes
     if not isinstance(detector.processor, SSAVDProcessor):
         raise AttributionError(
             f"method='gradients' is for SSAVD, whose inputs are pixels and samples, not {type(detector.model).__name__}. "
             "method='occlusion' works with every detector."
         )
-    if max_passes < STEPS + 2:
-        raise AttributionError(f"method='gradients' takes {STEPS + 2} passes, above max_passes={max_passes}.")
-    model = detector.model
-    begin = work.covered()
+    if limit < STEPS + 2:
+        raise AttributionError(f"method='gradients' takes {STEPS + 2} passes, above max_passes={limit}.")
+    begin = covering.covered()
     if clip.has_audio:
         begin = replace(begin, audio=noise_for(clip.audio))
-    score, baseline = work.scores([lambda: clip, lambda: begin])
-    ends = [_inputs(detector, one, work.part) for one in (begin, clip)]
-    masks = {name: ends[1][name] for name in ("frame_mask", "audio_mask", "questions")}
-    temperature = (getattr(model.config, "temperature", None) or {}).get(work.part, 1.0)
-    totals = [torch.zeros_like(ends[1][name]) for name in ("pixel_values", "audio_values")]
-    places, shares = np.polynomial.legendre.leggauss(STEPS)
-    for step, (place, share) in enumerate(zip(places, shares, strict=True)):
-        weight = (1 + float(place)) / 2
-        inputs = [
-            torch.lerp(ends[0][name], ends[1][name], weight).requires_grad_()
-            for name in ("pixel_values", "audio_values")
-        ]
-        with torch.enable_grad():
-            output = model(pixel_values=inputs[0], audio_values=inputs[1], **masks)
-            logits = (output.logits, output.video_logits, output.audio_logits)[PARTS.index(work.part)]
-            odds = (logits[0, 1] - logits[0, 0]) / temperature
-            gradients = torch.autograd.grad(odds, inputs, allow_unused=True)
-        for total, gradient in zip(totals, gradients, strict=True):
-            if gradient is not None:
-                total += gradient * (float(share) / 2)
-        if on_progress is not None:
-            on_progress(step + 3, STEPS + 2)
-    found = work.attribution(
+    score, baseline = covering.scores([lambda: clip, lambda: begin])
+    ends = [_inputs(detector, one, covering.options.part) for one in (begin, clip)]
+    totals = _integrate(covering, *ends, on_progress)
+    found = covering.attribution(
         method="gradients", measure="log_odds", score=score, baseline=baseline, passes=STEPS + 2
     )
-    if work.blocks:
-        moved = totals[0] * (ends[1]["pixel_values"] - ends[0]["pixel_values"])
-        _sum_picture(found, work, moved[0].sum(1).double().to("cpu"))
-    if work.passages is not None:
+    if covering.blocks:
+        moved = totals["pixel_values"] * (ends[1]["pixel_values"] - ends[0]["pixel_values"])
+        _sum_picture(found, covering, moved[0].sum(1).double().to("cpu"))
+    if covering.passages:
         bands = band_sounds(clip.audio - begin.audio, BAND_EDGES_HZ)
-        _sum_sound(found, work, bands, totals[1][0].double().to("cpu"))
-    found.limits = limits(found)
+        _sum_sound(found, covering, bands, totals["audio_values"][0].double().to("cpu"))
+    found.limits = limits_of(found)
     total = sum(float(values.sum()) for values in (found.picture, found.sound) if values is not None)
     change = log_odds(score) - log_odds(baseline)
     if abs(total - change) > max(CLOSE, 0.1 * abs(change)):
@@ -100,16 +76,16 @@ def integrated_gradients(
 
 def noise_for(audio: torch.Tensor) -> torch.Tensor:
     """
-    White noise as loud as a sound, the same every time.
+    Return white noise as loud as a sound, the same every time.
 
-    The network takes the loudness out of a sound before it hears it. On the way from silence it would hear the whole sound at
-    the first point already, and nothing new after that: no gradient would show what it heard.
+    The network normalizes loudness before it hears a sound. On a path from silence it would hear the whole sound at the
+    first point already and nothing new after that, so no gradient would show what it heard.
     """
     noise = torch.randn(audio.shape, generator=torch.Generator().manual_seed(0))
     return noise * audio.square().mean().sqrt()
 
 
-def _inputs(detector, clip, part: str) -> dict[str, torch.Tensor]:
+def _inputs(detector: AVDeepfakeDetectionPipeline, clip: Clip, part: str) -> dict[str, torch.Tensor]:
     batch = detector.processor.collate([detector.processor.encode(clip, (part,))])
     batch = {name: value.to(detector.device) for name, value in batch.items()}
     mean, std = (
@@ -120,35 +96,61 @@ def _inputs(detector, clip, part: str) -> dict[str, torch.Tensor]:
     return batch
 
 
-def _sum_picture(found: Attribution, work: _Work, moved: torch.Tensor) -> None:
-    """`moved`: (frames, side, side), what each pixel of each encoded frame adds to the log-odds."""
-    times = work.clip.timestamps.numpy()
-    begins = times[[block[0] for block in work.blocks]]
-    at = np.arange(len(moved)) / work.detector.processor.fps
+def _integrate(
+    covering: Covering,
+    begin: dict[str, torch.Tensor],
+    end: dict[str, torch.Tensor],
+    on_progress: Callable[[int, int], None] | None,
+) -> dict[str, torch.Tensor]:
+    """Return the mean gradient of the log-odds along the straight path, for each input."""
+    model, temperature = covering.detector.model, covering.temperature
+    masks = {name: end[name] for name in ("frame_mask", "audio_mask", "questions")}
+    totals = {name: torch.zeros_like(end[name]) for name in INPUTS}
+    points, weights = np.polynomial.legendre.leggauss(STEPS)
+    for step, (point, weight) in enumerate(zip(points, weights, strict=True)):
+        share = (1 + float(point)) / 2
+        inputs = {name: torch.lerp(begin[name], end[name], share).requires_grad_() for name in INPUTS}
+        with torch.enable_grad():
+            output = model(**inputs, **masks)
+            by_part = (output.logits, output.video_logits, output.audio_logits)
+            logits = by_part[PARTS.index(covering.options.part)]
+            odds = (logits[0, 1] - logits[0, 0]) / temperature
+            gradients = torch.autograd.grad(odds, list(inputs.values()), allow_unused=True)
+        for name, gradient in zip(INPUTS, gradients, strict=True):
+            if gradient is not None:
+                totals[name] += gradient * (float(weight) / 2)
+        if on_progress is not None:
+            on_progress(step + 3, STEPS + 2)
+    return totals
+
+
+def _sum_picture(found: Attribution, covering: Covering, moved: torch.Tensor) -> None:
+    """Fill the picture's map from the shares of all pixels, `moved` of shape `(frames, side, side)`."""
+    times, grid = covering.clip.timestamps.numpy(), covering.options.grid
+    begins = times[[block[0] for block in covering.blocks]]
+    at = np.arange(len(moved)) / covering.detector.processor.fps
     owner = np.clip(np.searchsorted(begins, at + 1e-6, side="right") - 1, 0, None)
-    # Each pixel belongs to one cell, so that nothing is counted twice or lost.
+    # Each pixel belongs to exactly one cell, so nothing is counted twice or lost.
     side = moved.shape[-1]
-    cell = torch.from_numpy(np.minimum(np.arange(side) * work.grid // side, work.grid - 1))
-    one_hot = F.one_hot(cell, work.grid).double()
+    cell = torch.from_numpy(np.minimum(np.arange(side) * grid // side, grid - 1))
+    one_hot = F.one_hot(cell, grid).double()
     cells = torch.einsum("thw,hr,wc->trc", moved, one_hot, one_hot)
-    found.picture = np.stack([cells[owner == step].sum(0).numpy() for step in range(len(work.blocks))])
-    masks = region_masks(side, side, work.face_box)
+    found.picture = np.stack([cells[owner == step].sum(0).numpy() for step in range(len(covering.blocks))])
+    masks = region_masks(side, side, covering.options.face_box)
     total = moved.sum(0).numpy()
     found.regions = ranked({name: float(total[mask].sum()) for name, mask in masks.items()})
 
 
-def _sum_sound(found: Attribution, work: _Work, bands: torch.Tensor, gradient: torch.Tensor) -> None:
-    """The change of the sound along the way is the sum of its `bands`: so the product is parted exactly."""
+def _sum_sound(found: Attribution, covering: Covering, bands: torch.Tensor, gradient: torch.Tensor) -> None:
+    """Fill the sound's map. The change of the sound is the sum of its `bands`, so the product splits exactly."""
     length = min(len(gradient), bands.shape[1])
     moved = bands[:, :length].double() * gradient[:length]
-    found.sound = torch.stack([moved[:, p].sum(1) for p in work.passages], dim=1).numpy()
+    found.sound = torch.stack([moved[:, p].sum(1) for p in covering.passages], dim=1).numpy()
     found.passages = found.sound.sum(0)
-    per_band = moved.sum(1).numpy()
+    shares = list(zip(covering.bands, moved.sum(1).tolist(), strict=True))
     found.bands = ranked(
         {
-            name: float(
-                sum(v for v, (a, b) in zip(per_band, work.bands, strict=True) if low <= a and b <= high)
-            )
+            name: sum(share for (a, b), share in shares if low <= a and b <= high)
             for name, (low, high) in SOUND_BANDS.items()
         }
     )

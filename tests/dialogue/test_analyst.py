@@ -9,8 +9,7 @@ from transformers import pipeline
 
 from modeling_avlmm import MediaError
 from modeling_avlmm.dialogue.analyst import AnalystError, AVAnalyst, Dialogue, generation_config
-from modeling_avlmm.dialogue.answer_schema import ANALYSIS_SCHEMA, AnalysisFormatError, checked_analysis
-from modeling_avlmm.dialogue.answers import (
+from modeling_avlmm.dialogue.answer_parsing import (
     Claims,
     claims_of,
     contradictions,
@@ -18,7 +17,8 @@ from modeling_avlmm.dialogue.answers import (
     first_place,
     polarity,
 )
-from modeling_avlmm.dialogue.composed import HINT, compose, fake_segments
+from modeling_avlmm.dialogue.answer_schema import ANALYSIS_SCHEMA, AnalysisFormatError, checked_analysis
+from modeling_avlmm.dialogue.composed_answers import HINT, compose, fake_segments
 from modeling_avlmm.dialogue.conversation import encode_conversations, generation_batch, measured_context
 from modeling_avlmm.dialogue.families import FAMILIES
 from modeling_avlmm.dialogue.phrasing import templates

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score
 
 from modeling_avlmm.cli import bench as bench_command
-from modeling_avlmm.dialogue.bench import bench
+from modeling_avlmm.dialogue.bench import benchmark as bench
 from modeling_avlmm.dialogue.bench.answer_metrics import (
     calibrated_pointing,
     confusion,
@@ -22,7 +22,7 @@ from modeling_avlmm.dialogue.bench.answer_metrics import (
     set_overlap,
     time_overlap,
 )
-from modeling_avlmm.dialogue.bench.writing import write_bench
+from modeling_avlmm.dialogue.bench.report_pages import write_bench
 from modeling_avlmm.evaluation.errors import EvaluationError
 
 

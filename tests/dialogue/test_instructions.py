@@ -20,14 +20,13 @@ from huggingface_hub.utils import filter_repo_objects
 from media_factory import make_clip
 
 from modeling_avlmm.cli import instruct as instructions_command
-from modeling_avlmm.dialogue.families import FAMILIES
+from modeling_avlmm.dialogue.clip_facts import known_clip
+from modeling_avlmm.dialogue.families import FAMILIES, TASKS
 from modeling_avlmm.dialogue.instructions import (
     FEATURES,
-    TASKS,
     InstructionError,
     InstructionWarning,
     build_instructions,
-    facts_of,
     to_trl,
 )
 from modeling_avlmm.dialogue.phrasing import TEMPLATES, named_in, templates
@@ -62,6 +61,10 @@ def measured(**more) -> Evidence:
         "offset": -0.08,
     }  # fmt: skip
     return Evidence(**{**values, **more})
+
+
+def facts_of(row: dict, evidence: Evidence | None = None) -> dict:
+    return known_clip(row, evidence).facts
 
 
 def texts(row: dict, role: str) -> list[str]:

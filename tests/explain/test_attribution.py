@@ -10,13 +10,9 @@ from transformers import pipeline
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from modeling_avlmm import Clip, SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
-from modeling_avlmm.explain.attribution import (
-    BAND_EDGES_HZ,
-    AttributionError,
-    attribute,
-    band_sounds,
-    log_odds,
-)
+from modeling_avlmm.explain.attribution import AttributionError, attribute
+from modeling_avlmm.explain.attribution_maps import log_odds
+from modeling_avlmm.explain.covering import BAND_EDGES_HZ, band_sounds, without_detail
 from modeling_avlmm.explain.gradients import noise_for
 from modeling_avlmm.explain.regions import FACE_REGIONS, SOUND_BANDS, region_masks
 from modeling_avlmm.modeling_outputs import AVDetectionOutput
@@ -197,9 +193,7 @@ def test_gradients_of_what_is_linear_are_exact(clip):
     weights, other = 1e-5 * torch.randn(8, 3, 56, 56), 0.01 * torch.randn(SAMPLES)
     detector = toy(make(), lambda frames, audio: (frames * weights).sum((1, 2, 3, 4)) + audio @ other)
     found = attribute(detector, clip, method="gradients")
-    from modeling_avlmm.explain.attribution import _without_detail
-
-    moved = ((clip.frames.float() - _without_detail(clip.frames, 7, "blur").float()) * weights).sum(1)
+    moved = ((clip.frames.float() - without_detail(clip.frames, 7, "blur").float()) * weights).sum(1)
     cells = moved.reshape(4, 2, 7, 8, 7, 8).sum((1, 3, 5)).numpy()
     np.testing.assert_allclose(found.picture, cells, atol=1e-5)
     heard = ((clip.audio - noise_for(clip.audio)) * other).reshape(8, 4000).sum(1).numpy()

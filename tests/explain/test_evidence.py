@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from torchcodec.encoders import Encoder
 
 from modeling_avlmm.explain.evidence import Evidence, measure_evidence, segments_of
-from modeling_avlmm.explain.evidence_jobs import Job, examine, read_cache
+from modeling_avlmm.explain.evidence_jobs import Job, examine
 from modeling_avlmm.explain.evidence_sound import shift_of
 from modeling_avlmm.explain.regions import (
     BAND_NAMES,
@@ -22,6 +22,7 @@ from modeling_avlmm.explain.regions import (
     SOUND_BANDS,
     region_masks,
 )
+from modeling_avlmm.inference.json_lines import read_json_lines
 from modeling_avlmm.media import MediaError, MediaNotFoundError, read_clip
 
 SIZE, FPS, SECONDS, RATE = 96, 25, 2.0, 16_000
@@ -297,4 +298,4 @@ def test_examined_clips_are_kept_and_failures_tried_again(genuine_file, tmp_path
         file.write('{"path": "torn')
     second = examine(jobs, cache)
     assert second.reused == 2 and second.evidence == first.evidence and list(second.unreadable) == ["b.mp4"]
-    assert set(read_cache(cache)) == {"a.mp4", "d.mp4"}
+    assert [line["path"] for line in read_json_lines(cache)] == ["a.mp4", "d.mp4"]

@@ -12,7 +12,7 @@ from ...evaluation.errors import EvaluationError
 from ...evaluation.metrics import cluster_bootstrap, detection_metrics
 from ...explain.regions import FACE_REGIONS, SOUND_BANDS
 from ..analyst import DESCRIPTION_QUESTION, FAMILY_QUESTION
-from ..answers import family_in, first_place, verdict_of
+from ..answer_parsing import family_in, first_place, verdict_of
 from ..phrasing import bands_text, named_in, regions_text, segments_text
 from .answer_metrics import (
     calibrated_pointing,

@@ -27,7 +27,7 @@ from ...inference.loading import load_detector
 from ...media import MediaError
 from ...pipeline_avd import AVDeepfakeDetectionPipeline
 from ..analyst import can_write, generation_config, seen_clip
-from ..composed import compose, fake_segments
+from ..composed_answers import compose, fake_segments
 from ..conversation import encode_conversations, generation_batch, measured_context, with_context
 from ..instructions import build_instructions
 from .scores import QUESTIONS, bench_report
@@ -113,7 +113,7 @@ def run_bench(
     }
     report |= bench_report(clips, answers, report["threshold"], n_resamples)
 
-    from .writing import write_bench
+    from .report_pages import write_bench
 
     write_bench(report, folder)
     return report, folder
