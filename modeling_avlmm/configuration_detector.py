@@ -6,7 +6,16 @@ LABELS = ("real", "fake")
 """Names of the labels: index 0 is real, index 1 is fake."""
 
 PARTS = ("overall", "video", "audio")
-"""What a detector gives a verdict on, and is asked about: the clip as a whole, its picture, its sound."""
+"""What a detector judges: the clip as a whole, its picture, its sound."""
+
+LOGITS = {"overall": "logits", "video": "video_logits", "audio": "audio_logits"}
+"""Field of [`AVDetectionOutput`] that holds the logits of each part."""
+
+LABEL_COLUMNS = {"overall": "labels", "video": "video_labels", "audio": "audio_labels"}
+"""Column of a batch that holds the labels of each part."""
+
+SCORE_NAMES = {"overall": "score", "video": "video_score", "audio": "audio_score"}
+"""Name of each part's P(fake) in a result."""
 
 IGNORE_INDEX = -100
 """Label of what is not to be learned: an unknown one, or a token that is not part of an answer."""

@@ -25,6 +25,7 @@ from .media_errors import (
 from .media_silence import FRAME_SECONDS, LEVEL_SECONDS, leading_silence
 from .media_sources import array_audio, array_video, checked, finite, is_link, name_of, open_tracks, store
 from .media_tracks import EPS, SAMPLING_RATE, FileVideo, resample
+from .media_windows import windows_of
 
 __all__ = [
     "SAMPLING_RATE",
@@ -282,20 +283,8 @@ class MediaReader:
         return 0.0
 
     def windows(self, window_seconds: float, hop_seconds: float | None = None) -> list[tuple[float, float]]:
-        """Windows over the whole duration as (start, end) seconds. A file shorter than one window gives one.
-        A last remainder below a quarter of a window becomes a full window that ends with the file."""
-        hop = window_seconds if hop_seconds is None else hop_seconds
-        if not (window_seconds > 0 and hop > 0):
-            raise ValueError(f"window_seconds ({window_seconds}) and hop_seconds ({hop}) must be above 0")
-        duration = self.info.duration
-        spans: list[tuple[float, float]] = []
-        while not spans or (spans[-1][1] < duration - EPS and len(spans) * hop < duration - EPS):
-            start = len(spans) * hop
-            spans.append((start, min(start + window_seconds, duration)))
-        start, end = spans[-1]
-        if len(spans) > 1 and end - start < 0.25 * window_seconds:
-            spans[-1] = (end - window_seconds, end)
-        return spans
+        """Return the windows of the file as `(start, end)` in seconds; [`windows_of`] states the rule."""
+        return windows_of(self.info.duration, window_seconds, hop_seconds)
 
     def read(
         self,

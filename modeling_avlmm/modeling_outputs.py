@@ -1,9 +1,14 @@
-"""The one output class that every detector of this package returns."""
+"""The output of every detector, and the scores in it."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers.utils import ModelOutput
+
+from .configuration_detector import LOGITS, SCORE_NAMES
 
 
 @dataclass
@@ -48,3 +53,38 @@ class AVDetectionOutput(ModelOutput):
 def fake_probability(logits: torch.Tensor) -> torch.Tensor:
     """P(fake) from logits ordered `real, fake`: shape `(..., 2)` to `(...)`, computed in float32."""
     return torch.sigmoid(logits[..., 1].float() - logits[..., 0].float())
+
+
+def score_columns(output: Mapping[str, Any]) -> dict[str, list[float | None]]:
+    """
+    Return the scores of a batch by name, as plain numbers.
+
+    Args:
+        output ([`AVDetectionOutput`] or mapping):
+            `logits` and, with heads for them, `video_logits` and `audio_logits`: tensors or arrays of shape
+            `(batch_size, 2)`, ordered `real, fake`, NaN where a clip has no such verdict.
+
+    Returns:
+        `dict[str, list[float | None]]`: `score`, `video_score` and `audio_score` of each clip: P(fake) in [0, 1], not
+        calibrated; None where there is no such verdict.
+    """
+    absent = [math.nan] * len(output["logits"])
+    columns = {}
+    for part, name in SCORE_NAMES.items():
+        logits = output.get(LOGITS[part])
+        values = absent if logits is None else fake_probability(torch.as_tensor(logits)).tolist()
+        columns[name] = [None if math.isnan(value) else value for value in values]
+    return columns
+
+
+def calibrated(score: float | None, temperature: float) -> float | None:
+    """
+    Return P(fake) with its log-odds divided by `temperature` (temperature scaling, Guo et al. 2017, arXiv:1706.04599).
+
+    0 and 1, to which float32 rounds near-certain scores, stay as they are, so that the order of scores is kept.
+    """
+    if score in (None, 0, 1) or temperature == 1:
+        return score
+    log_odds = (math.log(score) - math.log1p(-score)) / temperature
+    likelier = 1 / (1 + math.exp(-abs(log_odds)))  # never overflows
+    return likelier if log_odds >= 0 else math.exp(log_odds) * likelier

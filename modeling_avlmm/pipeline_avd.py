@@ -14,12 +14,12 @@ from torch.utils.data import DataLoader
 from transformers.pipelines.base import ChunkPipeline
 from transformers.pipelines.pt_utils import PipelineChunkIterator
 
-from .configuration_detector import PARTS
+from .configuration_detector import PARTS, SCORE_NAMES
 from .inference.gate import NO_VERDICT, Gate
 from .media import MediaError, MediaReader
-from .modeling_outputs import fake_probability
+from .media_windows import mean_over_time
+from .modeling_outputs import calibrated, score_columns
 
-SCORE_NAMES = {"overall": "score", "video": "video_score", "audio": "audio_score"}
 UNCERTAIN = "uncertain"
 TASK_MODES = ("detection", "analysis")
 OVERFLOW = "its activations overflowed, as on material that is nothing like what it was trained on"
@@ -174,7 +174,7 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             hop_seconds (`float`, *optional*): From one window's start to the next's. Defaults to `window_seconds`.
             questions (`tuple[str]`, *optional*, defaults to `("overall", "video", "audio")`): What is asked.
             aggregate (`str`, *optional*, defaults to `"mean"`):
-                The file's score from its windows': `"mean"`, or `"max"` where a short fake passage must not be missed.
+                The file's score from its windows': `"mean"` over time, or `"max"` where a short fake passage must not be missed.
             threshold (`float`, *optional*): Score from which the label is fake. Defaults to the model's own.
             temperature (`float`, *optional*):
                 What the log-odds of all scores are divided by. Defaults to the model's own, fitted on validation data;
@@ -327,19 +327,13 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         if batch["inputs"] is None:
             return batch["windows"]
         output = self.model(**batch["inputs"])
-        columns = {
-            SCORE_NAMES[name]: None if logits is None else fake_probability(logits).tolist()
-            for name, logits in zip(
-                PARTS, (output.logits, output.video_logits, output.audio_logits), strict=True
-            )
-        }
+        columns = score_columns(output)
         disagreements = None if output.frame_scores is None else output.frame_scores.tolist()
         row = 0
         for window in batch["windows"]:
             if "error" not in window:
                 for name, column in columns.items():
-                    value = math.nan if column is None else column[row]
-                    window[name] = None if math.isnan(value) else value
+                    window[name] = column[row]
                 if disagreements is not None:
                     times = batch["inputs"]["frame_times"][row].tolist()
                     window["frames"] = [
@@ -371,7 +365,7 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         scores = {}
         for part, name in SCORE_NAMES.items():
             divisor = own.get(part, 1.0) if temperature is None else temperature
-            scores[name] = calibrated(_aggregate([w[name] for w in scored], aggregate), divisor)
+            scores[name] = calibrated(_aggregate(scored, name, aggregate), divisor)
             for window in scored:
                 window[name] = calibrated(window[name], divisor)
         if without := [w for w in scored if w["score"] is None]:
@@ -463,18 +457,6 @@ def _batched(windows: Iterator[dict], size: int) -> Iterator[list[dict]]:
         yield batch
 
 
-def calibrated(score: float | None, temperature: float) -> float | None:
-    """P(fake) whose log-odds were divided by `temperature` (temperature scaling, Guo et al. 2017).
-
-    0 and 1, to which float32 rounds what is nearly certain, stay as they are, so that no order changes.
-    """
-    if score in (None, 0, 1) or temperature == 1:
-        return score
-    log_odds = (math.log(score) - math.log1p(-score)) / temperature
-    likelier = 1 / (1 + math.exp(-abs(log_odds)))  # never overflows
-    return likelier if log_odds >= 0 else math.exp(log_odds) * likelier
-
-
 def split_source(source: Any) -> tuple[Any, Any]:
     """The clip and its separate sound file, if any, of an input: a source, a pair by name, or a dataset's row."""
     if not isinstance(source, Mapping) or not ({"video", "audio"} & set(source)) or "frames" in source:
@@ -494,8 +476,9 @@ def timeline(windows: list[dict]) -> dict:
     return {"disagreement": mean, "timeline": line}
 
 
-def _aggregate(scores: list[float | None], how: str) -> float | None:
-    known = [score for score in scores if score is not None]
-    if not known:
-        return None
-    return max(known) if how == "max" else sum(known) / len(known)
+def _aggregate(windows: list[dict], name: str, how: str) -> float | None:
+    """Return a file's score from its windows': the largest, or the mean over time."""
+    scores = [window[name] for window in windows]
+    if how == "max":
+        return max((score for score in scores if score is not None), default=None)
+    return mean_over_time(scores, [(window["start"], window["end"]) for window in windows])

@@ -10,7 +10,8 @@ from transformers import WhisperFeatureExtractor
 from .configuration_avpl import TOKENS_PER_SECOND, AVPLConfig
 from .configuration_detector import PARTS
 from .media import SAMPLING_RATE, Clip
-from .processing_clips import EPS, VerdictProcessor, resized
+from .media_tracks import EPS
+from .processing_clips import VerdictProcessor, resized
 
 
 class AVPLProcessor(VerdictProcessor):

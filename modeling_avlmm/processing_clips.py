@@ -7,14 +7,9 @@ import torch.nn.functional as F
 from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
-from .configuration_detector import IGNORE_INDEX, PARTS
+from .configuration_detector import IGNORE_INDEX, LABEL_COLUMNS, PARTS
 from .media import Clip, MediaReader, UnreadableMediaError
-
-EPS = 1e-6
-"""Seconds below which two times are the same."""
-
-LABELS = ("labels", "video_labels", "audio_labels")
-"""What the labels of `PARTS` are called in a batch."""
+from .media_tracks import EPS
 
 
 class ClipProcessor(ProcessorMixin):
@@ -87,7 +82,7 @@ class VerdictProcessor(ClipProcessor):
             return {}
         return {
             name: torch.tensor(IGNORE_INDEX if value is None else value)
-            for name, value in zip(LABELS, given, strict=True)
+            for name, value in zip(LABEL_COLUMNS.values(), given, strict=True)
         }
 
     def collate(self, encoded: list[dict]) -> BatchFeature:
@@ -98,9 +93,9 @@ class VerdictProcessor(ClipProcessor):
             encoded (`list[dict]`): Results of `encode`. With labels on some, the others' are -100.
         """
         batch = {name: torch.stack([item[name] for item in encoded]) for name in self.model_input_names}
-        if any(LABELS[0] in item for item in encoded):
+        if any(LABEL_COLUMNS["overall"] in item for item in encoded):
             unknown = torch.tensor(IGNORE_INDEX)
-            for name in LABELS:
+            for name in LABEL_COLUMNS.values():
                 batch[name] = torch.stack([item.get(name, unknown) for item in encoded])
         return BatchFeature(batch)
 

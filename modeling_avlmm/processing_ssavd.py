@@ -8,7 +8,8 @@ import torch
 from .configuration_detector import PARTS
 from .configuration_ssavd import SSAVDConfig
 from .media import SAMPLING_RATE, Clip, UnreadableMediaError
-from .processing_clips import EPS, VerdictProcessor, resized
+from .media_tracks import EPS
+from .processing_clips import VerdictProcessor, resized
 
 
 class SSAVDProcessor(VerdictProcessor):

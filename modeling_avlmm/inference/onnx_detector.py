@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ..configuration_detector import PARTS
+from ..configuration_detector import LOGITS, PARTS, SCORE_NAMES
 from ..configuration_ssavd import SSAVDConfig
 from ..media import Clip
-from ..pipeline_avd import SCORE_NAMES, calibrated
+from ..modeling_outputs import calibrated, score_columns
 from ..processing_ssavd import SSAVDProcessor
 
 INPUTS = ("pixel_values", "audio_values", "frame_mask", "audio_mask")
-OUTPUTS = {"overall": "logits", "video": "video_logits", "audio": "audio_logits"}
 MODEL_FILE, INT8_FILE = "model.onnx", "model_int8.onnx"
 ENGINES = ("onnxruntime", "openvino")
 
@@ -77,14 +76,7 @@ class ONNXDetector:
 
     def scores(self, inputs: Mapping[str, Any]) -> dict[str, list[float | None]]:
         """P(fake) of each clip, not calibrated, under the pipeline's names; None where there is nothing to judge."""
-        given = self.logits(inputs)
-        columns = {}
-        for part in PARTS:
-            rows = given.get(OUTPUTS[part], np.full((len(inputs["audio_values"]), 2), np.nan))
-            margins = (rows[:, 1] - rows[:, 0]).astype(np.float64)
-            values = 1 / (1 + np.exp(-np.clip(margins, -700, 700)))
-            columns[SCORE_NAMES[part]] = [None if np.isnan(value) else float(value) for value in values]
-        return columns
+        return score_columns(self.logits(inputs))
 
     def __call__(self, clips: list[Any | Clip], temperature: float | None = None) -> list[dict]:
         """
@@ -150,7 +142,7 @@ def _openvino(path: Path, config: SSAVDConfig, threads: int | None) -> Runner:
 
 def output_names(config: SSAVDConfig) -> list[str]:
     """Outputs of the graph: a detector without heads for picture and sound has only `logits`."""
-    return list(OUTPUTS.values()) if config.stream_heads else [OUTPUTS["overall"]]
+    return list(LOGITS.values()) if config.stream_heads else [LOGITS["overall"]]
 
 
 def arrays(inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -17,13 +17,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..configuration_detector import PARTS
+from ..configuration_detector import SCORE_NAMES
 from ..media import SAMPLING_RATE, Clip
 from ..media_errors import UnreadableMediaError
 from ..media_sources import finite
 from ..media_tracks import EPS
-from ..modeling_outputs import fake_probability
-from ..pipeline_avd import OVERFLOW, SCORE_NAMES, calibrated
+from ..media_windows import MeanOverTime
+from ..modeling_outputs import calibrated, score_columns
+from ..pipeline_avd import OVERFLOW
 from ..processing_ssavd import SSAVDProcessor
 from .growing_file import JOIN, GrowingFile, GrowingTracks, Picture
 from .onnx_detector import ENGINES, MODEL_FILE, ONNXDetector
@@ -32,8 +33,8 @@ MAX_JUMP = 60.0
 """Seconds that timestamps may jump before they count as damaged; our own choice."""
 MAX_LAG = 10.0
 """Seconds by which one track may be behind the end of a window that the other is past; our own choice."""
-MAX_OVERLAP_HOP = 0.75
-"""Largest hop in windows: with less overlap, the pipeline's last window depends on a length that is not known yet."""
+MAX_HOP = 0.5
+"""Largest hop in windows: beyond it the pipeline's last windows depend on the file's length, which isn't known yet."""
 BATCH = 4
 """Windows of one pass, where many are ready at once."""
 GROUPS_AHEAD = 4
@@ -64,7 +65,7 @@ class StreamingDetector:
         processor ([`SSAVDProcessor`], *optional*): Of a loaded model. Its `trim_leading_silence` has no effect here: how much
             there is to trim is not known when the first window is due (`summary` says so).
         hop_seconds (`float`, *optional*, defaults to 1.0):
-            From one window's start to the next's, at most three quarters of a window.
+            From one window's start to the next's, at most half a window.
         threads (`int`, *optional*, defaults to 1):
             With more than one, one of them decodes the next windows of a file while the others score. PyTorch's are those of
             the whole process, and stay as they are where none are given; a loaded [`ONNXDetector`] has its own.
@@ -88,10 +89,10 @@ class StreamingDetector:
         self._score, self.config, self.processor = _scorer(model, processor, network, engine)
         self.window_seconds, self.hop_seconds = self.processor.max_seconds, hop_seconds
         self.threads = threads or 1
-        if not 0 < hop_seconds <= MAX_OVERLAP_HOP * self.window_seconds:
+        if not 0 < hop_seconds <= MAX_HOP * self.window_seconds:
             raise ValueError(
-                f"hop_seconds must be above 0 and at most {MAX_OVERLAP_HOP * self.window_seconds:g}, three quarters of a "
-                f"window, not {hop_seconds:g}."
+                f"hop_seconds must be above 0 and at most {MAX_HOP * self.window_seconds:g}, half a window, "
+                f"not {hop_seconds:g}."
             )
         self.reset()
 
@@ -114,7 +115,8 @@ class StreamingDetector:
         self._picture: Picture | None = None
         self._video_end = 0.0
         self._sound, self._sound_first, self._sound_end = torch.zeros(0), 0, None
-        self._totals = {name: [0, 0.0, -math.inf] for name in SCORE_NAMES.values()}
+        self._means = {name: MeanOverTime() for name in SCORE_NAMES.values()}
+        self._largest: dict[str, float | None] = dict.fromkeys(self._means)
         self._windows, self._seconds, self._finished = 0, 0.0, False
 
     # -- what comes in -----------------------------------------------------------------------------------------------------
@@ -376,7 +378,7 @@ class StreamingDetector:
             else:
                 results.extend(self._judge(waiting))
                 waiting = []
-                results.append({"start": clip.start, "end": clip.end, **dict.fromkeys(self._totals)})
+                results.append({"start": clip.start, "end": clip.end, **dict.fromkeys(self._means)})
             if len(waiting) == BATCH:
                 results.extend(self._judge(waiting))
                 waiting = []
@@ -392,8 +394,9 @@ class StreamingDetector:
             for part, name in SCORE_NAMES.items():
                 value = columns[name][index]
                 if value is not None:
-                    count, total, largest = self._totals[name]
-                    self._totals[name] = [count + 1, total + value, max(largest, value)]
+                    self._means[name].add(clip.start, clip.end, value)
+                    largest = self._largest[name]
+                    self._largest[name] = value if largest is None else max(largest, value)
                 row[name] = calibrated(value, self._temperature(part))
             if row["score"] is None and NO_NUMBER not in self.warnings:
                 self.warnings.append(NO_NUMBER)
@@ -408,15 +411,14 @@ class StreamingDetector:
         The verdict on all that was recorded so far, as the pipeline puts it together.
 
         Returns:
-            `dict`: `label` (`"real"`, `"fake"`, None before the first window), `score`, `video_score`, `audio_score` (means of
-            the windows, calibrated), the same with `max_` before them, `threshold`, `windows` (their number), `seconds` (the
+            `dict`: `label` (`"real"`, `"fake"`, None before the first window), `score`, `video_score`, `audio_score` (means over
+            time, calibrated), the same with `max_` before them, `threshold`, `windows` (their number), `seconds` (the
             last one's end) and `warnings`.
         """
         means, largest = {}, {}
         for part, name in SCORE_NAMES.items():
-            count, total, peak = self._totals[name]
-            means[name] = calibrated(total / count if count else None, self._temperature(part))
-            largest[f"max_{name}"] = calibrated(peak if count else None, self._temperature(part))
+            means[name] = calibrated(self._means[name].value, self._temperature(part))
+            largest[f"max_{name}"] = calibrated(self._largest[name], self._temperature(part))
         threshold = self.config.threshold
         label = None if means["score"] is None else self.config.id2label[int(means["score"] >= threshold)]
         return {
@@ -456,14 +458,7 @@ def _scorer(
 
     @torch.inference_mode()
     def scores(batch: Mapping[str, torch.Tensor]) -> dict[str, list[float | None]]:
-        output = model(**{name: values.to(model.device) for name, values in batch.items()})
-        columns = {}
-        for part, logits in zip(
-            PARTS, (output.logits, output.video_logits, output.audio_logits), strict=True
-        ):
-            given = [math.nan] * len(output.logits) if logits is None else fake_probability(logits).tolist()
-            columns[SCORE_NAMES[part]] = [None if math.isnan(value) else value for value in given]
-        return columns
+        return score_columns(model(**{name: values.to(model.device) for name, values in batch.items()}))
 
     return scores, model.config, processor
 

@@ -21,11 +21,11 @@ from transformers import (
     set_seed,
 )
 
+from ..configuration_detector import LABEL_COLUMNS
 from ..inference.auto import MODEL_FOR_AV_DEEPFAKE_DETECTION_MAPPING, AutoModelForAVDeepfakeDetection
 from ..media import Clip, MediaError
 from ..modeling_avpl import AVPLForDeepfakeDetection
 from ..modeling_avpl_encoders import EncoderError
-from ..processing_clips import LABELS as MODEL_LABELS
 from .augment import augment_clip
 from .collator import DropList, read_row
 from .detector_recipe import STABLE, DetectorRecipe, NetworkRecipe
@@ -43,7 +43,7 @@ from .run_folder import (
 )
 from .schedule import REAL, build_schedule
 
-LABELS = ("label", "video_label", "audio_label")  # of a row; a batch has `MODEL_LABELS`
+LABELS = ("label", "video_label", "audio_label")  # of a row; a batch has `LABEL_COLUMNS`
 VALIDATION_DRAWS = 4  # of a genuine clip, where validation is pseudo-fakes; our own choice
 
 
@@ -302,7 +302,7 @@ def training_arguments(
         load_best_model_at_end=scored,
         metric_for_best_model="auc" if scored else None,
         greater_is_better=True if scored else None,
-        label_names=list(MODEL_LABELS),
+        label_names=list(LABEL_COLUMNS.values()),
         seed=recipe.seed,
         data_seed=recipe.seed,
         dataloader_num_workers=recipe.data.num_workers,
