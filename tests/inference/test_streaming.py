@@ -81,8 +81,8 @@ def test_windows_are_the_pipelines(model, processor, pipe, movie, hop):
     windows, summary = stream(model, processor, movie, hop_seconds=hop)
     assert_same(windows, expected["windows"])
     assert len({round(window["score"], 4) for window in windows}) > 1
-    for name in SCORES:
-        assert summary[name] == pytest.approx(expected[name], abs=1e-5)
+    for name in SCORES:  # the mean is over time, and the end of the last window may differ: see above
+        assert summary[name] == pytest.approx(expected[name], abs=1e-4)
     assert summary["label"] == expected["label"] and summary["windows"] == len(windows)
     largest = pipe(str(movie), window_seconds=3, hop_seconds=hop, aggregate="max")
     for name in SCORES:
