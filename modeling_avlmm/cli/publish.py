@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from .console import guarded, quiet_loading
+from .console import guarded, quiet_libraries
 from .options import add_model, add_token
 
 HELP = "write, and upload, a detector that others load in one line"
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
 def _publish(options: argparse.Namespace) -> int:
     from ..publishing.publish import publish
 
-    quiet_loading()
+    quiet_libraries()
     where = publish(
         options.model,
         options.to,

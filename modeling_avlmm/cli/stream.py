@@ -6,7 +6,7 @@ import sys
 from functools import partial
 
 from ..explain.words import PART_NAMES
-from .console import guarded, quiet_loading, tell
+from .console import guarded, quiet_libraries, tell
 from .options import add_model
 
 HELP = "score a recording while it grows"
@@ -51,7 +51,7 @@ def _stream(options: argparse.Namespace) -> int:
     from ..inference.onnx_detector import ONNXDetector
     from ..inference.streaming import StreamingDetector
 
-    quiet_loading()
+    quiet_libraries()
     model = options.model
     if options.int8:
         model = ONNXDetector(model, True, max(1, (options.threads or 1) - 1), options.engine)

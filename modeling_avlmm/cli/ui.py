@@ -6,7 +6,7 @@ import threading
 import webbrowser
 from functools import partial
 
-from .console import WRONG_USAGE, UsageError, guarded, quiet_loading, tell
+from .console import WRONG_USAGE, UsageError, guarded, quiet_libraries, tell
 from .options import add_default_model, add_device, add_gate, model_or_default
 
 HELP = "a page in the browser: verdict, timeline, conversation, report"
@@ -63,7 +63,7 @@ def _serve(options: argparse.Namespace) -> int:
     from ..page.session import Limits
 
     limits = Limits(options.max_mb, options.max_seconds)
-    quiet_loading()
+    quiet_libraries()
     detector, _ = load_detector(model_or_default(options.model), options.device, gate=options.gate)
     writer = detector if getattr(detector.model.config, "analysis", None) else None
     if options.analyst:

@@ -11,7 +11,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from ..console import STOPPED, UsageError, guarded, quiet_loading, tell
+from ..console import STOPPED, UsageError, guarded, quiet_libraries, tell
 from ..options import (
     add_batch_size,
     add_default_model,
@@ -103,7 +103,7 @@ def _detect(options: argparse.Namespace) -> int:
     from ...inference.loading import load_detector
     from .detection_run import DetectionRun
 
-    quiet_loading()
+    quiet_libraries()
     model = model_or_default(options.model)
     loading = (options.device, options.dtype, options.trust_remote_code, options.gate, options.gate_band)
     detector, zero_shot = load_detector(model, *loading)

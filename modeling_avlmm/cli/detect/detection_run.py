@@ -76,10 +76,12 @@ class DetectionRun:
 
     def _outputs(self, stack: contextlib.ExitStack) -> Iterator[ResultLines | ResultTable | ResultCSV]:
         gated = self.detector.gate is not None
+        detectors = [self.detector, self.detector.gate.detector] if gated else [self.detector]
+        notices = [detector.model.config.notice for detector in detectors]
         if self.options.json:
             yield ResultLines(self.progress.write)
         elif self.options.csv != "-":
-            yield ResultTable(self.progress.write, self.found.width, gated)
+            yield ResultTable(self.progress.write, self.found.width, gated, notices)
         if self.options.csv == "-":
             yield ResultCSV(sys.stdout, gated)
         elif self.options.csv:

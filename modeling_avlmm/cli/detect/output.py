@@ -2,9 +2,10 @@
 
 import csv
 import json
+import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TextIO
 
 from tqdm import tqdm
@@ -49,39 +50,61 @@ class ResultLines:
 
 
 class ResultTable:
-    """A table for people. With a gate it names the detector behind each verdict."""
+    """
+    A table for people. With a gate it names the detector behind each verdict.
 
-    def __init__(self, write: Callable[[str], None], width: int, gated: bool):
-        self.write, self.width, self.gated = write, width, gated
-        last = "  by" if gated else ""
-        self.write(
-            f"{self._first('file')}  {'verdict':<10}  {'score':>6}  {PART_NAMES['video']:>7}  {PART_NAMES['audio']:>6}  {'seconds':>8}{last}"
-        )
+    Args:
+        write (`Callable`): Prints a line.
+        width (`int`): Columns of the widest file name.
+        gated (`bool`): Whether there is a gate.
+        notices (`Collection[str]`): Warnings that every result has, and that were told already.
+    """
+
+    def __init__(
+        self, write: Callable[[str], None], width: int, gated: bool, notices: Collection[str] = ()
+    ):
+        self.write, self.width, self.gated, self.notices = write, width, gated, notices
+        self._line("file", "verdict", "score", PART_NAMES["video"], PART_NAMES["audio"], "seconds", "by")
 
     def add(self, file: str, result: dict) -> None:
         """Write a file's result."""
-        scores = [
-            "-" if result[name] is None else f"{result[name]:.3f}"
-            for name in ("score", "video_score", "audio_score")
-        ]
-        seconds = "-" if result["duration"] is None else f"{result['duration']:.1f}"
-        verdict = result["label"] or "unreadable"
-        last = f"  {result['decided_by']}" if self.gated else ""
-        self.write(
-            f"{self._first(shown(file))}  {verdict:<10}  {scores[0]:>6}  {scores[1]:>7}  {scores[2]:>6}  {seconds:>8}{last}"
+        self._line(
+            shown(file),
+            result["label"] or "unreadable",
+            *(_number(result[name], 3) for name in ("score", "video_score", "audio_score")),
+            _number(result["duration"], 1),
+            result.get("decided_by", ""),
         )
         if len(result["windows"]) > 1:
             for window in result["windows"]:
                 span = f"  {window['start']:.1f} - {window['end']:.1f} s"
-                score = "-" if window["score"] is None else f"{window['score']:.3f}"
-                self.write(f"{self._first(span)}  {'':<10}  {score:>6}")
-        for note in result["warnings"]:
+                self.write(f"{self._first(span)}  {'':<10}  {_number(window['score'], 3):>6}")
+        for note in once(note for note in result["warnings"] if note not in self.notices):
             self.write(f"  {shown(note)}")
         if result["error"] is not None:
             self.write(f"  {shown(result['error']['message'])}")
 
+    def _line(self, file: str, verdict: str, score: str, picture: str, sound: str, seconds: str, by: str) -> None:
+        last = f"  {by}" if self.gated else ""
+        self.write(
+            f"{self._first(file)}  {verdict:<10}  {score:>6}  {picture:>7}  {sound:>6}  {seconds:>8}{last}"
+        )
+
     def _first(self, text: str) -> str:
         return text + " " * (self.width - columns(text))
+
+
+def once(notes: Iterable[str]) -> Iterator[str]:
+    """Yield notes that differ in their numbers alone as one, such as those of every window about missing frames."""
+    alike: dict[str, list[str]] = {}
+    for note in notes:
+        alike.setdefault(re.sub(r"\d[\d.,]*", "#", note), []).append(note)
+    for first, *more in alike.values():
+        yield f"{first} (and the like {len(more)} more times)" if more else first
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 class ResultCSV:
