@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from .console import guarded
+from .console import guarded, quiet_libraries
 from .options import add_corpus, add_workers, positive
 
 HELP = "look for shortcuts and leaks in a dataset"
@@ -41,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
     from ..evaluation.audit.file_properties import AuditError
     from ..evaluation.errors import EvaluationError
 
+    quiet_libraries()
     return guarded(partial(_audit, options), AuditError, EvaluationError)
 
 

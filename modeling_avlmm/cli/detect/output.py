@@ -60,9 +60,7 @@ class ResultTable:
         notices (`Collection[str]`): Warnings that every result has, and that were told already.
     """
 
-    def __init__(
-        self, write: Callable[[str], None], width: int, gated: bool, notices: Collection[str] = ()
-    ):
+    def __init__(self, write: Callable[[str], None], width: int, gated: bool, notices: Collection[str] = ()):
         self.write, self.width, self.gated, self.notices = write, width, gated, notices
         self._line("file", "verdict", "score", PART_NAMES["video"], PART_NAMES["audio"], "seconds", "by")
 
@@ -84,7 +82,9 @@ class ResultTable:
         if result["error"] is not None:
             self.write(f"  {shown(result['error']['message'])}")
 
-    def _line(self, file: str, verdict: str, score: str, picture: str, sound: str, seconds: str, by: str) -> None:
+    def _line(
+        self, file: str, verdict: str, score: str, picture: str, sound: str, seconds: str, by: str
+    ) -> None:
         last = f"  {by}" if self.gated else ""
         self.write(
             f"{self._first(file)}  {verdict:<10}  {score:>6}  {picture:>7}  {sound:>6}  {seconds:>8}{last}"
