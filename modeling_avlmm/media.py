@@ -1,7 +1,7 @@
-"""Files, links, bytes and arrays to video frames with timestamps and 16 kHz mono audio on one clock.
+"""Read files, links, bytes and arrays as video frames with timestamps and 16 kHz mono sound on one clock.
 
-The one decoder of the project. Everything is read window by window, so an hour costs no more memory than the
-window asked for, and everything that is wrong with a file ends in a typed error or in a warning.
+This is the only decoder of the project. It reads window by window, so an hour takes no more memory than one window.
+Every fault of a file becomes a typed error or a warning.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ __all__ = [
     "resample",
 ]
 
-MAX_CLIP_BYTES = 4 * 1024**3  # frames of one read() may not take more; our own choice
-MAX_DURATION = 7 * 24 * 3600.0  # seconds; beyond it a timestamp is damaged; our own choice
-OFFSET_WARNING = 0.1  # seconds between the first frame and the first sample worth telling
-MAX_TRIM = 2.0  # seconds of leading silence that are trimmed at most; our own choice
-TRIM_WARNING = 0.1  # seconds of trimmed silence worth telling
+MAX_CLIP_BYTES = 4 * 1024**3  # limit for the frames of one read(); our own choice
+MAX_DURATION = 7 * 24 * 3600.0  # seconds; longer files have damaged timestamps; our own choice
+OFFSET_WARNING = 0.1  # seconds between the first frame and the first sample; warned of above
+MAX_TRIM = 2.0  # seconds of leading silence; no more are trimmed; our own choice
+TRIM_WARNING = 0.1  # seconds of trimmed silence; warned of above
 
 
 @dataclass
 class MediaInfo:
-    """What a file holds. Times in seconds; `None` where the file has no such track.
+    """Properties of a media input. Times are in seconds; a property of a missing track is `None`.
 
-    `duration` counts from the clock's zero, which is the first frame (the first sample where there is no
-    video) plus `trimmed`, to the end of the longer track. `av_offset` is the start of the audio minus the start
-    of the video, and `trimmed` the leading silence that [`MediaReader`] was asked to leave out.
+    `duration` counts from the clock's zero to the end of the longer track. The zero is the first frame (the first sample
+    if there is no video) plus `trimmed`, the leading silence that [`MediaReader`] was asked to leave out. `av_offset` is
+    the start of the audio minus the start of the video.
     """
 
     name: str
@@ -82,9 +82,9 @@ class Clip:
             `channels_last`.
         timestamps (`torch.Tensor`, *optional*): float64, shape (T,), seconds from `start`.
         audio (`torch.Tensor`, *optional*): float32 in [-1, 1], shape (S,), mono 16 kHz, sample 0 at `start`.
-        start, end (`float`): The window on the file's clock, seconds.
-        name (`str`): The media.
-        warnings (`list[str]`): What was odd about the file or this window.
+        start, end (`float`): The window on the file's clock, in seconds.
+        name (`str`): The name of the media.
+        warnings (`list[str]`): Oddities of the file and of this window.
     """
 
     frames: torch.Tensor | None
@@ -109,11 +109,11 @@ class Clip:
 
 
 class MediaReader:
-    """Reads one media input window by window.
+    """A reader of one media input, window by window.
 
-    The clock's zero is the presentation time of the first video frame, or the first sample where there is no
-    video. Frames are those on screen at the asked instants; audio sits where its own timestamps put it.
-    Files are opened at first use, so make and use a reader in the same process.
+    The clock's zero is the presentation time of the first video frame, or of the first sample if there is no video.
+    Frames are those on screen at the requested instants; audio sits where its timestamps put it. A file is opened at
+    first use, so make and use a reader in the same process.
 
     Args:
         source: Path; http(s) link; `bytes`; binary file object (read from its start where it can seek); open
@@ -121,18 +121,17 @@ class MediaReader:
             uint8, "fps" or "timestamps": ..., "audio": 1-D or 2-D, "sampling_rate": Hz}`; or a [`Clip`].
         audio (*optional*): A separate sound file in any of these forms, or `{"array" or "audio": ...,
             "sampling_rate": Hz}`. It replaces the source's own audio and starts with the first video frame.
-        name (`str`, *optional*): What to call the media in messages.
-        max_bytes (`int`): Most bytes to take from a link or a file object.
-        timeout (`float`): Longest wait for a link, seconds.
-        num_ffmpeg_threads (`int`, *optional*): Video decoding threads. Defaults to one for pictures of up to 854 x 480, and
-            for larger ones to those of PyTorch, which has one in the workers of a `DataLoader`, and at most 4.
-        trim_leading_silence (`bool`): Begin where the sound sets in ([`leading_silence`]), picture and sound
-            alike, so that a detector cannot tell fakes by the silence before them. At most 2 s and half of the
-            shorter track are trimmed; without sound, or silent all through, a clip stays whole.
-            `info.trimmed` tells how much.
+        name (`str`, *optional*): Name of the media in messages.
+        max_bytes (`int`, *optional*, defaults to 2 GiB): Limit for a link or a file object, in bytes.
+        timeout (`float`, *optional*, defaults to 30.0): Longest wait for a link, in seconds.
+        num_ffmpeg_threads (`int`, *optional*): Video decoding threads. Defaults to one for pictures of up to 854 x 480;
+            for larger ones to PyTorch's number of threads (one in the workers of a `DataLoader`), at most 4.
+        trim_leading_silence (`bool`, *optional*, defaults to `False`): Begin picture and sound where the sound sets in
+            ([`leading_silence`]), so that a detector cannot tell fakes by the silence before them. At most 2 s and half
+            of the shorter track are trimmed, and nothing of a clip without any sound; `info.trimmed` says how much.
 
     Raises:
-        MediaError: One of its four kinds; at construction for what can be known without decoding.
+        MediaError: One of its four subclasses, at construction if the fault can be known without decoding.
     """
 
     def __init__(
@@ -149,7 +148,7 @@ class MediaReader:
         self.name = name or name_of(source)
         self.max_bytes, self.timeout = max_bytes, timeout
         if num_ffmpeg_threads is not None and num_ffmpeg_threads < 1:
-            # FFmpeg's 0 takes every core, of which a machine with many has too many for one clip
+            # FFmpeg's 0 takes every core: too many for one clip on a large machine
             raise ValueError(f"num_ffmpeg_threads ({num_ffmpeg_threads}) must be at least 1")
         self.threads = num_ffmpeg_threads
         self.trim_leading_silence = trim_leading_silence
@@ -167,32 +166,33 @@ class MediaReader:
         self.close()
 
     def close(self) -> None:
-        """Drop the decoders and delete what was downloaded."""
+        """Drop the decoders and delete downloaded files."""
         self._video = self._audio = self._info = None
         while self._temporary:
             self._temporary.pop().close()
 
     @property
     def info(self) -> MediaInfo:
+        """Properties of the media; the file is opened at first use."""
         if self._info is None:
             self._open()
         return self._info
 
     @property
     def warnings(self) -> list[str]:
-        """What is odd about the whole file. [`Clip.warnings`] has these and those of its window."""
+        """Oddities of the whole file. [`Clip.warnings`] holds these and those of its window."""
         _ = self.info
         return self._warnings
 
     def _fetch(self, source: Any, name: str) -> Any:
-        """What torchcodec can open: a path, bytes, or the mapped bytes of a temporary file."""
+        """Return a source that torchcodec opens: a path, bytes, or the mapped bytes of a temporary file."""
         if not is_link(source) and not hasattr(source, "read"):
             return source
         self._temporary.append(tempfile.NamedTemporaryFile(prefix="media-"))  # noqa: SIM115 (close() does)
         return store(source, name, self._temporary[-1], self.max_bytes, self.timeout)
 
     def _tracks(self, source: Any, name: str, audio_only: bool = False) -> tuple[Any, Any, int | None]:
-        """The two tracks of a source and its size in bytes."""
+        """Return the two tracks of a source and its size in bytes."""
         if isinstance(source, dict):
             video = None if audio_only or source.get("frames") is None else array_video(source, name)
             samples = source["audio"] if source.get("audio") is not None else source.get("array")
@@ -221,7 +221,7 @@ class MediaReader:
                 name = name_of(self._audio_source)
                 raise UnreadableMediaError(name, "has no audio track", "Give a sound file")
         self._video, self._audio = video, audio
-        # where the clock's zero lies on the clock of each track
+        # the clock's zero on the clock of each track
         self._video_zero = video.begin if video else 0.0
         self._audio_zero = audio.begin if video is None or self._audio_source is not None else video.begin
         ends = [0.0]
@@ -261,7 +261,7 @@ class MediaReader:
         )
 
     def _silence_to_trim(self, ends: list[float], notes: list[str]) -> float:
-        """Seconds of leading silence to leave out of tracks that end at `ends`, read piece by piece."""
+        """Return the seconds of leading silence to leave out of tracks that end at `ends`, reading piece by piece."""
         limit = min(MAX_TRIM, min(ends) / 2)
         at = 0.0
         while at < ends[-1]:
@@ -295,13 +295,21 @@ class MediaReader:
         with_video: bool = True,
         with_audio: bool = True,
     ) -> Clip:
-        """Decode [start, end) (default: to the end of the file).
+        """Decode the window [start, end).
 
         Args:
-            start, end (`float`): Seconds on the file's clock; `end` is cut at the file's duration.
-            fps (`float`): Frames are those shown at `start + k / fps`.
-            max_frames (`int`, *optional*): Where `fps` asks for more, this many instants spread evenly.
-            with_video, with_audio (`bool`): What to decode.
+            start (`float`, *optional*, defaults to 0.0): Start on the file's clock, in seconds.
+            end (`float`, *optional*): End on the file's clock, in seconds. Defaults to the end of the file.
+            fps (`float`, *optional*, defaults to 2.0): Sampling rate of the frames: those on screen at `start + k / fps`.
+            max_frames (`int`, *optional*): Limit; if `fps` gives more, this many frames are spread evenly.
+            with_video, with_audio (`bool`, *optional*, default to `True`): Tracks to decode.
+
+        Returns:
+            [`Clip`]: The window.
+
+        Raises:
+            ValueError: If the window lies outside the file.
+            MediaError: If it cannot be decoded or takes too much memory.
         """
         duration = self.info.duration
         end = duration if end is None else min(end, duration)
@@ -336,7 +344,7 @@ class MediaReader:
 
     def _read_audio(self, start: float, end: float, notes: list[str]) -> torch.Tensor | None:
         track, zero = self._audio, self._audio_zero
-        # on the grid of 16 kHz, so that windows are slices of the whole
+        # on the grid of 16 kHz, so that windows are slices of the whole sound
         begin = zero + round(start * SAMPLING_RATE) / SAMPLING_RATE
         length = min(round((end - start) * SAMPLING_RATE), round((track.end - begin) * SAMPLING_RATE))
         if length <= 0:
@@ -355,7 +363,7 @@ def _source(source: Any, name: str) -> Any:
     if not isinstance(source, Clip):
         return checked(source, name)
     return {
-        "path": source.name,  # arrays are not opened: only for messages
+        "path": source.name,  # for messages only
         "frames": source.frames,
         "timestamps": source.timestamps,
         "audio": source.audio,
@@ -365,7 +373,7 @@ def _source(source: Any, name: str) -> Any:
 
 
 def _place(out: torch.Tensor, samples: torch.Tensor, at: float) -> None:
-    """Write `samples` into `out` at `at` seconds, cutting what sticks out on either side."""
+    """Write `samples` into `out` at `at` seconds, without those that fall outside."""
     first = round(at * SAMPLING_RATE)
     samples = samples[max(0, -first) :]
     first = max(0, first)
@@ -374,8 +382,10 @@ def _place(out: torch.Tensor, samples: torch.Tensor, at: float) -> None:
 
 
 def read_clip(source: Any, audio: Any = None, **kwargs: Any) -> Clip:
-    """Open, read one window (by default everything, at 2 frames per second) and close. Arguments are those of
-    [`MediaReader`] and [`MediaReader.read`]."""
+    """Return one window of a media input; by default all of it, at 2 frames a second.
+
+    Arguments are those of [`MediaReader`] and [`MediaReader.read`].
+    """
     reader_names = ("name", "max_bytes", "timeout", "num_ffmpeg_threads", "trim_leading_silence")
     options = {key: kwargs.pop(key) for key in reader_names if key in kwargs}
     with MediaReader(source, audio, **options) as reader:

@@ -1,7 +1,7 @@
-"""The sound of an MP4 or QuickTime file without its picture, so that opening it does not decode a frame.
+"""The sound of an MP4 or QuickTime file without its picture, so that opening it decodes no frame.
 
-FFmpeg decodes the first frames of every track whenever it opens a file, which takes longer than decoding all of the sound
-where the picture is large. The box of a picture track is hidden from it by changing its name, in memory (ISO/IEC 14496-12).
+FFmpeg decodes the first frames of every track when it opens a file. With a large picture that takes longer than decoding
+all of the sound. Here the boxes of picture tracks are renamed in memory, so that FFmpeg skips them (ISO/IEC 14496-12).
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import torch
 
 MOST_BYTES = (
     64 * 1024**2
-)  # of files that are read into memory; in a larger one opening costs next to nothing; our own choice
+)  # larger files aren't read into memory: for them opening costs little; our own choice
 
 
 def without_picture(path: str) -> torch.Tensor | None:
     """
-    The bytes of a file, with its picture tracks hidden.
+    Return the bytes of a file with its picture tracks hidden.
 
     Args:
         path (`str`): Any file.
 
     Returns:
-        `torch.Tensor`: uint8, a copy. `None` where there is nothing to hide, for large files, all other containers, and
+        `torch.Tensor`: The bytes, uint8. `None` if there is nothing to hide, for large files, for other containers and for
         fragmented files, whose fragments name their tracks again.
     """
     with open(path, "rb") as file:
@@ -47,7 +47,7 @@ def without_picture(path: str) -> torch.Tensor | None:
 
 
 def _boxes(data: bytearray, at: int, end: int) -> Iterator[tuple[bytes, int, int, int]]:
-    """Kind, begin, begin of the content and end of the boxes in `data[at:end]`, up to the first that is damaged."""
+    """Yield kind, begin, begin of the content and end of each box in `data[at:end]`, up to the first damaged one."""
     while at + 8 <= end:
         length, kind = struct.unpack_from(">I4s", data, at)
         body = at + 8
@@ -60,7 +60,7 @@ def _boxes(data: bytearray, at: int, end: int) -> Iterator[tuple[bytes, int, int
 
 
 def _is_picture(data: bytearray, begin: int, end: int) -> bool:
-    """Whether a track's handler is that of pictures."""
+    """Return True if a track's handler is that of pictures."""
     for kind, _, media, media_end in _boxes(data, begin, end):
         if kind == b"mdia":
             return any(

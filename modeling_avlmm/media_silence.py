@@ -1,7 +1,7 @@
-"""How much silence a sound begins with: the shortcut of corpora whose fakes start with some, and its removal.
+"""Leading and trailing silence of a sound.
 
-The fakes of FakeAVCeleb begin with 25 to 30 ms of silence that its genuine clips do not have, and a detector that looks
-at nothing else separates the two (AVH-Align, arXiv:2412.00175).
+Leading silence is a shortcut: the fakes of FakeAVCeleb begin with 25 to 30 ms of it, its genuine clips do not, and a
+detector that looks at nothing else tells them apart (AVH-Align, arXiv:2412.00175).
 """
 
 from __future__ import annotations
@@ -13,17 +13,13 @@ import torch
 
 from .media_tracks import SAMPLING_RATE
 
-# All of these are our own choice.
-FRAME_SECONDS = 0.005  # resolution: well below the 25 ms that have to be found
-LEVEL_SECONDS = (
-    4.0  # the clip's level is that of its first seconds, so that a long file is not read to its end
-)
-LEVEL_QUANTILE = 0.95  # of the frames: a click of 5 % of them does not count as the clip's level
-BELOW_LEVEL_DB = 40.0  # quieter than speech by this much: pauses and faint noise
-FLOOR_DBFS = -80.0  # digital silence and what lossy codecs make of it; one step of 16 bits is -90 dBFS
-SUSTAIN_SECONDS = (
-    0.04  # sound lasts: half of the frames of this span are loud, which those of a click are not
-)
+# All of these are our own choices.
+FRAME_SECONDS = 0.005  # the resolution: well below the 25 ms to be found
+LEVEL_SECONDS = 4.0  # the clip's level is measured here, so that a long file isn't read to its end
+LEVEL_QUANTILE = 0.95  # of the frames: a click in fewer than 5 % of them does not set the level
+BELOW_LEVEL_DB = 40.0  # pauses and faint noise are this much quieter than speech
+FLOOR_DBFS = -80.0  # digital silence, also after a lossy codec; one step of 16 bits is -90 dBFS
+SUSTAIN_SECONDS = 0.04  # sound lasts: half of the frames in this span are loud, unlike those of a click
 
 
 def leading_silence(
@@ -34,26 +30,25 @@ def leading_silence(
     floor_dbfs: float = FLOOR_DBFS,
 ) -> float:
     """
-    Seconds before the sound sets in.
+    Return the time at which the sound sets in, in seconds.
 
-    The sound is cut into frames of 5 ms. One is loud when its RMS level is above both `floor_dbfs` and the clip's level
-    less `below_level_db`, the clip's level being the 95th percentile of the frames of the first 4 s. The sound sets in
-    with the first loud frame that has at least half of the 40 ms from its start on loud, so that a click in a silence
-    does not end it, and a noise that is less than `below_level_db` under the clip's level is sound. The time is that of
-    the frame's start: no sound is counted as silence.
+    The sound is cut into frames of 5 ms. A frame is loud if its RMS level is above both `floor_dbfs` and the clip's level
+    less `below_level_db`; the clip's level is the 95th percentile of the frames in the first 4 s. The sound sets in with
+    the first loud frame after which at least half of 40 ms is loud. So a click does not end a silence, and noise that is
+    less than `below_level_db` below the clip's level counts as sound.
 
     Args:
-        audio (array or tensor of shape `(samples,)`): Mono, 1.0 is full scale.
-        sampling_rate (`int`): Of `audio`, in Hz.
-        below_level_db (`float`): Decibels below the clip's level; `math.inf` finds digital silence alone, however
-            quiet the clip begins.
-        floor_dbfs (`float`): Decibels below full scale that are silence in any clip.
+        audio (array or tensor of shape `(samples,)`): Mono sound; 1.0 is full scale.
+        sampling_rate (`int`, *optional*, defaults to 16000): Sampling rate of `audio` in Hz.
+        below_level_db (`float`, *optional*, defaults to 40.0):
+            Decibels below the clip's level. `math.inf` finds digital silence only, however quietly the clip begins.
+        floor_dbfs (`float`, *optional*, defaults to -80.0): Level that is silence in any clip, in dB of full scale.
 
     Returns:
-        `float`: seconds, a multiple of the frame; the whole duration where there is no sound at all.
+        `float`: The start of the first loud frame, in seconds; the whole duration if there is no sound.
 
     Raises:
-        ValueError: for an array that is not mono.
+        ValueError: If `audio` is not mono.
     """
     samples = torch.as_tensor(audio).detach().cpu().double()
     if samples.ndim != 1:
@@ -62,7 +57,7 @@ def leading_silence(
         )
     size = max(1, round(FRAME_SECONDS * sampling_rate))
     whole = len(samples) / sampling_rate
-    # without the last, incomplete frame, which may be a single sample
+    # without the incomplete last frame, which may be a single sample
     frames = samples[: len(samples) // size * size].reshape(-1, size).square().mean(1)
     if not len(frames):
         return whole
@@ -70,12 +65,12 @@ def leading_silence(
     relative = 0.0 if math.isinf(below_level_db) else float(level) * 10 ** (-below_level_db / 10)
     loud = (frames > max(relative, 10 ** (floor_dbfs / 10))).double()
     span = round(SUSTAIN_SECONDS / FRAME_SECONDS)
-    # What follows the end is as loud as what is there, so that a sound in the last frames is found too.
+    # The last frame is repeated, so that a sound in the last frames is found too.
     ahead = torch.cat([loud, loud[-1:].repeat(span - 1)]).unfold(0, span, 1).mean(1)
     onsets = ((loud > 0) & (ahead >= 0.5)).nonzero()
     return float(onsets[0, 0]) * size / sampling_rate if len(onsets) else whole
 
 
 def trailing_silence(audio: Any, sampling_rate: int = SAMPLING_RATE, **options: float) -> float:
-    """Seconds after the sound has ended, found as [`leading_silence`] of the sound played backwards."""
+    """Return the seconds after the end of the sound: [`leading_silence`] of the sound played backwards."""
     return leading_silence(torch.as_tensor(audio).flip(0), sampling_rate, **options)

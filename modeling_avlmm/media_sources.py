@@ -1,4 +1,4 @@
-"""Files, links, bytes and arrays to tracks: what a source is, whether it may be opened, and what it holds."""
+"""Files, links, bytes and arrays, checked and opened as tracks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from .media_tracks import (
     torchcodec_decoders,
 )
 
-MIN_BYTES_PER_SECOND = 16 * 1024  # a link slower than this after `timeout` is given up; our own choice
+MIN_BYTES_PER_SECOND = 16 * 1024  # after `timeout`, a slower download is given up; our own choice
 _HTTP_ONLY = "Only http and https links are followed"
 _TEXT_CODECS = {"ansi", "bintext", "xbin", "idf"}  # FFmpeg "plays" text files with these
 _SOUND_FILES = (b"RIFF", b"RF64", b"fLaC", b"OggS")  # only these: libsndfile can crash on arbitrary bytes
@@ -48,13 +48,14 @@ _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<MPD", b"<?xml", b"[playlist]", b"v=0\r
 
 
 def is_link(source: Any) -> bool:
+    """Return True for a string with a scheme, such as `https://...`."""
     return isinstance(source, str) and "://" in source
 
 
 def name_of(source: Any) -> str:
-    """What messages call a source."""
+    """Return a source's name in messages."""
     if is_link(source):
-        parts = urllib.parse.urlsplit(source)  # without password and query, which may be secrets
+        parts = urllib.parse.urlsplit(source)  # password and query may be secrets
         return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
     if isinstance(source, (str, Path)):
         return str(source)
@@ -64,11 +65,12 @@ def name_of(source: Any) -> str:
 
 
 def checked(source: Any, name: str) -> Any:
-    """The source as an absolute path, a link, bytes, a dict of arrays or an object that can be read.
+    """Return a source as an absolute path, a link, bytes, a dict of arrays or an object that can be read.
 
-    Raises what can be known to be wrong before anything is decoded.
+    Raises:
+        MediaError: For everything that can be known to be wrong before decoding.
     """
-    encoded = getattr(source, "_hf_encoded", None) or {}  # `datasets` keeps what its decoders read from here
+    encoded = getattr(source, "_hf_encoded", None) or {}  # the path or bytes behind a decoder of `datasets`
     if encoded.get("bytes") is not None or os.path.isfile(encoded.get("path") or ""):
         source = encoded
     if isinstance(source, dict) and not {"frames", "audio", "array"} & set(source):
@@ -82,7 +84,7 @@ def checked(source: Any, name: str) -> Any:
         return source
     if isinstance(source, (str, Path)):
         _check_file(str(source), name)
-        return os.path.abspath(source)  # absolute, so that FFmpeg cannot take "concat:x" for a protocol
+        return os.path.abspath(source)  # absolute, so that FFmpeg can't take "concat:x" for a protocol
     if isinstance(source, (bytes, bytearray, memoryview)):
         source = bytes(source)
         _check_head(source[:512], name)
@@ -118,11 +120,13 @@ def _check_head(head: bytes, name: str) -> None:
     if not head:
         raise UnreadableMediaError(name, "is empty (0 bytes)", "Copy or download it again")
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_PLAYLISTS):
-        # FFmpeg would open whatever files and addresses the playlist names
+        # FFmpeg would open every file and address in the playlist
         raise UnsupportedSourceError(name, "is a playlist, not media", "Give the media file it points to")
 
 
 class _HttpOnly(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to http and https only."""
+
     def redirect_request(self, req, fp, code, msg, headers, newurl):
         if urllib.parse.urlsplit(newurl).scheme not in ("http", "https"):
             reason = f"redirects to {name_of(newurl)}"
@@ -178,7 +182,7 @@ def _download(url: str, name: str, target: Any, max_bytes: int, timeout: float) 
 
 
 def store(source: Any, name: str, target: Any, max_bytes: int, timeout: float) -> torch.Tensor:
-    """Copy what a link or a binary file object gives into the file `target`; returns its mapped bytes."""
+    """Copy a link or a binary file object into the file `target`, and return its mapped bytes."""
     if is_link(source):
         _download(source, name, target, max_bytes, timeout)
     else:
@@ -194,16 +198,21 @@ def store(source: Any, name: str, target: Any, max_bytes: int, timeout: float) -
     size = target.tell()
     target.seek(0)
     _check_head(target.read(512), name)
-    # as memory, not as a path: torchcodec then forbids the content to make FFmpeg open anything else
+    # as memory, not as a path: then torchcodec stops the content from making FFmpeg open anything else
     return torch.from_file(target.name, shared=False, size=size, dtype=torch.uint8)
 
 
 def _as_tensor(values: Any) -> torch.Tensor:
-    # through NumPy, because a list may hold tensors or arrays
+    # through NumPy: a list may hold tensors or arrays
     return values if torch.is_tensor(values) else torch.as_tensor(np.asarray(values))
 
 
 def array_video(source: dict, name: str) -> ArrayVideo:
+    """Return the `frames` of a source with their `timestamps` or `fps` as a track.
+
+    Raises:
+        UnsupportedSourceError: For frames that are not uint8 RGB, and for times that are missing or do not rise.
+    """
     frames = _as_tensor(source["frames"])
     advice = "Give uint8 RGB frames of shape (T, 3, H, W) or (T, H, W, 3)"
     if frames.ndim != 4 or 3 not in (frames.shape[1], frames.shape[3]) or len(frames) == 0:
@@ -229,11 +238,16 @@ def array_video(source: dict, name: str) -> ArrayVideo:
 def array_audio(
     samples: Any, sampling_rate: Any, name: str, warnings: list[str], begin: float = 0.0
 ) -> ArrayAudio:
+    """Return samples as a mono track of 16 kHz that starts at `begin` seconds.
+
+    Raises:
+        UnsupportedSourceError: For samples without a rate, and for shapes, types or ranges that are not those of sound.
+    """
     if not sampling_rate or sampling_rate <= 0:
         raise UnsupportedSourceError(name, "audio samples have no rate", "Add 'sampling_rate' (Hz)")
     wave = _as_tensor(samples).cpu()
     kind = wave.dtype
-    if wave.ndim == 2:  # (channels, samples) or (samples, channels): the shorter side is the channels
+    if wave.ndim == 2:  # (channels, samples) or (samples, channels): the shorter side holds the channels
         wave = wave.double().mean(0 if wave.shape[0] <= wave.shape[1] else 1)
     elif wave.ndim != 1:
         raise UnsupportedSourceError(name, f"audio has shape {tuple(wave.shape)}", "Give 1-D or 2-D samples")
@@ -255,6 +269,7 @@ def array_audio(
 
 
 def finite(samples: torch.Tensor, warnings: list[str]) -> torch.Tensor:
+    """Return the samples with 0 in place of NaN and infinity, and add a warning about them."""
     bad = int((~samples.isfinite()).sum())
     if bad:
         warnings.append(f"{bad} audio samples are NaN or infinite; set to 0")
@@ -283,7 +298,7 @@ def _open_soundfile(handle: Any) -> SoundFileAudio | None:
 def open_tracks(
     handle: Any, name: str, threads: int | None, audio_only: bool, notes: list[str]
 ) -> tuple[Any, Any]:
-    """The video and the audio track of an encoded file (path, bytes or byte tensor), `None` where absent."""
+    """Return the video and the audio track of an encoded file (path, bytes or byte tensor); `None` for a missing one."""
     video, audio, reason = None, None, "no video and no audio track"
     try:
         demuxer = torchcodec_decoders().Demuxer(handle, streams="all")

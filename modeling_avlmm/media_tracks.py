@@ -1,7 +1,7 @@
-"""The video and the audio track of one media input: each decodes what is shown or heard at given times.
+"""The video and the audio track of a media input, decoded at given times.
 
-A track has `begin` and `end` on its own clock, in seconds, and reads from there: a video track turns instants
-into frames, an audio track turns a range into pieces of 16 kHz samples, each with the time of its first sample.
+A track has a `begin` and an `end` on its own clock, in seconds. A video track turns instants into frames; an audio track
+turns a range into pieces of 16 kHz samples, each with the time of its first sample.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from .media_errors import DAMAGED, UnreadableMediaError
+from .media_errors import DAMAGED, PlacedWarning, UnreadableMediaError
 
 SAMPLING_RATE = 16_000
-EPS = 1e-6  # far below one tick of any container's clock, far above float64 rounding
-MAX_DECODING_THREADS = 4  # more of them wait for each other; our own choice
+EPS = 1e-6  # seconds; far below a tick of any container's clock, far above rounding
+MAX_DECODING_THREADS = 4  # more threads wait for each other; our own choice
 SMALL_PICTURE = 854 * 480  # pixels; 3 s of 398 x 224 take one thread 16 ms and two 20, measured on two cores
 _MISSING = "frames are missing"
 _INSTALL = (
@@ -27,15 +27,17 @@ _INSTALL = (
 
 
 def resample(waveform: torch.Tensor, orig_freq: int, new_freq: int, rolloff: float = 0.95) -> torch.Tensor:
-    """Resample a 1-D waveform with a Kaiser-windowed sinc of 32 zero crossings (Smith, *Digital Audio
-    Resampling*, 1984); the cutoff is `rolloff` times the lower of the two Nyquist frequencies."""
+    """Resample a 1-D waveform with a Kaiser-windowed sinc of 32 zero crossings (Smith, *Digital Audio Resampling*, 1984).
+
+    The cutoff is `rolloff` times the lower of the two Nyquist frequencies.
+    """
     if orig_freq == new_freq or waveform.numel() == 0:
         return waveform
     divisor = math.gcd(orig_freq, new_freq)
     step, phases = orig_freq // divisor, new_freq // divisor
     cutoff = rolloff * min(1.0, new_freq / orig_freq)
     half = math.ceil(16 / cutoff)
-    # one filter per phase, so any pair of rates needs at most `new_freq` of them
+    # one filter for each phase: at most `new_freq` filters for any pair of rates
     phase = torch.arange(phases, dtype=torch.float64)[:, None] / phases
     position = torch.arange(-half + 1, half + 1, dtype=torch.float64)[None] - phase
     window = torch.special.i0(9.0 * (1 - (position / half) ** 2).clamp(min=0).sqrt())
@@ -50,6 +52,11 @@ def resample(waveform: torch.Tensor, orig_freq: int, new_freq: int, rolloff: flo
 
 
 def torchcodec_decoders() -> Any:
+    """Return `torchcodec.decoders`.
+
+    Raises:
+        ImportError: If torchcodec or FFmpeg's shared libraries are missing; the message says what to install.
+    """
     try:
         import torchcodec.decoders as decoders
     except (ImportError, OSError, RuntimeError) as error:
@@ -58,7 +65,7 @@ def torchcodec_decoders() -> Any:
 
 
 def explain(error: Exception) -> str:
-    """The part of a torchcodec error that a reader can use. Raises `ImportError` where FFmpeg is absent."""
+    """Return the useful part of a torchcodec error. Raises `ImportError` if FFmpeg is missing."""
     text = str(error)
     if "Could not load libtorchcodec" in text:
         raise ImportError(f"torchcodec cannot load FFmpeg's shared libraries. {_INSTALL}.") from error
@@ -66,12 +73,22 @@ def explain(error: Exception) -> str:
 
 
 def decoding_threads(width: int | None, height: int | None) -> int:
-    """How many threads decode pictures of a size: one up to 854 x 480, which more of them decode no faster or more slowly."""
+    """Return the number of threads that decode pictures of a size: one up to 854 x 480, where more are no faster."""
     small = width is not None and height is not None and width * height <= SMALL_PICTURE
     return 1 if small else min(torch.get_num_threads(), MAX_DECODING_THREADS)
 
 
 class FileVideo:
+    """
+    The video track of a file, decoded by torchcodec.
+
+    Args:
+        name (`str`): Name of the media in messages.
+        handle: Source that torchcodec opens; None for an open decoder alone.
+        threads (`int`, *optional*, defaults to 1): Decoding threads.
+        decoder (`torchcodec.decoders.VideoDecoder`, *optional*): An open decoder to use.
+    """
+
     def __init__(self, name: str, handle: Any, threads: int = 1, decoder: Any = None):
         self.name, self.handle, self.threads = name, handle, threads
         self.decoder = decoder or torchcodec_decoders().VideoDecoder(handle, num_ffmpeg_threads=threads)
@@ -83,6 +100,11 @@ class FileVideo:
         self.seeks_late = False
 
     def read(self, instants: torch.Tensor, notes: list[str]) -> torch.Tensor:
+        """Return the frames on screen at `instants` (seconds, rising), uint8 of shape `(T, 3, H, W)`.
+
+        Raises:
+            UnreadableMediaError: If more than half of them cannot be decoded.
+        """
         cause = _MISSING
         if not self.seeks_late:
             at = (instants + EPS).clamp(max=math.nextafter(self.last_end, -math.inf))
@@ -90,12 +112,12 @@ class FileVideo:
                 batch = self.decoder.get_frames_played_at(at)
             except (RuntimeError, IndexError) as error:
                 cause = explain(error)
-                if self.handle is not None:  # an error leaves the decoder in an unknown state
+                if self.handle is not None:  # after an error the decoder's state is unknown
                     self.decoder = torchcodec_decoders().VideoDecoder(
                         self.handle, num_ffmpeg_threads=self.threads
                     )
             else:
-                # a frame of a later time is what torchcodec gives in place of one it could not reach
+                # in place of a frame that it can't reach, torchcodec returns a later one
                 if bool((batch.pts_seconds <= at).all()) or self.handle is None:
                     self._note_holds(at - batch.pts_seconds - batch.duration_seconds, at, notes)
                     return to_uint8_nchw(batch.data)
@@ -106,12 +128,14 @@ class FileVideo:
     def _note_holds(self, late: torch.Tensor, at: torch.Tensor, notes: list[str]) -> None:
         if float(late.max()) > max(0.5, 3 / self.fps):
             held = (at[late > 0.5] - self.begin).tolist()
-            notes.append(f"no frames around {_listed(held)} s of the video: the frame before is held")
+            notes.append(
+                PlacedWarning("no frames around {} s of the video: the frame before is held", _seconds(held))
+            )
 
     def _read_packets(self, instants: torch.Tensor, cause: str, notes: list[str]) -> torch.Tensor:
-        """The careful way: from well before the first instant on, packet by packet, past what is damaged.
+        """Decode packet by packet from well before the first instant, skipping damaged packets.
 
-        Also right where seeking lands late, as it does in MPEG-TS (https://trac.ffmpeg.org/ticket/11137).
+        This is also right where seeking lands late, as in MPEG-TS (https://trac.ffmpeg.org/ticket/11137).
         """
         times, back = instants.tolist(), 1.0
         while True:
@@ -127,14 +151,14 @@ class FileVideo:
             reason = f"more than half of the frames between {where} cannot be decoded ({cause})"
             raise UnreadableMediaError(self.name, reason, DAMAGED)
         if lost:
-            seconds = _listed([t - self.begin for t in lost])
-            notes.append(f"frames at {seconds} s cannot be decoded; the nearest readable ones are shown")
+            text = "frames at {} s cannot be decoded; the nearest readable ones are shown"
+            notes.append(PlacedWarning(text, _seconds(t - self.begin for t in lost)))
         else:
             self.seeks_late = cause == _MISSING
         return self._convert(shown, notes)
 
     def _on_screen(self, frames: Iterable[Any], times: list[float]) -> tuple[list[Any], list[float]]:
-        """The frame on screen at each time (the nearest where that one is lost), and the lost times."""
+        """Return the frame on screen at each time (the nearest one if it is lost), and the lost times."""
         shown: list[Any] = []
         lost: list[float] = []
         previous, until = None, -math.inf
@@ -152,7 +176,7 @@ class FileVideo:
 
     def _packet_frames(self, start: float | None) -> Iterator[Any]:
         demuxer = torchcodec_decoders().Demuxer(self.handle, streams="video")
-        # one thread: several report damage later than at the packet it is in
+        # one thread: several report damage later than at the damaged packet
         decoder = demuxer.streams[0].make_decoder("cpu", num_ffmpeg_threads=1)
         if start is not None:
             demuxer.seek(start)
@@ -171,6 +195,8 @@ class FileVideo:
 
 
 class ArrayVideo:
+    """Frames in memory. The last one is shown for `last` seconds."""
+
     codec = None
 
     def __init__(self, frames: torch.Tensor, timestamps: torch.Tensor, last: float):
@@ -186,10 +212,12 @@ class ArrayVideo:
 
 class FileAudio:
     """
+    The audio track of a file, decoded by torchcodec.
+
     Args:
-        name (`str`): The media.
-        handle: What torchcodec opens.
-        demuxer (`torchcodec.decoders.Demuxer`, *optional*): Of the same file, at its start and following the sound.
+        name (`str`): Name of the media in messages.
+        handle: Source that torchcodec opens.
+        demuxer (`torchcodec.decoders.Demuxer`, *optional*): Demuxer of the same file, at its start, with the sound selected.
     """
 
     def __init__(self, name: str, handle: Any, demuxer: Any = None):
@@ -198,9 +226,9 @@ class FileAudio:
         self._renew()
         meta = self.decoder.metadata
         self.codec, self.sampling_rate = meta.codec, meta.sample_rate
-        self.begin, self.end = meta.begin_stream_seconds or 0.0, -math.inf  # until _find_end knows
+        self.begin, self.end = meta.begin_stream_seconds or 0.0, -math.inf  # until _find_end has found it
         claimed_end = self.begin + (meta.duration_seconds or 0.0)
-        # the header of an Ogg file says 0 where the first sample is some ms later
+        # the header of an Ogg file says 0 although the first sample comes some ms later
         if first is not None and self.begin < first < self.begin + 0.1:
             self.begin = first
         self.end = self._find_end(claimed_end)
@@ -211,7 +239,7 @@ class FileAudio:
         self.read_until = -math.inf
 
     def _pieces(self, a: float, b: float) -> tuple[list[tuple[torch.Tensor, float]], bool]:
-        """What sounds in [a, b), and whether damage was met."""
+        """Return the sound in [a, b) in pieces, and whether some of it is damaged."""
         if a < self.read_until:
             self._renew()  # torchcodec 0.17 finds nothing on its way back to the start of an edited mp4
         self.read_until = b
@@ -222,7 +250,7 @@ class FileAudio:
             if "No audio frames were decoded" in explain(error):
                 return [], False
             return self._packet_pieces(a, b)
-        # torchcodec joins samples across a gap in time: a short answer is looked at packet by packet
+        # torchcodec joins samples across a gap in time: too few samples are decoded again, packet by packet
         expected = min(b, self.end) - max(a, got.pts_seconds)
         if got.data.shape[1] / SAMPLING_RATE > expected - 0.02:
             return [(got.data.mean(0), got.pts_seconds)], False
@@ -232,7 +260,7 @@ class FileAudio:
         decoders = torchcodec_decoders()
         demuxer = decoders.Demuxer(self.handle, streams="audio")
         if a - 0.5 > self.begin:
-            demuxer.seek(a - 0.5)  # lossy codecs need some frames before the first right one
+            demuxer.seek(a - 0.5)  # lossy codecs need some frames before they decode correctly
         damaged, runs = False, []
         for group in _decoded_packets(demuxer, demuxer.streams[0].make_decoder()):
             damaged |= group is None
@@ -251,7 +279,7 @@ class FileAudio:
         return [(resample(torch.cat(parts), rate, SAMPLING_RATE), at) for parts, at, _ in runs], damaged
 
     def _find_end(self, claimed: float) -> float:
-        """The end of what can be decoded: headers overstate it in a truncated file and often elsewhere."""
+        """Return the end of the decodable sound: headers overstate it in truncated files and often in others."""
         back, at = 1.0, max(self.begin, claimed - 1.0)
         while not (pieces := self._pieces(at, at + 1.0)[0]):
             if at <= self.begin:
@@ -275,9 +303,9 @@ class FileAudio:
             reason = f"more than half of the audio between {a:.2f} and {b:.2f} s cannot be decoded"
             raise UnreadableMediaError(self.name, reason, DAMAGED)
         if lost:
-            spans = ", ".join(f"{x - self.begin:.2f}-{y - self.begin:.2f}" for x, y in lost[:20])
             what = "cannot be decoded" if damaged else "is missing"
-            notes.append(f"audio at {spans} s of its track {what}: silence there")
+            spans = (f"{x - self.begin:.2f}-{y - self.begin:.2f}" for x, y in lost)
+            notes.append(PlacedWarning(f"audio at {{}} s of its track {what}: silence there", spans))
         return pieces
 
 
@@ -297,7 +325,7 @@ class ArrayAudio:
 
 
 class SoundFileAudio:
-    """What libsndfile reads, for when torchcodec cannot."""
+    """A sound file read by libsndfile, for files that torchcodec cannot read."""
 
     begin = 0.0
 
@@ -306,8 +334,8 @@ class SoundFileAudio:
         self.end = file.frames / file.samplerate
 
     def read(self, a: float, b: float, notes: list[str]) -> list[tuple[torch.Tensor, float]]:
-        # the range starts on a sample that both rates share and has room for the filter, so that a window
-        # equals the same part of the whole
+        # the range starts on a sample that both rates share, with room for the filter, so that a window equals
+        # the same part of the whole
         rate = self.sampling_rate
         block = rate // math.gcd(rate, SAMPLING_RATE)
         margin = 64 + 64 * rate // SAMPLING_RATE
@@ -320,9 +348,9 @@ class SoundFileAudio:
 
 
 def first_sample(demuxer: Any) -> float | None:
-    """Time of the first sound that a demuxer at its start meets, in seconds; `None` where it is damaged.
+    """Return the time of the first sample after a demuxer's start, in seconds; `None` if it is damaged.
 
-    Found without resampling, for which torchcodec drops up to 10 ms of a track that starts off its grid.
+    Nothing is resampled: torchcodec's resampler drops up to 10 ms of a track that starts off its grid.
     """
     track = next((x for x in demuxer.streams if x.index == demuxer.metadata.best_audio_stream_index), None)
     if track is None:
@@ -333,12 +361,12 @@ def first_sample(demuxer: Any) -> float | None:
 
 
 def _decoded_packets(demuxer: Iterator[Any], decoder: Any) -> Iterator[list[Any] | None]:
-    """The frames of each packet; `None` for one that cannot be decoded."""
+    """Yield the frames of each packet; `None` for a packet that cannot be decoded."""
     while True:
         try:
             packet = next(demuxer, None)
         except RuntimeError:
-            yield None  # the container itself is broken from here on
+            yield None  # the container is broken from here on
             packet = None
         try:
             yield decoder.drain() if packet is None else decoder.decode(packet)
@@ -349,8 +377,8 @@ def _decoded_packets(demuxer: Iterator[Any], decoder: Any) -> Iterator[list[Any]
 
 
 def to_uint8_nchw(data: torch.Tensor) -> torch.Tensor:
-    """Frames as bytes, of shape (T, 3, H, W). In memory their colours stay interleaved, as the decoder has them."""
-    # an already open decoder may have been made for another layout or for floats
+    """Return frames as bytes of shape (T, 3, H, W). In memory their colours stay interleaved, as decoded."""
+    # a decoder opened by the caller may give another layout, or floats
     if data.shape[1] != 3 and data.shape[-1] == 3:
         data = data.permute(0, 3, 1, 2)
     if data.is_floating_point():
@@ -363,6 +391,5 @@ def _resize(frame: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return smooth[0].round().clamp(0, 255).to(torch.uint8)
 
 
-def _listed(seconds: list[float]) -> str:
-    more = f" and {len(seconds) - 20} more" if len(seconds) > 20 else ""
-    return ", ".join(f"{t:.2f}" for t in seconds[:20]) + more
+def _seconds(times: Iterable[float]) -> Iterator[str]:
+    return (f"{time:.2f}" for time in times)

@@ -17,6 +17,7 @@ from transformers.pipelines.pt_utils import PipelineChunkIterator
 from .configuration_detector import PARTS, SCORE_NAMES
 from .inference.gate import NO_VERDICT, Gate
 from .media import MediaError, MediaReader
+from .media_errors import merged_warnings
 from .media_windows import mean_over_time
 from .modeling_outputs import calibrated, score_columns
 
@@ -272,7 +273,7 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
                     "has_video": reader.info.has_video,
                     "has_audio": reader.info.has_audio,
                     "num_frames": 0 if clip.frames is None else len(clip.frames),
-                    "warnings": list(dict.fromkeys([*reader.warnings, *clip.warnings])),
+                    "warnings": [*reader.warnings, *clip.warnings],
                     "is_last": index == len(spans) - 1,
                 }
 
@@ -356,7 +357,7 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         scored = [window for window in windows if "error" not in window]
         # A file that breaks off keeps the verdict on what came before; the error says where it stopped.
         error = next((window["error"] for window in windows if "error" in window), None)
-        warnings = list(dict.fromkeys(text for window in scored for text in window["warnings"]))
+        warnings = merged_warnings(text for window in scored for text in window["warnings"])
         if notice := getattr(config, "notice", None):
             warnings.insert(0, notice)
         if threshold is None:

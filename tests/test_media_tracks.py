@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from media_factory import (
 )
 
 from modeling_avlmm.media import SAMPLING_RATE, MediaReader, UnreadableMediaError, read_clip, resample
+from modeling_avlmm.media_errors import PlacedWarning, merged_warnings
 
 # ---------------------------------------------------------------------------------------------------- sound
 
@@ -139,3 +141,21 @@ def test_cover_art_is_not_a_video(tmp_path):
     clip = read_clip(tmp_path / "song.mp3")
     assert clip.frames is None and len(clip.audio) == pytest.approx(32_000, abs=900)
     assert any("cover" in warning for warning in clip.warnings)
+
+
+def test_warnings_of_windows_are_said_once(tmp_path):
+    """Frames come in the first tenth of every two seconds only."""
+    source = make_clip(tmp_path / "clip.mp4", seconds=6.0, fps=25)
+    path = tmp_path / "sparse.mp4"
+    ffmpeg("-i", source, "-vf", "select='lt(mod(t,2),0.2)'", "-fps_mode", "vfr", "-c:a", "copy", path)
+    with MediaReader(path) as reader:
+        notes = [
+            note for span in reader.windows(2) for note in reader.read(*span, fps=4, max_frames=99).warnings
+        ]
+    assert len(notes) == 2 and all("the frame before is held" in note for note in notes)
+    merged = merged_warnings([*notes, "odd", *pickle.loads(pickle.dumps(notes)), "odd"])
+    assert len(merged) == 2 and merged[1] == "odd"
+    moments = [moment for note in notes for moment in note.places]
+    assert merged[0] == f"no frames around {', '.join(moments)} s of the video: the frame before is held"
+    many = merged_warnings([PlacedWarning("at {} s", [str(k)]) for k in range(30)] * 2)
+    assert many == ["at " + ", ".join(map(str, range(20))) + " and 10 more s"]
