@@ -1,4 +1,4 @@
-"""The plots of a case, each drawn once: for a page, where they take its colours, and for print."""
+"""The figures of a case, drawn with matplotlib and turned into SVG that takes the colours of its page."""
 
 import re
 from collections.abc import Callable
@@ -6,16 +6,17 @@ from io import StringIO
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 
 from ..evaluation.plots import COLOURS, STYLE
 from ..explain.attribution import Attribution
-from ..explain.words import PART_NAMES, capital, clock, label_of
+from ..explain.words import PART_NAMES, clock
 
 INK, PAPER, THRESHOLD = "#1c2834", "#fefefd", "#5d6d7f"
-"""Colours that stand for those of the page; odd ones, so that nothing else is replaced."""
+"""Placeholders for colours of the page. They are odd values, so that no other colour is replaced by accident."""
 DASHES = {"overall": "-", "video": "--", "audio": ":"}
 MARKS = {"overall": "o", "video": "s", "audio": "^"}
 PLAIN = {
@@ -28,25 +29,22 @@ PLAIN = {
     "ytick.color": INK,
     "figure.facecolor": "none",
     "savefig.facecolor": "none",
-    # Names of files may hold a dollar sign.
-    "text.parse_math": False,
-    "pdf.fonttype": 42,
+    "text.parse_math": False,  # file names may hold a dollar sign
 }
 MOST_POINTS = 400
-"""Windows of a timeline that are drawn; longer ones show the highest of neighbours."""
-
+"""Windows that a timeline draws. Of more, it draws the highest of each group of neighbours."""
 LEAST_COLOUR = {"score": 0.05, "log_odds": 0.2}
-"""Changes that are smaller all over a map stay pale, so that nothing looks like something."""
+"""A map whose changes are all smaller than this stays pale, so that noise does not look like a finding."""
 
 Draw = Callable[[Figure | SubFigure], None]
 
 
 def svg(draw: Draw, width: float, height: float) -> str:
     """
-    A plot as SVG for a page: its ink, and the colours of the three scores, are variables of the page's style.
+    Return a figure as SVG whose ink and score colours are variables of the page's style.
 
     Args:
-        draw (`Callable`): Draws on a figure.
+        draw (`Callable`): Draws on a matplotlib figure.
         width, height (`float`): Inches.
     """
     with matplotlib.rc_context(PLAIN):
@@ -70,10 +68,9 @@ def svg(draw: Draw, width: float, height: float) -> str:
 
 
 def draw_timeline(figure: Figure | SubFigure, result: dict) -> None:
-    """The scores of every window over time, with the threshold."""
+    """Draw the scores of every window over time, with the threshold and the band of uncertain scores."""
     axes = figure.subplots()
     windows = result["windows"]
-    hours = windows[-1]["end"] >= 3600
     for part, name in (("overall", "score"), ("video", "video_score"), ("audio", "audio_score")):
         scored = [(w["start"], w["end"], w[name]) for w in windows if w[name] is not None]
         if not scored:
@@ -91,6 +88,8 @@ def draw_timeline(figure: Figure | SubFigure, result: dict) -> None:
             linewidth=1.8 if part == "overall" else 1.2,
             label="whole" if part == "overall" else PART_NAMES[part],
         )
+    if band := result.get("abstain_band"):
+        axes.axhspan(*band, color=THRESHOLD, alpha=0.15, linewidth=0)
     axes.axhline(result["threshold"], color=THRESHOLD, linewidth=1, linestyle=(0, (6, 3)))
     axes.annotate(
         f"threshold {result['threshold']:.2f}",
@@ -104,36 +103,25 @@ def draw_timeline(figure: Figure | SubFigure, result: dict) -> None:
     )
     axes.set(ylim=(-0.03, 1.06), xlim=(0, windows[-1]["end"]), ylabel="score (1 = fake)")
     axes.set_yticks((0, 0.25, 0.5, 0.75, 1))
-    axes.xaxis.set_major_formatter(lambda seconds, _: clock(max(seconds, 0)).removesuffix(".0"))
-    axes.set_xlabel("time (h:min:s)" if hours else "time (min:s)")
+    _time_axis(axes, windows[-1]["end"])
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, handlelength=3)
 
 
-def describe_timeline(result: dict) -> str:
-    """Return a sentence that says which windows are called fake, for readers who do not see the plot."""
-    spans = [
-        f"{clock(window['start'])} to {clock(window['end'])}"
-        for window in result["windows"]
-        if label_of(window["score"], result) == "fake"
-    ]
-    if not spans:
-        return "No window is called fake."
-    more = f", and {len(spans) - 8} more" if len(spans) > 8 else ""
-    return f"Windows called fake: {', '.join(spans[:8])}{more}."
-
-
 def draw_disagreement(figure: Figure | SubFigure, result: dict) -> None:
-    """How little picture and sound belong together, frame by frame."""
+    """Draw how far picture and sound disagree, frame by frame."""
     axes = figure.subplots()
     line = _thinned([(point["time"], point["time"], point["disagreement"]) for point in result["timeline"]])
-    axes.fill_between(
-        [time for time, _, _ in line], [value for _, _, value in line], color=THRESHOLD, alpha=0.3
-    )
-    axes.plot([time for time, _, _ in line], [value for _, _, value in line], color=INK, linewidth=1)
-    axes.set(ylim=(-0.03, 1.06), xlim=(0, max(result["duration"], line[-1][0])), ylabel="disagreement")
+    times, _, values = zip(*line, strict=True)
+    axes.fill_between(times, values, color=THRESHOLD, alpha=0.3)
+    axes.plot(times, values, color=INK, linewidth=1)
+    axes.set(ylim=(-0.03, 1.06), xlim=(0, max(result["duration"], times[-1])), ylabel="disagreement")
     axes.set_yticks((0, 0.5, 1))
+    _time_axis(axes, result["duration"])
+
+
+def _time_axis(axes: Axes, end: float) -> None:
     axes.xaxis.set_major_formatter(lambda seconds, _: clock(max(seconds, 0)).removesuffix(".0"))
-    axes.set_xlabel("time (h:min:s)" if result["duration"] >= 3600 else "time (min:s)")
+    axes.set_xlabel("time (h:min:s)" if end >= 3600 else "time (min:s)")
 
 
 def _thinned(scored: list[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
@@ -144,12 +132,12 @@ def _thinned(scored: list[tuple[float, float, float]]) -> list[tuple[float, floa
 
 
 def full_colour(found: Attribution) -> float:
-    """The change of a cell that has the full colour."""
+    """Return the change of a cell that is drawn in full colour."""
     return max(float(np.abs(found.picture).max()), LEAST_COLOUR[found.measure])
 
 
 def draw_picture(figure: Figure | SubFigure, found: Attribution) -> None:
-    """The frames in grey, what the score falls without in colour, and a frame around the strongest cell of each step."""
+    """Draw the frames in grey, the change of the score in colour, and an outline around each step's strongest cell."""
     count, rows, columns = found.picture.shape
     largest = full_colour(found)
     height, width = found.frames.shape[1:3]
@@ -190,7 +178,7 @@ def draw_picture(figure: Figure | SubFigure, found: Attribution) -> None:
 
 
 def draw_sound(figure: Figure | SubFigure, found: Attribution) -> None:
-    """How much the score falls without a band of a passage; above it without the whole passage."""
+    """Draw the change of the score without a band of a passage, and above it without the whole passage."""
     top, axes = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (1, 2.4)})
     steps = len(found.times)
     edges = np.linspace(found.start, found.end, steps + 1)
@@ -225,7 +213,7 @@ def draw_ranking(
     names: dict[str, str],
     axis: str = "drop when covered",
 ) -> None:
-    """Bars with their numbers, largest on top."""
+    """Draw values as bars with their numbers, the largest on top."""
     axes = figure.subplots()
     places = np.arange(len(values))[::-1]
     axes.barh(
@@ -253,8 +241,3 @@ def draw_ranking(
     axes.spines["left"].set_visible(False)
     axes.tick_params(left=False)
     axes.set_xlabel(axis)
-
-
-def describe_attribution(values: dict[str, float], names: dict[str, str]) -> str:
-    """A ranking as a sentence."""
-    return capital(", ".join(f"{names.get(name, name)} {value:+.3f}" for name, value in values.items()) + ".")

@@ -202,6 +202,19 @@ def part_rows(result: dict) -> list[dict]:
     return rows
 
 
+def describe_windows(result: dict, limit: int = 8) -> str:
+    """Return a sentence that names the windows that are called fake, at most `limit` of them."""
+    spans = [
+        f"{clock(window['start'])} to {clock(window['end'])}"
+        for window in result["windows"]
+        if label_of(window["score"], result) == "fake"
+    ]
+    if not spans:
+        return "No window is called fake."
+    more = f", and {len(spans) - limit} more" if len(spans) > limit else ""
+    return f"Windows called fake: {', '.join(spans[:limit])}{more}."
+
+
 def describe_disagreement(result: dict) -> str:
     """Return sentences on how far picture and sound of a file disagree over time, and on what that does not mean."""
     highest = max(result["timeline"], key=lambda point: point["disagreement"])

@@ -93,7 +93,8 @@ class Page:
 
     def report(self, visit: Visit, kind: str) -> Path:
         """Writes the report, `"pdf"` or `"html"`, of all that is known by now."""
-        from ..casefile.case import build_case, write_html, write_pdf
+        from ..casefile.case import build_case
+        from ..casefile.pages import write_html, write_pdf
 
         case = build_case(
             str(visit.clip),

@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import sys
+from dataclasses import replace
 from datetime import datetime, timezone
-from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
 import torch
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
 from ssavd_factory import stir
 from transformers import pipeline
 
 from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
-from modeling_avlmm.casefile.case import build_case, case_stem, write_html, write_pdf
-from modeling_avlmm.casefile.pdf import broken, drawable
+from modeling_avlmm.casefile import pdf as pdf_module
+from modeling_avlmm.casefile.case import build_case
+from modeling_avlmm.casefile.pages import case_stem, write_html, write_pdf
+from modeling_avlmm.casefile.pdf import PDFUnavailableError, drawable, typeset
 from modeling_avlmm.explain.attribution import Attribution, attribute
 from modeling_avlmm.explain.words import (
     clock,
@@ -44,6 +45,21 @@ def detector():
     model.eval()
     with pytest.warns(UserWarning, match="demonstration"):
         return pipeline(TASK, model=model, processor=SSAVDProcessor.from_config(config), device="cpu")
+
+
+PATH, IMAGE = 2, 3  # kinds of objects on a page of a PDF, as PDFium numbers them
+
+
+@pytest.fixture
+def pdf():
+    """Open a PDF."""
+    pytest.importorskip("plutoprint", reason="PDF needs the `pdf` extra")
+    return pytest.importorskip("pypdfium2").PdfDocument
+
+
+def squeezed(text: str) -> str:
+    """Return a text without white space and hyphens of broken lines, which differ from writer to writer."""
+    return re.sub(r"[\s\ufffe\x02]+", "", text)
 
 
 def verdict(**more) -> dict:
@@ -170,16 +186,16 @@ def test_sources_that_are_no_files(detector, clips):
     assert case_stem("a/x y.mp4") != case_stem("b/x y.mp4") and case_stem("x y.mp4").startswith("x_y.mp4-")
 
 
-def test_what_an_unreadable_file_has(detector, clips, tmp_path):
+def test_what_an_unreadable_file_has(detector, clips, tmp_path, pdf):
     (result,) = detector([str(clips["broken"])])
     case = build_case(str(clips["broken"]), result, detector=detector)
     assert case.headline == "Could not be read" and any("is not readable" in line for line in case.warnings)
     write_html(case, tmp_path / "c.html")
     write_pdf(case, tmp_path / "c.pdf")
-    assert (tmp_path / "c.pdf").read_bytes().startswith(b"%PDF")
+    assert "Could not be read" in pdf(tmp_path / "c.pdf")[0].get_textpage().get_text_range()
 
 
-def test_disagreement_over_time_has_a_plot_of_its_own(detector, clips, tmp_path):
+def test_disagreement_over_time_has_a_plot_of_its_own(detector, clips, tmp_path, pdf):
     result = detector(str(clips["short"]))
     line = [{"time": 0.25 * n, "disagreement": 0.9 if n == 3 else 0.1} for n in range(4)]
     compared = {**result, "timeline": line, "disagreement": 0.3}
@@ -236,25 +252,71 @@ def test_the_page_is_whole_by_itself(full_case, tmp_path):
     assert "var(--ink)" in page and "#1c2834" not in page and "prefers-color-scheme: dark" in page
 
 
-def test_the_pdf_has_pages(full_case, tmp_path, recwarn):
+def test_the_pdf_has_what_the_page_has(full_case, tmp_path, pdf):
     write_pdf(full_case, tmp_path / "case.pdf")
-    data = (tmp_path / "case.pdf").read_bytes()
-    assert data.startswith(b"%PDF") and len(re.findall(rb"/Type /Page\b", data)) >= 3
-    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+    assert (tmp_path / "case.pdf").read_bytes().startswith(b"%PDF")
+    pages = pdf(tmp_path / "case.pdf")
+    assert len(pages) >= 3
+    texts = [squeezed(page.get_textpage().get_text_range()) for page in pages]
+    for number, text in enumerate(texts, start=1):
+        assert squeezed(f"page {number} of {len(pages)}") in text and full_case.sha256 in text
+        assert full_case.time in text
+    whole = "".join(texts)
+    for text in (
+        full_case.headline,
+        NOTICE,
+        *full_case.meaning[1:],
+        *full_case.attribution.limits,
+        *(plot.caption for plot in full_case.attribution_plots),
+        "What is <b>odd</b>?",
+        "The mouth.",
+        *(value for _, value in full_case.detector),
+        *(value for _, value in full_case.software),
+    ):
+        assert squeezed(text) in whole, text
+    # Every window is in the table, and all figures are there: paths and pictures, which no text tells.
+    assert sum(squeezed(clock(window["start"])) in whole for window in full_case.timeline) == 5
+    paths = [sum(item.type == PATH for item in page.get_objects()) for page in pages]
+    assert sum(paths) > 200 and pdf(tmp_path / "case.pdf").get_metadata_dict()["Title"].startswith(
+        "Case report: "
+    )
 
 
-def test_lines_fit_the_page():
-    def inches(line: str, bold: bool) -> float:  # of the ink, as matplotlib sets it
-        font = FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
-        return TextPath((0, 0), line, size=9.5, prop=font, usetex=False).get_extents().width / 72
+def test_lines_fit_the_page(full_case, tmp_path, pdf):
+    long = "W" * 300 + " i" * 400 + " " + "0123456789abcdef" * 40 + " the score of a window" * 9
+    case = replace(full_case, name=long, attribution=None, conversation=[("user", "W" * 300)])
+    write_pdf(case, tmp_path / "case.pdf")
+    text = ""
+    for page in pdf(tmp_path / "case.pdf"):
+        read = page.get_textpage()
+        left, right = 19 / 25.4 * 72, page.get_width() - 19 / 25.4 * 72  # within the margins of 20 mm
+        boxes = [read.get_charbox(number) for number in range(read.count_chars())]
+        assert all(box[0] >= left and box[2] <= right for box in boxes if box[2] > box[0])
+        text += squeezed(read.get_text_range())
+    assert squeezed(long) in text and text.count("W" * 300) == 2
 
-    text = "W" * 300 + " i" * 400 + " 中 " + "0123456789abcdef" * 4 + " the score of a window " * 9
-    for bold in (False, True):
-        lines = broken(text, 3.0, 9.5, bold)
-        assert max(inches(line, bold) for line in lines) <= 3.0
-        assert "".join(lines).replace(" ", "") == drawable(text).replace(" ", "")
-        # No line ends early: the first word of the next would not have fitted.
-        for line, following in pairwise(lines):
-            assert inches(f"{line} {following.split()[0]}", bold) > 2.9
-    assert broken("", 3.0, 9.5) == [""]
-    assert drawable("中 é") == "\\u4e2d é"
+
+def test_a_character_without_a_glyph_is_shown_as_its_number(monkeypatch):
+    monkeypatch.setattr(pdf_module, "_installed_fonts", list)
+    monkeypatch.setattr(pdf_module, "_has_glyph", pdf_module._has_glyph.__wrapped__)
+    assert drawable("中 é 한") == "\\u4e2d é \\ud55c"
+    # A font of this computer that has it draws it.
+    monkeypatch.setattr(pdf_module, "_installed_fonts", lambda: ["some.ttf"])
+    monkeypatch.setattr(
+        pdf_module, "_glyphs", lambda font: frozenset({ord("中")} if font == "some.ttf" else ())
+    )
+    assert drawable("中 é") == "中 \\xe9"
+
+
+def test_without_the_library_it_says_what_to_install(full_case, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "plutoprint", None)
+    with pytest.raises(PDFUnavailableError, match=r"pip install 'modeling-avlmm\[pdf\]'"):
+        write_pdf(full_case, tmp_path / "case.pdf")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_that_asks_for_something_outside_gets_nothing(tmp_path, pdf):
+    typeset('<img src="file:///etc/hostname"><p>here</p>', tmp_path / "x.pdf", "x", "2026-01-02T03:04:05Z")
+    (page,) = pdf(tmp_path / "x.pdf")
+    assert page.get_textpage().get_text_range().strip() == "here"
+    assert not [item for item in page.get_objects() if item.type == IMAGE]

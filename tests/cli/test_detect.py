@@ -21,7 +21,7 @@ from modeling_avlmm.__main__ import main
 from modeling_avlmm.cli.detect import output
 from modeling_avlmm.cli.detect.detection_run import DetectionRun
 from modeling_avlmm.cli.detect.inputs import columns, shown, survey, walk
-from modeling_avlmm.cli.detect.overview import DetectReport
+from modeling_avlmm.cli.detect.overview import Overview
 from modeling_avlmm.cli.detect.resume import Journal, JournalError
 
 TASK = "av-deepfake-detection"
@@ -243,7 +243,7 @@ def test_the_page_is_bounded(small, clips, tmp_path, monkeypatch):
     monkeypatch.setattr("modeling_avlmm.cli.detect.overview.MOST_FILES", 3)
     detector = pipeline(TASK, model=str(small), device="cpu")
     result = detector(str(clips["short"]))
-    report = DetectReport(detector, survey(["x"]))
+    report = Overview(detector, survey(["x"]))
     for number in range(20):
         report.add(f"clip{number}.mp4", {**result, "score": (number * 7 % 20) / 20})
     report.write(tmp_path / "r.html")
@@ -254,7 +254,7 @@ def test_the_page_is_bounded(small, clips, tmp_path, monkeypatch):
 
 def test_the_page_shows_where_picture_and_sound_disagree(small, tmp_path, clips):
     detector = pipeline(TASK, model=str(small), device="cpu")
-    report = DetectReport(detector, survey(["x", "y"]))
+    report = Overview(detector, survey(["x", "y"]))
     result = detector(str(clips["short"]))
     line = [{"time": 0.0, "disagreement": 0.2}, {"time": 0.5, "disagreement": 0.8}]
     report.add("x.mp4", {**result, "timeline": line, "disagreement": 0.5})
@@ -268,7 +268,7 @@ def test_the_page_says_once_that_this_is_a_demonstration(tmp_path, clips):
     model = save_small(tmp_path / "demo", notice="demonstration model trained on drawn faces")
     with pytest.warns(UserWarning, match="demonstration"):
         detector = pipeline(TASK, model=str(model), device="cpu")
-    report = DetectReport(detector, survey(["x", "y"]))
+    report = Overview(detector, survey(["x", "y"]))
     for name in ("x.mp4", "y.mp4"):
         report.add(name, detector(str(clips["short"])))
     report.write(tmp_path / "r.html")

@@ -17,7 +17,7 @@ from .output import FileProgress, ResultCSV, ResultLines, ResultTable
 from .resume import TRIES, Journal, run_identity
 
 if TYPE_CHECKING:
-    from .overview import DetectReport
+    from .overview import Overview
 
 SETTINGS = ("threshold", "window_seconds", "hop_seconds", "aggregate")
 """Options that are passed on to the pipeline where they are given."""
@@ -65,11 +65,18 @@ class DetectionRun:
         self.progress = FileProgress(found.files, done, bool(found.folders))
         stack.callback(self.progress.close)
         self.outputs = list(self._outputs(stack))
-        self.report: DetectReport | None = None
-        if options.report:
-            from .overview import DetectReport  # here, as matplotlib takes a second to import
+        self.with_pdf = False
+        if options.case:
+            from ...casefile.pdf import MISSING, pdf_available  # here, as matplotlib takes a second to import
 
-            self.report = DetectReport(detector, found)
+            self.with_pdf = pdf_available()
+            if not self.with_pdf:
+                tell(f"case reports are written as HTML only. {MISSING}")
+        self.report: Overview | None = None
+        if options.report:
+            from .overview import Overview  # as for the PDF
+
+            self.report = Overview(detector, found)
 
     def _files(self) -> Iterator[str]:
         return walk(self.options.files, self.options.all_files)
@@ -149,19 +156,21 @@ class DetectionRun:
         self.progress.step(taken_over)
 
     def _write_case(self, file: str, result: dict, taken_over: bool) -> None:
-        from ...casefile.case import build_case, case_stem, write_html, write_pdf  # as for `DetectReport`
+        from ...casefile.case import build_case  # as for the PDF
+        from ...casefile.pages import case_stem, write_html, write_pdf
         from ...explain.attribution import attribute
         from ...explain.words import deciding
 
         stem = self.options.case / case_stem(file)
         page, pages = Path(f"{stem}.html"), Path(f"{stem}.pdf")
-        if taken_over and page.exists() and pages.exists():
+        if taken_over and page.exists() and (pages.exists() or not self.with_pdf):
             return
         self.options.case.mkdir(parents=True, exist_ok=True)
         looked_at = attribute(deciding(self.detector, result), file) if self.options.attribute else None
         case = build_case(file, result, detector=self.detector, attribution=looked_at)
         write_html(case, page)
-        write_pdf(case, pages)
+        if self.with_pdf:
+            write_pdf(case, pages)
 
 
 def given_up(file: str, detector: AVDeepfakeDetectionPipeline) -> dict:

@@ -1,34 +1,35 @@
-"""One page for all files of a run, of bounded size however many there are."""
+"""The HTML overview of a `detect` run: one page for all files, of bounded size."""
 
 import heapq
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ...casefile.case import detector_facts, template
-from ...casefile.figures import describe_timeline, draw_disagreement, draw_timeline, svg
-from ...explain.words import (
-    WHAT_IT_IS_NOT,
-    calibration,
-    capital,
-    deciding,
-    describe_disagreement,
-    headline,
-    part_rows,
-    verdict_line,
-)
+from ...casefile.captions import Plot, disagreement_plot, timeline_plot
+from ...casefile.facts import detector_facts, utc
+from ...casefile.pages import template
+from ...explain.words import WHAT_IT_IS_NOT, calibration, capital, deciding, headline, part_rows, verdict_line
 from ...inference.provenance import environment
 from ...pipeline_avd import AVDeepfakeDetectionPipeline
 from .inputs import Survey, shown
 
 MOST_FILES = 500
-"""Files on a page, those with the highest scores; and unreadable ones that it names."""
+"""Files on the page, those with the highest scores. As many unreadable ones are named."""
 
 
 @dataclass
-class Row:
-    """What a page keeps of a file; its timeline is drawn already."""
+class FilePlot:
+    """A figure of a file, drawn already: the result it shows is not kept."""
+
+    title: str
+    svg: str
+    words: str
+
+
+@dataclass
+class FileEntry:
+    """A file on the page."""
 
     name: str
     label: str
@@ -40,19 +41,16 @@ class Row:
     words: str
     warnings: list[str]
     decided_by: str | None
-    timeline: str | None
-    timeline_words: str | None
-    disagreement: str | None
-    disagreement_words: str | None
+    plots: list[FilePlot]
 
 
-class DetectReport:
+class Overview:
     """
-    Takes results one by one, and writes the page at the end.
+    The page of a run: takes results one by one, and is written at the end.
 
     Args:
-        detector ([`AVDeepfakeDetectionPipeline`]): Whose results they are.
-        found ([`Survey`]): What there was to look at.
+        detector ([`AVDeepfakeDetectionPipeline`]): The detector that gives the results.
+        found ([`Survey`]): Counts of what there was to look at.
     """
 
     def __init__(self, detector: AVDeepfakeDetectionPipeline, found: Survey):
@@ -60,11 +58,11 @@ class DetectReport:
         self.counts: Counter = Counter()
         self.threshold: float | None = None
         self.unreadable: list[str] = []
-        # The lowest of those kept is on top. Of equal scores the first files stay.
-        self._rows: list[tuple[float, int, Row]] = []
+        # A heap: the lowest score that is kept comes first. Of equal scores the first files stay.
+        self._entries: list[tuple[float, int, FileEntry]] = []
 
     def add(self, file: str, result: dict) -> None:
-        """Takes a file's result."""
+        """Take the result of a file."""
         self.counts["files"] += 1
         self.threshold = result["threshold"] if self.threshold is None else self.threshold
         self.counts[result["label"] or "unreadable"] += 1
@@ -73,18 +71,22 @@ class DetectReport:
                 self.unreadable.append(shown(result["error"]["message"]))
             return
         place = (result["score"], -self.counts["files"])
-        if len(self._rows) >= MOST_FILES and place < self._rows[0][:2]:
+        full = len(self._entries) >= MOST_FILES
+        if full and place < self._entries[0][:2]:
             return
-        entry = (*place, self._row(file, result))
-        (heapq.heappushpop if len(self._rows) >= MOST_FILES else heapq.heappush)(self._rows, entry)
+        (heapq.heappushpop if full else heapq.heappush)(self._entries, (*place, self._entry(file, result)))
 
-    def _row(self, file: str, result: dict) -> Row:
+    def _entry(self, file: str, result: dict) -> FileEntry:
         config = deciding(self.detector, result).model.config
-        many, compared = len(result["windows"]) > 1, bool(result.get("timeline"))
         warnings = [shown(text) for text in result["warnings"] if text != config.notice]
         if result["error"] is not None:
             warnings.append(f"Reading stopped: {shown(result['error']['message'])}")
-        return Row(
+        plots = []
+        if len(result["windows"]) > 1:
+            plots.append(_drawn(timeline_plot(result), 2.4))
+        if result.get("timeline"):
+            plots.append(_drawn(disagreement_plot(result), 1.6))
+        return FileEntry(
             name=shown(file),
             label=result["label"],
             headline=headline(result),
@@ -95,18 +97,12 @@ class DetectReport:
             words=verdict_line(result, config),
             warnings=warnings,
             decided_by=result.get("decided_by"),
-            timeline=svg(lambda figure: draw_timeline(figure, result), 8.6, 2.4) if many else None,
-            timeline_words=describe_timeline(result) if many else None,
-            disagreement=svg(lambda figure: draw_disagreement(figure, result), 8.6, 1.6)
-            if compared
-            else None,
-            disagreement_words=describe_disagreement(result) if compared else None,
+            plots=plots,
         )
 
     def write(self, path: Path, stopped: bool = False) -> None:
-        """Writes the page; `stopped` says that files are missing from it."""
-        rows = [row for *_, row in sorted(self._rows, key=lambda entry: entry[:2], reverse=True)]
-        readable = self.counts["files"] - self.counts["unreadable"]
+        """Write the page; `stopped` tells that files are missing from it."""
+        rows = [row for *_, row in sorted(self._entries, key=lambda entry: entry[:2], reverse=True)]
         detectors = [self.detector, *([self.detector.gate.detector] if self.detector.gate else [])]
         notices = dict.fromkeys(d.model.config.notice for d in detectors if d.model.config.notice)
         threshold = self.threshold if self.threshold is not None else self.detector.model.config.threshold
@@ -118,12 +114,16 @@ class DetectReport:
             unlisted=[capital(line) for line in self.found.unlisted],
             notices=[capital(notice) for notice in notices],
             rows=rows,
-            left_out=readable - len(rows),
+            left_out=self.counts["files"] - self.counts["unreadable"] - len(rows),
             unreadable=self.unreadable,
             calibration=calibration(self.detector.model.config),
             what_it_is_not=WHAT_IT_IS_NOT,
             detector=detector_facts(self.detector, {"threshold": threshold}),
             software=[(name, str(value)) for name, value in environment().items()],
-            time=datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            time=utc(datetime.now(timezone.utc)),
         )
         path.write_text(page, encoding="utf-8")
+
+
+def _drawn(plot: Plot, height: float) -> FilePlot:
+    return FilePlot(plot.title, replace(plot, width=8.6, height=height).svg, plot.words)
