@@ -40,7 +40,7 @@ from transformers import Qwen2VLVideoProcessor, pipeline
 
 from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
 from modeling_avlmm.evaluation.predictions import predict
-from modeling_avlmm.inference.auto import default_model
+from modeling_avlmm.inference.default_model import default_model
 from modeling_avlmm.inference.provenance import environment
 from modeling_avlmm.processing_patches import frames_to_patches, normalize_patches
 

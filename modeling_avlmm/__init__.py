@@ -1,58 +1,37 @@
 """Audio-visual deepfake detection for the Hugging Face ecosystem.
 
-Importing this package registers its models with the Auto classes of `transformers`, the pipeline
-`av-deepfake-detection`, and its datasets with `load_dataset`.
+Importing this package makes its models known to the Auto classes of `transformers`, its pipeline
+`av-deepfake-detection` to `pipeline`, and its datasets to `load_dataset`. The import is cheap: `transformers` and
+`datasets` are told once they are imported themselves, and the names below are imported when they are first used.
 """
 
-from transformers import AutoConfig, AutoModel, AutoProcessor
-from transformers.pipelines import PIPELINE_REGISTRY
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import dataset_scripts
 
-from .configuration_avlmm import AVLMMConfig
-from .configuration_avpl import AVPLConfig
-from .configuration_ssavd import SSAVDConfig
-from .hub_mixin import PIPELINE_TASK
-from .inference.auto import AutoModelForAVDeepfakeDetection, default_model
-from .media import Clip, MediaError, MediaReader
-from .modeling_avlmm import AVLMMForDeepfakeDetection
-from .modeling_avpl import AVPLForDeepfakeDetection
-from .modeling_outputs import AVDetectionOutput
-from .modeling_ssavd import SSAVDForDeepfakeDetection
-from .pipeline_avd import AVDeepfakeDetectionPipeline
-from .processing_avlmm import AVLMMProcessor, Question
-from .processing_avpl import AVPLProcessor
-from .processing_ssavd import SSAVDProcessor
+from .inference import registration
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from .configuration_avlmm import AVLMMConfig
+    from .configuration_avpl import AVPLConfig
+    from .configuration_ssavd import SSAVDConfig
+    from .dialogue.analyst import AVAnalyst
+    from .inference.auto import AutoModelForAVDeepfakeDetection
+    from .inference.pipeline import AVDeepfakeDetectionPipeline
+    from .media import Clip, MediaError, MediaReader
+    from .modeling_avlmm import AVLMMForDeepfakeDetection
+    from .modeling_avpl import AVPLForDeepfakeDetection
+    from .modeling_outputs import AVDetectionOutput
+    from .modeling_ssavd import SSAVDForDeepfakeDetection
+    from .processing_avlmm import AVLMMProcessor, Question
+    from .processing_avpl import AVPLProcessor
+    from .processing_ssavd import SSAVDProcessor
 
-for _config, _model, _processor in (
-    (AVLMMConfig, AVLMMForDeepfakeDetection, AVLMMProcessor),
-    (AVPLConfig, AVPLForDeepfakeDetection, AVPLProcessor),
-    (SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor),
-):
-    AutoConfig.register(_config.model_type, _config, exist_ok=True)
-    AutoModel.register(_config, _model, exist_ok=True)
-    AutoModelForAVDeepfakeDetection.register(_config, _model, exist_ok=True)
-    AutoProcessor.register(_config, _processor, exist_ok=True)
-    # What is saved names its own code, so that it loads where this package is not installed.
-    _config.register_for_auto_class()
-    _model.register_for_auto_class("AutoModel")
-    _processor.register_for_auto_class("AutoProcessor")
-
-if PIPELINE_TASK not in PIPELINE_REGISTRY.supported_tasks:
-    PIPELINE_REGISTRY.register_pipeline(
-        PIPELINE_TASK,
-        pipeline_class=AVDeepfakeDetectionPipeline,
-        pt_model=AutoModelForAVDeepfakeDetection,
-        # Name and revision of what is loaded where none is named; the environment is read here, once.
-        default={"model": (default_model(), None)},
-        type="multimodal",
-    )
-
-dataset_scripts.register()
+    __version__: str
 
 __all__ = [
+    "AVAnalyst",
     "AVDeepfakeDetectionPipeline",
     "AVDetectionOutput",
     "AVLMMConfig",
@@ -70,3 +49,43 @@ __all__ = [
     "SSAVDForDeepfakeDetection",
     "SSAVDProcessor",
 ]
+
+_MODULES = {
+    "AVAnalyst": "dialogue.analyst",
+    "AVDeepfakeDetectionPipeline": "inference.pipeline",
+    "AVDetectionOutput": "modeling_outputs",
+    "AVLMMConfig": "configuration_avlmm",
+    "AVLMMForDeepfakeDetection": "modeling_avlmm",
+    "AVLMMProcessor": "processing_avlmm",
+    "AVPLConfig": "configuration_avpl",
+    "AVPLForDeepfakeDetection": "modeling_avpl",
+    "AVPLProcessor": "processing_avpl",
+    "AutoModelForAVDeepfakeDetection": "inference.auto",
+    "Clip": "media",
+    "MediaError": "media",
+    "MediaReader": "media",
+    "Question": "processing_avlmm",
+    "SSAVDConfig": "configuration_ssavd",
+    "SSAVDForDeepfakeDetection": "modeling_ssavd",
+    "SSAVDProcessor": "processing_ssavd",
+}
+"""Where each public name is defined. The block for type checkers above says the same in their language."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value = import_module("importlib.metadata").version("modeling-avlmm")
+    elif name in _MODULES:
+        value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})
+
+
+registration.register()
+dataset_scripts.register()

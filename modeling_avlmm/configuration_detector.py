@@ -48,6 +48,8 @@ class AVDetectorConfig(PreTrainedConfig):
             the `warnings` of every result. See `DEMONSTRATION_NOTICE`.
     """
 
+    _auto_class = "AutoConfig"  # what is saved names, and brings, its own code
+
     threshold: float = 0.5
     temperature: dict | None = None
     abstain_band: list[float] | None = None

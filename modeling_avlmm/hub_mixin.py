@@ -29,6 +29,8 @@ class AVDetectionHubMixin:
     The processor is saved beside it by its own `save_pretrained`, or with the model by the pipeline's.
     """
 
+    _auto_class = "AutoModel"  # what is saved names, and brings, its own code
+
     def save_pretrained(self, save_directory, **kwargs):
         # Names in the file are the modules' own: a trainer that resumes loads them without renaming.
         kwargs.setdefault("save_original_format", False)

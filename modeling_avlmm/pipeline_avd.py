@@ -2,8 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from functools import partial
-from importlib import import_module
 from itertools import islice
 from types import GeneratorType
 from typing import Any
@@ -15,14 +13,14 @@ from transformers.pipelines.base import ChunkPipeline
 from transformers.pipelines.pt_utils import PipelineChunkIterator
 
 from .configuration_detector import PARTS, SCORE_NAMES
-from .inference.gate import NO_VERDICT, Gate
 from .media import MediaError, MediaReader
 from .media_errors import merged_warnings
 from .media_windows import mean_over_time
 from .modeling_outputs import calibrated, score_columns
 
 UNCERTAIN = "uncertain"
-TASK_MODES = ("detection", "analysis")
+NO_VERDICT = "NoVerdictError"
+"""Type of the error of a file that was read but for which the network gave no number."""
 OVERFLOW = "its activations overflowed, as on material that is nothing like what it was trained on"
 MOST_SPANS = 5
 WORKER_WINDOWS = 16
@@ -45,36 +43,7 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
     A file longer than one pass takes is read window by window, never held whole. In a list, a file that cannot be
     read gives a result with `error` set, and the others go on.
 
-    With a small detector as `gate`, the model only looks at the files that the gate is not sure of:
-
-    ```python
-    >>> detector = pipeline("av-deepfake-detection", model="my-org/large", gate="my-org/small", gate_band=(0.05, 0.9))
-    >>> detector("clip.mp4")
-    {'label': 'real', 'score': 0.02, ..., 'decided_by': 'gate', 'gate_score': 0.02}
-    ```
-
-    With `task_mode="analysis"` there is an [`~analysis.analyst.AVAnalyst`] in place of the pipeline, which answers
-    questions about a clip:
-
-    ```python
-    >>> analyst = pipeline("av-deepfake-detection", model="my-org/my-analyst", task_mode="analysis")
-    >>> analyst.load("clip.mp4")["label"]
-    'fake'
-    >>> analyst.ask("Is it the picture, the sound, or both?")
-    'The picture was manipulated. The sound was not.'
-    ```
-
     Args:
-        task_mode (`str`, *optional*, defaults to `"detection"`):
-            `"detection"`, or `"analysis"` for an analyst around this pipeline. A detector that cannot write has its
-            answers composed from what it measured. Needs the package itself, not only a checkpoint's own code.
-        gate (`str`, `Path` or pipeline, *optional*):
-            Folder or Hub id of the small detector, which is loaded on the same device, or its pipeline. (A repository
-            whose own code must run is given as a pipeline, made with `trust_remote_code=True`.) Every file passes it
-            first. It reads in windows of its own length and keeps its own temperature.
-        gate_band (`tuple[float, float]`, *optional*):
-            The gate's verdict stands where its score is below the first or above the second. Defaults to the
-            `abstain_band` of its configuration.
         kwargs: See [`Pipeline`]; and options of [`~AVDeepfakeDetectionPipeline.__call__`], for all calls.
     """
 
@@ -85,30 +54,10 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
     _load_video_processor = False
     _pipeline_calls_generate = False
 
-    def __new__(cls, *args, task_mode: str | None = None, **kwargs):
-        if task_mode not in (None, *TASK_MODES):
-            raise ValueError(f"task_mode must be one of {', '.join(TASK_MODES)}, not {task_mode!r}.")
-        if task_mode != "analysis":
-            return super().__new__(cls)
-        # By name: what a file here imports is copied to the Hub with every detector, and the analyst does not belong there.
-        try:
-            analyst = import_module("modeling_avlmm.dialogue.analyst")
-        except ImportError as error:
-            raise ImportError(
-                'task_mode="analysis" needs the package modeling_avlmm itself, which a checkpoint does not bring along: '
-                "install it."
-            ) from error
-        detector = cls(*args, **kwargs)
-        return analyst.AVAnalyst(detector if analyst.can_write(detector) else None, detector)
+    _frames_to_caller = 3
+    """Frames from a warning in `__init__` to the line that called `pipeline`."""
 
-    def __init__(
-        self,
-        *args,
-        gate=None,
-        gate_band: tuple[float, float] | None = None,
-        task_mode: str | None = None,
-        **kwargs,
-    ):
+    def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         # A model that was just trained would drop units, and score a clip by the others of its batch.
         self.model.eval()
@@ -118,11 +67,8 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
                 "The processor's prompts are not those the model was trained with, so its verdicts would mean nothing. "
                 f"Model: {trained}. Processor: {used}. Load both from the same folder or repository."
             )
-        if gate is None and gate_band is not None:
-            raise ValueError("gate_band says when a gate is sure, and there is no gate.")
-        self.gate = None if gate is None else Gate(gate, gate_band, self.device)
         if notice := getattr(self.model.config, "notice", None):
-            warn(notice, stacklevel=3)  # the line that called `pipeline`
+            warn(notice, stacklevel=self._frames_to_caller)
 
     def _sanitize_parameters(
         self,
@@ -206,10 +152,6 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             - **warnings** (`list[str]`) -- What the reader should know, such as a missing sound track.
             - **error** (`dict`) -- `type` and `message`; None where all went well. Of type `NoVerdictError`, also for one
               input, where the clip was read but the network's numbers overflowed.
-            - **decided_by** (`str`), **gate_score** (`float`) -- With a gate only: `"gate"` or `"model"`, whose result
-              this is, windows included, and the gate's score. Files that cannot be read are the gate's; `window_seconds`,
-              `hop_seconds`, `temperature` and `abstain` are for the model, other options for both. Results come
-              block by block, [`~pipeline_gate.block_size`] files each.
 
         Raises:
             MediaError: when the only input cannot be read.
@@ -278,23 +220,6 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
                 }
 
     def get_iterator(
-        self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params
-    ):
-        score = partial(
-            self._scored,
-            num_workers=num_workers,
-            batch_size=batch_size,
-            preprocess_params=preprocess_params,
-            forward_params=forward_params,
-            postprocess_params=postprocess_params,
-        )
-        if self.gate is None:
-            return score(inputs)
-        return self.gate.answers(
-            inputs, score, num_workers, batch_size, preprocess_params, postprocess_params
-        )
-
-    def _scored(
         self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params
     ) -> Iterator[dict]:
         if num_workers > 1 and isinstance(inputs, list | torch.utils.data.Dataset):
@@ -406,16 +331,7 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         }
 
     def save_pretrained(self, save_directory, **kwargs):
-        """Saves everything the pipeline needs: model, custom code, pipeline entry and the whole processor.
-
-        A gate is another detector, and is saved by `pipeline.gate.detector.save_pretrained`.
-        """
-        if self.gate is not None:
-            warn(
-                "Only the model is saved. Save its gate with `pipeline.gate.detector.save_pretrained(folder)`, and load both "
-                f"with `pipeline(..., gate=folder, gate_band={self.gate.band})`.",
-                stacklevel=2,
-            )
+        """Save everything the pipeline needs: model, custom code, pipeline entry and the whole processor."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 

@@ -18,6 +18,8 @@ class ClipProcessor(ProcessorMixin):
     say how clips are sampled, `encode`, which makes one clip's tensors, and `collate`, which makes a batch of them.
     """
 
+    _auto_class = "AutoProcessor"  # what is saved names, and brings, its own code
+
     default_questions: tuple = PARTS
     """What is asked where nothing is named."""
 

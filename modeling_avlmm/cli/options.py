@@ -3,10 +3,8 @@
 import argparse
 import os
 
+from ..inference.default_model import DEFAULT_MODEL, default_model
 from .console import UsageError, tell
-
-DEFAULT_MODEL = "AVLMM_DEFAULT_MODEL"
-"""Environment variable that names the user's own default: a folder or Hub id."""
 
 NO_MODEL = f"no model was named, so this is the package's demonstration detector. Give --model, or set {DEFAULT_MODEL}."
 
@@ -26,8 +24,6 @@ def add_default_model(parser: argparse.ArgumentParser) -> None:
 
 def model_or_default(model: str | None) -> str:
     """Return the model to use, and tell the user when it is the demonstration detector."""
-    from ..inference.auto import default_model
-
     if not model and not os.environ.get(DEFAULT_MODEL):
         tell(NO_MODEL)
     return model or default_model()

@@ -13,7 +13,7 @@ from transformers import DynamicCache, GenerationConfig, StoppingCriteria, TextI
 from ..configuration_detector import LABELS
 from ..explain.regions import BAND_NAMES, FACE_REGIONS
 from ..hub_mixin import PIPELINE_TASK
-from ..inference.auto import default_model
+from ..inference.default_model import default_model
 from ..media import Clip, MediaReader
 from ..modeling_avlmm import AVLMMForDeepfakeDetection
 from ..pipeline_avd import AVDeepfakeDetectionPipeline, split_source
@@ -45,7 +45,9 @@ class AVAnalyst:
     Answers questions about a clip, on the ground of what a detector measured.
 
     ```python
-    >>> analyst = AVAnalyst("my-org/my-analyst")
+    >>> from modeling_avlmm import AVAnalyst
+
+    >>> analyst = AVAnalyst.from_pretrained("my-org/my-analyst")
     >>> analyst.load("clip.mp4")["label"]
     'fake'
     >>> analyst.ask("Is it the picture, the sound, or both?")
@@ -57,43 +59,78 @@ class AVAnalyst:
     Without one, answers are composed from the detector's numbers alone.
 
     Args:
-        model (`str`, `Path` or pipeline, *optional*):
-            Detector that was taught to talk by an `analysis` stage. Without it nothing is generated.
-        detector (`str`, `Path` or pipeline, *optional*):
-            Any detector of this package, which measures. Defaults to `model`, or without one to the package's default.
-        device (`str`, *optional*), dtype (`str`, *optional*, defaults to `"auto"`): As for `pipeline`.
-        trust_remote_code (`bool`, *optional*, defaults to `False`): Run the code in the models' repositories.
-        window_seconds, hop_seconds (`float`, *optional*): Of the detector's timeline, as for the pipeline.
+        model (pipeline, *optional*):
+            A detector that was taught to talk by an `analysis` stage. Without one, nothing is generated.
+        detector (pipeline, *optional*): The detector that measures, of any kind. Defaults to `model`.
+        window_seconds, hop_seconds (`float`, *optional*): Windows of the detector's timeline, as for the pipeline.
 
     Raises:
-        ValueError: when `model` is a detector that cannot write text.
+        ValueError: if there is neither a model nor a detector, or `model` is a detector that cannot write text.
     """
 
-    def __init__(
-        self,
-        model: str | Path | AVDeepfakeDetectionPipeline | None = None,
-        detector: str | Path | AVDeepfakeDetectionPipeline | None = None,
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path | None = None,
+        detector: str | Path | None = None,
+        *,
         device: str | None = None,
         dtype: str = "auto",
         trust_remote_code: bool = False,
+        **kwargs,
+    ) -> AVAnalyst:
+        """
+        Load an analyst by name.
+
+        Args:
+            model (`str` or `Path`, *optional*): Folder or Hub id of the model that writes.
+            detector (`str` or `Path`, *optional*):
+                Folder or Hub id of the detector that measures. Defaults to `model`; without either, to the package's
+                default detector.
+            device, dtype (`str`, *optional*): As for `pipeline`.
+            trust_remote_code (`bool`, *optional*, defaults to `False`): Run the code in the models' repositories.
+            kwargs: Windows, as for [`AVAnalyst`].
+
+        Returns:
+            [`AVAnalyst`]
+
+        Raises:
+            ValueError: if `model` is a detector that cannot write text.
+        """
+        if model is None and detector is None:
+            detector = default_model()
+        writer, measures = (
+            None
+            if name is None
+            else pipeline(
+                PIPELINE_TASK,
+                model=str(name),
+                device=device,
+                dtype=dtype,
+                trust_remote_code=trust_remote_code or None,
+            )
+            for name in (model, detector)
+        )
+        return cls(writer, measures, **kwargs)
+
+    def __init__(
+        self,
+        model: AVDeepfakeDetectionPipeline | None = None,
+        detector: AVDeepfakeDetectionPipeline | None = None,
         window_seconds: float | None = None,
         hop_seconds: float | None = None,
     ):
-        def loaded(source):
-            if isinstance(source, AVDeepfakeDetectionPipeline):
-                return source
-            options = {"device": device, "dtype": dtype, "trust_remote_code": trust_remote_code or None}
-            return pipeline(PIPELINE_TASK, model=str(source), **options)
-
-        self.writer = None if model is None else loaded(model)
+        if model is None and detector is None:
+            raise ValueError(
+                "An analyst needs a model or a detector. AVAnalyst.from_pretrained() loads one by name."
+            )
+        self.writer = model
         if self.writer is not None and not can_write(self.writer):
             raise ValueError(
                 f"{_name(self.writer)} cannot write text: it is a {type(self.writer.model).__name__}. Give it as "
                 "detector=..., and as model=... one that was trained by an `analysis` stage, or none."
             )
-        if detector is None:
-            detector = self.writer if self.writer is not None else default_model()
-        self.detector = loaded(detector)
+        self.detector = self.writer if detector is None else detector
         windows = {"window_seconds": window_seconds, "hop_seconds": hop_seconds}
         self._windows = {name: value for name, value in windows.items() if value is not None}
         self._forget()

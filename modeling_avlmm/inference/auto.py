@@ -1,17 +1,16 @@
-"""One Auto class for every detector of this package, and the one that is taken where none is named."""
+"""`AutoModelForAVDeepfakeDetection`, which loads every detector of this package."""
 
-import os
 from collections import OrderedDict
-from pathlib import Path
 
 from transformers.models.auto.auto_factory import _BaseAutoModelClass, _LazyAutoMapping, auto_class_update
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-DEFAULT_MODEL = "AVLMM_DEFAULT_MODEL"
-"""Environment variable that names the user's own default: a folder or Hub id."""
-
-EMBEDDED_MODEL = Path(__file__).parents[1] / "default_model"
-"""A small demonstration detector that is part of the package, for a first result without a download."""
+from ..configuration_avlmm import AVLMMConfig
+from ..configuration_avpl import AVPLConfig
+from ..configuration_ssavd import SSAVDConfig
+from ..modeling_avlmm import AVLMMForDeepfakeDetection
+from ..modeling_avpl import AVPLForDeepfakeDetection
+from ..modeling_ssavd import SSAVDForDeepfakeDetection
 
 MODEL_FOR_AV_DEEPFAKE_DETECTION_MAPPING = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
 
@@ -23,8 +22,6 @@ class AutoModelForAVDeepfakeDetection(_BaseAutoModelClass):
 AutoModelForAVDeepfakeDetection = auto_class_update(
     AutoModelForAVDeepfakeDetection, head_doc="audio-visual deepfake detection"
 )
-
-
-def default_model() -> str:
-    """Folder or Hub id of the detector that is used where none is named."""
-    return os.environ.get(DEFAULT_MODEL) or str(EMBEDDED_MODEL)
+AutoModelForAVDeepfakeDetection.register(AVLMMConfig, AVLMMForDeepfakeDetection)
+AutoModelForAVDeepfakeDetection.register(AVPLConfig, AVPLForDeepfakeDetection)
+AutoModelForAVDeepfakeDetection.register(SSAVDConfig, SSAVDForDeepfakeDetection)

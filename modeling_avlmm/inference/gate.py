@@ -10,12 +10,10 @@ from torch.utils.data import Subset
 from transformers import Pipeline, pipeline
 
 from ..hub_mixin import PIPELINE_TASK
+from ..pipeline_avd import NO_VERDICT
 
 BLOCK = 16
 """Files that pass the gate together, for each row of a batch or worker, so that what is left of them fills batches."""
-
-NO_VERDICT = "NoVerdictError"
-"""Type of the error of a file that was read and that the network gave no number for."""
 
 PREPROCESS = ("on_error", "questions")
 POSTPROCESS = ("aggregate", "threshold")

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("torch", "torchcodec", "transformers", "trl", "peft", "datasets", "accelerate")
+PACKAGES = ("modeling-avlmm", "torch", "torchcodec", "transformers", "trl", "peft", "datasets", "accelerate")
 
 
 def environment() -> dict:
     """Versions of Python, of this package and of those it rests on, and the hardware."""
-    from .. import __version__
-
     versions = {}
     for name in PACKAGES:
         try:
@@ -25,7 +23,6 @@ def environment() -> dict:
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
-        "modeling-avlmm": __version__,
         **versions,
     }
 

@@ -22,7 +22,7 @@ from modeling_avlmm.dialogue.composed_answers import HINT, compose, fake_segment
 from modeling_avlmm.dialogue.conversation import encode_conversations, generation_batch, measured_context
 from modeling_avlmm.dialogue.families import FAMILIES
 from modeling_avlmm.dialogue.phrasing import templates
-from modeling_avlmm.inference.auto import default_model
+from modeling_avlmm.inference.default_model import default_model
 
 RESULT = {
     "label": "fake",
@@ -60,26 +60,25 @@ def raw(analyst):
     return [answer for _, answer in analyst._dialogue.turns]
 
 
-# -- from the pipeline --------------------------------------------------------------------------------------------------
+# -- construction -------------------------------------------------------------------------------------------------------
 
 
-def test_pipeline_in_analysis_mode_is_the_analyst(tiny_detector, clips):
-    task = "av-deepfake-detection"
-    analyst = pipeline(task, model=str(tiny_detector), task_mode="analysis", window_seconds=0.5)
+def test_an_analyst_from_a_name_is_the_one_around_its_pipeline(tiny_detector, clips):
+    analyst = AVAnalyst.from_pretrained(tiny_detector, window_seconds=0.5)
     assert type(analyst) is AVAnalyst and analyst.writer is analyst.detector
-    plain = pipeline(task, model=str(tiny_detector), task_mode="detection", window_seconds=0.5)
+    plain = pipeline("av-deepfake-detection", model=str(tiny_detector), window_seconds=0.5)
     expected = plain(str(clips["clip"]))
     assert analyst.load(clips["clip"])["score"] == expected["score"] and len(expected["windows"]) > 1
     by_hand = AVAnalyst(plain)
     by_hand.load(clips["clip"])
     question = "Is this clip fake?"
     assert analyst.ask(question, max_new_tokens=6) == by_hand.ask(question, max_new_tokens=6)
-    with pytest.raises(ValueError, match="task_mode must be one of detection, analysis, not 'chat'"):
-        pipeline(task, model=str(tiny_detector), task_mode="chat")
+    with pytest.raises(ValueError, match=r"needs a model or a detector.*from_pretrained"):
+        AVAnalyst()
 
 
-def test_pipeline_in_analysis_mode_composes_where_the_detector_cannot_write(clips):
-    analyst = pipeline("av-deepfake-detection", model=str(default_model()), task_mode="analysis")
+def test_a_detector_that_cannot_write_has_its_answers_composed(clips):
+    analyst = AVAnalyst.from_pretrained(detector=default_model())
     assert analyst.writer is None
     score = analyst.load(clips["clip"])["score"]
     assert f"{score:.2f}" in analyst.ask("Is this clip fake?")
@@ -217,8 +216,8 @@ def test_long_clip_is_answered_on_its_highest_window(analyst, clips):
 
 def test_small_detector_composes_and_cannot_be_the_model(clips):
     with pytest.raises(ValueError, match="cannot write text: it is a SSAVDForDeepfakeDetection"):
-        AVAnalyst(default_model())
-    analyst = AVAnalyst()
+        AVAnalyst.from_pretrained(default_model())
+    analyst = AVAnalyst.from_pretrained()
     result = analyst.load(clips["clip"])
     answer = analyst.ask("Is this clip fake?")
     assert f"{result['score']:.2f}" in answer
@@ -232,7 +231,7 @@ def test_small_detector_composes_and_cannot_be_the_model(clips):
 
 
 def test_any_detector_can_measure_for_a_model(writer, clips):
-    analyst = AVAnalyst(writer, detector=default_model())
+    analyst = AVAnalyst(writer, detector=pipeline("av-deepfake-detection", model=default_model()))
     analyst.load(clips["clip"])
     report = analyst.json()
     assert report["model"]["detector"] != report["model"]["analyst"]

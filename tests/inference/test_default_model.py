@@ -17,7 +17,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
 from modeling_avlmm.__main__ import main
 from modeling_avlmm.configuration_detector import DEMONSTRATION_NOTICE
-from modeling_avlmm.inference import auto
+from modeling_avlmm.inference import default_model as defaults
 
 TASK = "av-deepfake-detection"
 ROOT = Path(__file__).parents[2]
@@ -46,20 +46,20 @@ def embedded(tmp_path_factory) -> Path:
 def default(embedded, monkeypatch) -> Path:
     """The package as if `embedded` were in it."""
     monkeypatch.delenv("AVLMM_DEFAULT_MODEL", raising=False)
-    monkeypatch.setattr(auto, "EMBEDDED_MODEL", embedded)
+    monkeypatch.setattr(defaults, "EMBEDDED_MODEL", embedded)
     monkeypatch.setitem(
-        PIPELINE_REGISTRY.supported_tasks[TASK], "default", {"model": (auto.default_model(), None)}
+        PIPELINE_REGISTRY.supported_tasks[TASK], "default", {"model": (defaults.default_model(), None)}
     )
     return embedded
 
 
 def test_the_environment_names_the_default(embedded, monkeypatch):
     monkeypatch.delenv("AVLMM_DEFAULT_MODEL", raising=False)
-    assert auto.default_model() == str(ROOT / "modeling_avlmm" / "default_model")
+    assert defaults.default_model() == str(ROOT / "modeling_avlmm" / "default_model")
     monkeypatch.setenv("AVLMM_DEFAULT_MODEL", "my-org/my-detector")
-    assert auto.default_model() == "my-org/my-detector"
+    assert defaults.default_model() == "my-org/my-detector"
     monkeypatch.setenv("AVLMM_DEFAULT_MODEL", "")
-    assert auto.default_model() == str(ROOT / "modeling_avlmm" / "default_model")
+    assert defaults.default_model() == str(ROOT / "modeling_avlmm" / "default_model")
 
 
 def test_a_first_result_without_naming_a_model(default, clips):
@@ -111,7 +111,7 @@ def test_detect_uses_the_embedded_model_and_says_so(default, clips, capsys):
 
 def test_detect_without_an_embedded_model_says_what_to_do(clips, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("AVLMM_DEFAULT_MODEL", raising=False)
-    monkeypatch.setattr(auto, "EMBEDDED_MODEL", tmp_path / "nowhere")
+    monkeypatch.setattr(defaults, "EMBEDDED_MODEL", tmp_path / "nowhere")
     assert main(["detect", str(clips["short"]), "--device", "cpu"]) == 2
     error = capsys.readouterr().err
     assert "There is no folder" in error and "--model" in error
@@ -133,10 +133,11 @@ def test_the_notice_stays_with_the_weights(embedded, tmp_path, tiny_detector, cl
 
 
 @pytest.mark.skipif(
-    not auto.EMBEDDED_MODEL.is_dir(), reason="the demonstration checkpoint is not in this copy of the package"
+    not defaults.EMBEDDED_MODEL.is_dir(),
+    reason="the demonstration checkpoint is not in this copy of the package",
 )
 def test_what_is_in_the_package(clips):
-    folder = auto.EMBEDDED_MODEL
+    folder = defaults.EMBEDDED_MODEL
     files = {file.name for file in folder.iterdir()}
     assert files >= {"config.json", "model.safetensors", "processor_config.json", "README.md"}
     assert (folder / "model.safetensors").stat().st_size < 3_000_000

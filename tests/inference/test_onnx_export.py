@@ -16,7 +16,7 @@ from ssavd_factory import tiny
 import modeling_avlmm.inference.onnx_export as onnx_export
 from modeling_avlmm import SSAVDForDeepfakeDetection, SSAVDProcessor
 from modeling_avlmm.cli import onnx as onnx_command
-from modeling_avlmm.inference.auto import default_model
+from modeling_avlmm.inference.default_model import default_model
 from modeling_avlmm.inference.onnx_detector import ONNXDetector, ONNXExportError
 from modeling_avlmm.inference.onnx_export import check_inputs, example_inputs
 from modeling_avlmm.inference.streaming import StreamingDetector

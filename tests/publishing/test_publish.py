@@ -36,7 +36,6 @@ EVERYTHING = {
     "modeling_avlmm.py",
     "modeling_outputs.py",
     "pipeline_avd.py",
-    "pipeline_gate.py",
     "processing_avlmm.py",
     "processor_config.json",
     "tokenizer.json",
