@@ -1,6 +1,7 @@
 """`python -m modeling_avlmm bench`: how good a model's words are."""
 
 import argparse
+from dataclasses import fields
 from functools import partial
 
 from .console import guarded
@@ -8,20 +9,23 @@ from .options import add_batch_size, add_corpus, add_loading, add_model
 
 HELP = "measure what a detector answers, not only what it scores"
 DESCRIPTION = (
-    "Asks a detector in words about every clip of a split: whether it is fake, by which kind of technique, and what gives it "
-    "away. Scores the answers against what is known and measured, beside a baseline that never looks. A detector that cannot "
-    "write is benched with answers composed from its verdicts. Started again, it goes on. Ends with 2 on wrong usage."
+    "Ask a detector in words about every clip of a split: whether it is fake, how it was made, and what gives it away. The "
+    "answers are scored against what is known and measured, beside a baseline that never looks. The answers of a detector "
+    "that cannot write are composed from its verdicts. After a stop, the same command continues. Exit status: 0, or 2 for "
+    "wrong usage."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
+    """Add the options of the command."""
     add_model(parser)
     add_corpus(parser)
-    parser.add_argument("--split", default="test", help="what it is asked about [%(default)s]")
+    parser.add_argument("--split", default="test", help="split to ask about [%(default)s]")
     parser.add_argument("--limit", type=int, metavar="N", help="ask about N clips, drawn by --seed [all]")
     parser.add_argument(
-        "--output-dir", metavar="DIR", help="where it writes and goes on [runs/bench/DATASET_PROTOCOL/MODEL]"
+        "--output-dir",
+        metavar="DIR",
+        help="where to write and to continue [runs/bench/DATASET_PROTOCOL/MODEL]",
     )
     parser.add_argument(
         "--context", action="store_true", help="tell the model the detector's verdicts first, as a chat does"
@@ -29,10 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_batch_size(parser, 8, "clips asked at once")
     parser.add_argument("--max-new-tokens", type=int, default=128, help="longest answer [%(default)s]")
     parser.add_argument(
-        "--resamples", type=int, default=1000, help="of the bootstrap; 0 for none [%(default)s]"
+        "--resamples",
+        dest="n_resamples",
+        type=int,
+        default=1000,
+        help="bootstrap samples; 0 for no intervals [%(default)s]",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the draw and the reference texts [%(default)s]"
+        "--seed", type=int, default=0, help="seed of the draw and of the reference texts [%(default)s]"
     )
     add_loading(parser)
 
@@ -42,35 +50,18 @@ def run(options: argparse.Namespace) -> int:
     from ..evaluation.errors import EvaluationError
     from ..inference.loading import DetectorError
 
-    return guarded(partial(_bench, options), DetectorError, EvaluationError)
+    return guarded(
+        partial(_bench, options),
+        DetectorError,
+        EvaluationError,
+        stopped="stopped; the same command continues",
+    )
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from ..dialogue.bench.benchmark import run_bench
+    from ..dialogue.bench.benchmark import BenchOptions, run_bench
+    from ..dialogue.bench.report_pages import summary
 
-    report, folder = run_bench(
-        options.model,
-        options.dataset,
-        options.data_dir,
-        protocol=options.protocol,
-        split=options.split,
-        limit=options.limit,
-        output_dir=options.output_dir,
-        batch_size=options.batch_size,
-        context=options.context,
-        max_new_tokens=options.max_new_tokens,
-        n_resamples=options.resamples,
-        seed=options.seed,
-        device=options.device,
-        dtype=options.dtype,
-        trust_remote_code=options.trust_remote_code,
-    )
-    for name, measure in report["measures"].items():
-        if measure["n"]:
-            print(
-                f"{name:<26} {measure['value']:.3f}  baseline {measure['baseline']:.3f}  ({measure['n']} clips)"
-            )
-    if report["unreadable"]:
-        print(f"{len(report['unreadable'])} clips could not be read; the report lists them.")
-    print(f"Written to {folder / 'report.md'}, report.html and report.json.")
+    given = {field.name: vars(options)[field.name] for field in fields(BenchOptions)}
+    print(summary(*run_bench(BenchOptions(**given))))
     return 0

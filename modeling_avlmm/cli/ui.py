@@ -56,7 +56,7 @@ def _serve(options: argparse.Namespace) -> int:
         import gradio  # noqa: F401
     except ImportError as error:
         raise UsageError(MISSING) from error
-    from ..dialogue.analyst import can_write
+    from ..dialogue.generation import can_write
     from ..inference.loading import load_detector
     from ..page.actions import Page
     from ..page.server import PageServer, is_loopback

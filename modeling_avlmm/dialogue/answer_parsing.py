@@ -1,8 +1,8 @@
-"""What an answer claims: a verdict on the clip and on its tracks, a family, a first place.
+"""Parsing of answers: verdicts on the clip and on its tracks, a family, and the first place named.
 
-Reads the language of `templates/`, in which training answers are written, and free text as far as it is plain. What
-cannot be read is None, and counts as wrong wherever answers are scored. Modalities, regions, bands and times are read by
-[`~phrasing.named_in`].
+The parser knows the language of `templates/`, in which training answers are written, and plain free text. An answer it
+cannot parse is None, which counts as wrong wherever answers are scored. [`~phrasing.named_in`] parses modalities, regions,
+bands and times.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ..configuration_detector import LABELS
 from ..explain.regions import BAND_NAMES, REGION_NAMES
+from ..explain.words import PART_NAMES, PART_NOUNS, PART_THRESHOLD, threshold_of
 from .phrasing import named_in
 
 REAL, FAKE = 0, 1
@@ -24,7 +25,7 @@ _FAKE = re.compile(
 )
 _REAL = re.compile(r"\b(genuine|authentic|unaltered|untouched|real)\b", re.IGNORECASE)
 _NOT = re.compile(r"\b(no|not|none|nothing|nowhere|neither|nor|never|without|absence)\b|n't\b", re.IGNORECASE)
-# Advice, conditions and limits are no claims.
+# Advice, conditions and limits are not claims.
 _HEDGE = re.compile(
     r"\b(if|whether|could|may|might|would|should|until|unless|do not|don't|look for|ask|no detector|no proof|cannot "
     r"(?:exclude|be proved))\b",
@@ -38,10 +39,7 @@ _ASKS_REAL = re.compile(
     r"\b(real|genuine|authentic|trust|unaltered|true recording|free of manipulation|taken at face value)\b",
     re.IGNORECASE,
 )
-_PARTS = {
-    "video": re.compile(r"\bpicture\b", re.IGNORECASE),
-    "audio": re.compile(r"\bsound\b", re.IGNORECASE),
-}
+_PARTS = {part: re.compile(rf"\b{PART_NAMES[part]}\b", re.IGNORECASE) for part in ("video", "audio")}
 _FAMILIES = {
     "face_swap": r"\bface[- ]?swap(?:ping)?\b|\bface of one person is put\b|face replaces|exchanged for another",
     "reenactment": r"\bre-?enactment\b|\blip[- ]sync",
@@ -63,7 +61,7 @@ _BAND_PLACES = {name: re.compile(rf"\b{re.escape(text)}", re.IGNORECASE) for nam
 
 @dataclass(frozen=True)
 class Claims:
-    """Verdicts that an answer states: 0 real, 1 fake, None where it states none."""
+    """The verdicts that an answer states: 0 real, 1 fake, None for no verdict."""
 
     overall: int | None
     video: int | None
@@ -71,7 +69,7 @@ class Claims:
 
 
 def polarity(question: str) -> int | None:
-    """What "yes" means to a question: 1 fake, 0 real, None where it is not about the clip's verdict, or asks for both."""
+    """Return the meaning of "yes" to a question: 1 fake, 0 real, None if it does not ask for one of the two."""
     if named_in(question).regions:
         return None
     fake, real = bool(_ASKS_FAKE.search(question)), bool(_ASKS_REAL.search(question))
@@ -80,14 +78,14 @@ def polarity(question: str) -> int | None:
 
 def claims_of(answer: str, question: str = "") -> Claims:
     """
-    The verdicts that an answer states.
+    Return the verdicts that an answer states.
 
-    A leading "Fake" or "Real" decides, then a leading "Yes" or "No" by the question's polarity, then its clauses: one
-    that calls anything fake makes the clip fake. That one track is genuine is no verdict on the clip.
+    A leading "Fake" or "Real" decides; then a leading "Yes" or "No", by the question's polarity; then the clauses. A
+    clause that calls anything fake makes the clip fake. A clause that calls one track genuine is no verdict on the clip.
 
     Args:
         answer (`str`): The answer.
-        question (`str`, *optional*): What was asked.
+        question (`str`, *optional*): The question.
     """
     parts: dict[str, int | None] = {"video": None, "audio": None}
     stated = set()
@@ -98,7 +96,7 @@ def claims_of(answer: str, question: str = "") -> Claims:
         named = [part for part, pattern in _PARTS.items() if pattern.search(clause)]
         for part in named:
             parts[part] = max(claim, parts[part] or REAL)
-        # One forged track makes the clip fake; one genuine track says nothing of it.
+        # One forged track makes the clip fake; one genuine track says nothing about the clip.
         if claim == FAKE or len(named) != 1:
             stated.add(claim)
     if set(parts.values()) == {REAL}:
@@ -119,7 +117,7 @@ def _clause(text: str) -> int | None:
         return None
     denied = bool(_NOT.search(text))
     if _FAKE.search(text):
-        # That one place has no traces says nothing of the clip.
+        # "No traces at the mouth" says nothing about the clip.
         if denied and any(pattern.search(text) for pattern in _PLACES.values()):
             return None
         return REAL if denied else FAKE
@@ -129,12 +127,12 @@ def _clause(text: str) -> int | None:
 
 
 def verdict_of(answer: str, question: str = "") -> int | None:
-    """0 where an answer says that the clip is real, 1 where it says fake, None where it says neither."""
+    """Return 0 if an answer calls the clip real, 1 if it calls it fake, None if neither."""
     return claims_of(answer, question).overall
 
 
 def family_in(answer: str) -> str | None:
-    """The family that an answer names, `genuine` where it says that nothing was manipulated; None where neither."""
+    """Return the family that an answer names, `genuine` if it finds no manipulation, or None."""
     found = {
         name: match.start()
         for name, pattern in _FAMILIES.items()
@@ -146,7 +144,7 @@ def family_in(answer: str) -> str | None:
         return "genuine"
     if _BOTH.search(answer):
         return "both"
-    # Definitions name no family by its name, but say what they are of.
+    # A definition of the family `voice` does not contain its name.
     if re.search(r"\b(voice|words|heard)\b", answer, re.I) and re.search(
         r"synthe|cloned|converted|generated", answer, re.I
     ):
@@ -155,7 +153,7 @@ def family_in(answer: str) -> str | None:
 
 
 def first_place(answer: str, bands: bool = False) -> str | None:
-    """The region, or band, that an answer names first, of those that it says were manipulated."""
+    """Return the region (or band) that an answer names first as manipulated; None if it names none."""
     named = named_in(answer)
     patterns = _BAND_PLACES if bands else _PLACES
     kept = named.bands if bands else named.regions
@@ -164,33 +162,27 @@ def first_place(answer: str, bands: bool = False) -> str | None:
 
 
 def contradictions(
-    answer: str, question: str, scores: Mapping[str, float | None], threshold: float = 0.5
+    answer: str, question: str, scores: Mapping[str, float | None], threshold: float = PART_THRESHOLD
 ) -> list[str]:
     """
-    Where an answer says other than what was measured.
+    Return a sentence for each point in which an answer contradicts the measured verdicts.
 
     Args:
-        answer (`str`), question (`str`): What was said, and to what.
-        scores (`dict[str, float]`): P(fake) of `overall`, `video` and `audio`, None where there is none.
-        threshold (`float`, *optional*, defaults to 0.5): Of the clip's score.
-
-    Returns:
-        `list[str]`: a sentence for each contradiction.
+        answer (`str`): The answer.
+        question (`str`): The question.
+        scores (`dict[str, float]`): P(fake) of `overall`, `video` and `audio`; None if there is none.
+        threshold (`float`, *optional*, defaults to 0.5): Threshold of the clip's score.
     """
     claims = claims_of(answer, question)
-    said = {"overall": claims.overall, "video": claims.video, "audio": claims.audio}
     found = []
-    for part, name in (("overall", "clip"), ("video", "picture"), ("audio", "sound")):
+    for part, claim in (("overall", claims.overall), ("video", claims.video), ("audio", claims.audio)):
         score = scores.get(part)
-        if said[part] is None or score is None:
+        if claim is None or score is None:
             continue
-        measured = int(score >= (threshold if part == "overall" else 0.5))
-        if said[part] != measured:
+        measured = int(score >= threshold_of(part, threshold))
+        if claim != measured:
             found.append(
-                f"The answer calls the {name} {LABELS[said[part]]}; the detector measured {LABELS[measured]} "
+                f"The answer calls the {PART_NOUNS[part]} {LABELS[claim]}; the detector measured {LABELS[measured]} "
                 f"(score {score:.2f})."
             )
     return found
-
-
-__all__ = ["Claims", "claims_of", "contradictions", "family_in", "first_place", "polarity", "verdict_of"]

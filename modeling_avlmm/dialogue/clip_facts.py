@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..explain.evidence import Evidence, joined_segments
-from ..explain.regions import SOUND_BANDS
+from ..explain.evidence import Evidence
+from ..explain.regions import SOUND_BANDS, STEP
+from ..explain.segments import join_segments
 from .families import family_of, generator_name, track_labels
 
 MOST_SEGMENTS = 5
@@ -103,6 +104,6 @@ def known_clip(row: Mapping[str, Any], evidence: Evidence | None = None) -> Know
 
 
 def _longest(segments: list[list[float]]) -> list[list[float]]:
-    """Return the longest of the joined segments, in order of time."""
-    joined = joined_segments(segments)
+    """Join segments across gaps of one time cell, and return the longest ones in order of time."""
+    joined = join_segments(segments, gap=STEP)
     return sorted(sorted(joined, key=lambda segment: segment[0] - segment[1])[:MOST_SEGMENTS])

@@ -1,7 +1,7 @@
-"""Answers composed from what a detector measured, for when there is no model that writes.
+"""Answers composed from a detector's result, for use without a model that writes.
 
-A transparent matcher of intents: keywords decide what is asked, and each intent has one way of answering, from the
-verdict, the parts' scores and the timeline alone. It says so when it cannot answer, and never guesses.
+Keywords decide which intent a question has, and each intent has one way to answer, from the verdict, the scores of the
+parts and the timeline alone. A question without a known intent gets no guess, but a hint at what can be asked.
 """
 
 from __future__ import annotations
@@ -10,78 +10,71 @@ import re
 from collections.abc import Callable, Sequence
 
 from ..configuration_detector import LABELS
+from ..explain.words import PART_NAMES, capital, label_of
+from .measured_context import fake_segments, part_scores
 
 HINT = (
     "You can ask for the verdict, about picture or sound, when it shows, how sure it is, what the limits are, and what to "
     "do next."
 )
 
-
-def fake_segments(result: dict) -> list[list[float]]:
-    """Seconds whose windows scored as fake, joined where they touch; empty where the clip was one window."""
-    windows = [w for w in result["windows"] if w["score"] is not None]
-    if len(windows) < 2:
-        return []
-    segments: list[list[float]] = []
-    for window in windows:
-        if window["score"] < result["threshold"]:
-            continue
-        if segments and window["start"] <= segments[-1][1] + 1e-6:
-            segments[-1][1] = max(segments[-1][1], window["end"])
-        else:
-            segments.append([window["start"], window["end"]])
-    return [[round(start, 2), round(end, 2)] for start, end in segments]
+_SPOKEN = {"fake": "fake", "real": "genuine"}
 
 
 def compose(question: str, result: dict) -> tuple[str, str | None]:
     """
-    Answers a question from a result of the pipeline.
+    Answer a question from a result of the pipeline.
+
+    ```python
+    >>> compose("Is it the picture or the sound?", detector("clip.mp4"))
+    ('The picture is genuine (score 0.02). The sound is fake (score 0.99).', 'modality')
+    ```
 
     Args:
-        question (`str`): What is asked.
-        result (`dict`): As of [`AVDeepfakeDetectionPipeline`].
+        question (`str`): The question.
+        result (`dict`): A result of [`AVDeepfakeDetectionPipeline`].
 
     Returns:
-        `tuple[str, str | None]`: the answer and the intent that was recognised, None where none was.
+        `tuple[str, str | None]`: the answer, and the intent of the question, None if it was not understood.
     """
     for name, pattern, answer in _INTENTS:
         if re.search(pattern, question, re.IGNORECASE):
-            return answer(question, result), name
+            return answer(result), name
     return f"I cannot answer that from what was measured. {HINT}", None
 
 
-def _verdict(question: str, result: dict) -> str:
+def _verdict(result: dict) -> str:
+    score, threshold = result["score"], result["threshold"]
     if result["label"] not in LABELS:
-        return (
-            f"The verdict is uncertain: the score of {result['score']:.2f} is in the range without a verdict."
-        )
-    said = "fake" if result["label"] == "fake" else "genuine"
-    text = f"By the detector this clip is {said}. Its score is {result['score']:.2f}, against a threshold of "
-    return f"{text}{result['threshold']:.2f}. {_parts(result)}".strip()
+        return f"The verdict is uncertain: the score of {score:.2f} is in the range without a verdict."
+    text = (
+        f"By the detector this clip is {_SPOKEN[result['label']]}. Its score is {score:.2f}, against a threshold of "
+        f"{threshold:.2f}."
+    )
+    return f"{text} {_parts(result)}".strip()
 
 
 def _parts(result: dict) -> str:
-    said = []
-    for name, key in (("picture", "video_score"), ("sound", "audio_score")):
-        if result[key] is not None:
-            state = "fake" if result[key] >= 0.5 else "genuine"
-            said.append(f"The {name} is {state} (score {result[key]:.2f}).")
-    return " ".join(said)
+    scores = part_scores(result)
+    return " ".join(
+        f"The {PART_NAMES[part]} is {_SPOKEN[label_of(scores[part], result, part)]} (score {scores[part]:.2f})."
+        for part in ("video", "audio")
+        if scores[part] is not None
+    )
 
 
-def _modality(question: str, result: dict) -> str:
-    missing = [
-        name for name, key in (("picture", "has_video"), ("sound", "has_audio")) if result.get(key) is False
-    ]
+def _modality(result: dict) -> str:
     parts = _parts(result)
-    notes = [f"The file has no {name}." for name in missing]
+    notes = [
+        f"The file has no {PART_NAMES[part]}." for part in ("video", "audio") if not result[f"has_{part}"]
+    ]
     if not parts:
         notes.append("The detector gives no verdict on picture and sound separately.")
     return " ".join([parts, *notes]).strip()
 
 
-def _when(question: str, result: dict) -> str:
-    windows = [w for w in result["windows"] if w["score"] is not None]
+def _when(result: dict) -> str:
+    windows = [window for window in result["windows"] if window["score"] is not None]
     if len(windows) < 2:
         return (
             f"The {result['duration']:.1f} s were looked at as one piece, so there are no times to give. Shorter windows "
@@ -93,22 +86,22 @@ def _when(question: str, result: dict) -> str:
             f"No moment stands out: none of {len(windows)} windows scored {result['threshold']:.2f} or more."
         )
     times = " and ".join(f"from {start:.1f} s to {end:.1f} s" for start, end in segments)
-    top = max(windows, key=lambda w: w["score"])
+    top = max(windows, key=lambda window: window["score"])
     return (
         f"Windows that scored as fake lie {times}. The highest score, {top['score']:.2f}, is at {top['start']:.1f} s to "
         f"{top['end']:.1f} s."
     )
 
 
-def _sure(question: str, result: dict) -> str:
+def _sure(result: dict) -> str:
     distance = abs(result["score"] - result["threshold"])
     near = "close to" if distance < 0.15 else "well away from" if distance > 0.35 else "at some distance from"
     text = f"The score of {result['score']:.2f} is {near} the threshold of {result['threshold']:.2f}."
-    notes = [note.rstrip(".") + "." for note in result["warnings"]]
-    return " ".join([text, "It is an indication and no proof.", *(n[0].upper() + n[1:] for n in notes)])
+    notes = [capital(note.rstrip(".") + ".") for note in result["warnings"]]
+    return " ".join([text, "It is an indication and no proof.", *notes])
 
 
-def _limits(question: str, result: dict) -> str:
+def _limits(result: dict) -> str:
     return (
         "The detector gives scores only. It does not name a technique or a generator, shows no place in the picture, and "
         "may fail on kinds of forgery, recordings or compression that it was not trained on. A score is no proof either "
@@ -116,20 +109,18 @@ def _limits(question: str, result: dict) -> str:
     )
 
 
-def _place(question: str, result: dict) -> str:
+def _place(result: dict) -> str:
     return (
         "The detector does not say where in the face or in the voice: it scores picture and sound as a whole. "
-        + _modality(question, result)
+        + _modality(result)
     )
 
 
-def _technique(question: str, result: dict) -> str:
-    return "The detector does not tell by which technique or tool a clip was made. " + _verdict(
-        question, result
-    )
+def _technique(result: dict) -> str:
+    return f"The detector does not tell by which technique or tool a clip was made. {_verdict(result)}"
 
 
-def _next(question: str, result: dict) -> str:
+def _next(result: dict) -> str:
     if result["label"] == "real":
         return (
             "Nothing measured speaks against this clip. Still check who published it first, and when, before you rely "
@@ -141,12 +132,12 @@ def _next(question: str, result: dict) -> str:
     )
 
 
-def _describe(question: str, result: dict) -> str:
-    return " ".join([_verdict(question, result), _when(question, result)])
+def _describe(result: dict) -> str:
+    return f"{_verdict(result)} {_when(result)}"
 
 
-# First match decides: the special before the general.
-_INTENTS: Sequence[tuple[str, str, Callable[[str, dict], str]]] = (
+# The first match decides, so special intents come before general ones.
+_INTENTS: Sequence[tuple[str, str, Callable[[dict], str]]] = (
     ("verdict", r"\bat face value\b", _verdict),
     ("place", r"\b(eyes?|mouth|nose|forehead|cheeks?|jaw|hairline|lips|outside the face)\b", _place),
     (
@@ -189,5 +180,3 @@ _INTENTS: Sequence[tuple[str, str, Callable[[str, dict], str]]] = (
         _verdict,
     ),
 )
-
-__all__ = ["HINT", "compose", "fake_segments"]

@@ -1,46 +1,46 @@
-"""Conversations about a clip as a detector reads them: tokens, positions, and which of them are answers.
+"""Encoding of conversations about a clip: token ids, positions, and labels for the answers.
 
-A conversation follows the clip exactly where a verdict question does, and in the same words of the chat template: one
-encoding of the clip serves the verdicts and every conversation about it, in training and in a chat.
+A conversation follows the clip in the same position and with the same chat template as a verdict question. One encoding of
+the clip therefore serves the verdicts and all conversations about it, in training and in a chat.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 
-from ..configuration_detector import IGNORE_INDEX, LABELS, PARTS
+from ..configuration_detector import IGNORE_INDEX, PARTS
 from ..media import Clip
 from ..processing_avlmm import AVLMMProcessor, Question, normalize_pixels
 
 Turns = list[tuple[str, "str | None"]]
-"""Questions with their answers, in order; the last answer is None where it is to be written."""
-
-PART_WORDS = {"overall": "clip", "video": "picture", "audio": "sound"}
+"""Questions with their answers, in order. The last answer is None if it is still to be written."""
 
 
 class ConversationError(ValueError):
-    """Messages that are no conversation about a clip; the message says which and why."""
+    """Messages that do not form a conversation about a clip; the error says which message and why."""
 
 
 def turns_of(messages: Sequence[Mapping]) -> Turns:
     """
-    Questions and answers of an instruction row's messages.
+    Return the questions and answers of an instruction row's messages.
 
     Args:
-        messages (`list[dict]`): `role` (`user` and `assistant` in turn) and `content` (a text, or parts with `type` and
-            `text`). The first part of the first one is the clip: `{"type": "video"}` or `{"type": "audio"}`.
+        messages (`list[dict]`):
+            Messages with `role` (`user` and `assistant` in turn) and `content` (a text, or parts with `type` and `text`).
+            The first part of the first message is the clip: `{"type": "video"}` or `{"type": "audio"}`.
 
     Raises:
-        ConversationError: when roles do not alternate, the clip is missing or named twice, or a text is empty.
+        ConversationError: when roles do not alternate, the clip is missing or given twice, or a text is empty.
     """
     turns: Turns = []
     for number, message in enumerate(messages):
         role = "assistant" if number % 2 else "user"
         if message["role"] != role:
-            raise ConversationError(f"Message {number} is of {message['role']!r}, and should be of {role!r}.")
+            raise ConversationError(
+                f"Message {number} has the role {message['role']!r}; it should be {role!r}."
+            )
         content = message["content"]
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
         if number == 0:
@@ -52,11 +52,11 @@ def turns_of(messages: Sequence[Mapping]) -> Turns:
         odd = [part["type"] for part in parts if part["type"] != "text"]
         if odd:
             raise ConversationError(
-                f"Message {number} holds {odd[0]!r}: only the first part of all may be media."
+                f"Message {number} has a part of type {odd[0]!r}: only the first part of the first message may be media."
             )
         text = "".join(part["text"] or "" for part in parts)
         if not text.strip():
-            raise ConversationError(f"Message {number}, of {role!r}, is empty.")
+            raise ConversationError(f"Message {number}, with the role {role!r}, is empty.")
         if role == "user":
             turns.append((text, None))
         else:
@@ -68,13 +68,13 @@ def turns_of(messages: Sequence[Mapping]) -> Turns:
 
 def conversation_pieces(processor: AVLMMProcessor, turns: Turns) -> list[tuple[str, bool]]:
     """
-    The text after the clip, piece by piece, each with whether it is an answer (closed by the end of the turn).
+    Return the text after the clip in pieces, each with True if it is an answer (with its end of turn).
 
-    The pieces joined are what the chat template writes. They are cut where a model that answers is cut: each answer is
-    a piece of its own, so that what was learned and what is generated have the same tokens.
+    Joined, the pieces are the output of the chat template. Each answer is a piece of its own, so that an answer has the
+    same tokens in training as when it is generated.
 
     Raises:
-        ConversationError: when the chat template does not write a conversation as its beginning and what follows.
+        ConversationError: when the chat template does not write turn after turn, each as an addition to the last.
     """
     tokenizer, prompts = processor.tokenizer, processor.prompts
     end = tokenizer.eos_token
@@ -87,8 +87,8 @@ def conversation_pieces(processor: AVLMMProcessor, turns: Turns) -> list[tuple[s
     def follows(text: str, before: str) -> str:
         if not text.startswith(before):
             raise ConversationError(
-                f"The chat template does not write turn after turn: {text!r} does not go on from {before!r}. Use the "
-                "chat template that belongs to the backbone."
+                f"The chat template does not write turn after turn: {text!r} does not continue {before!r}. Use the "
+                "chat template of the backbone."
             )
         return text[len(before) :]
 
@@ -102,12 +102,12 @@ def conversation_pieces(processor: AVLMMProcessor, turns: Turns) -> list[tuple[s
         if number == 0:
             written, found, _ = prompt.partition(tokenizer.video_token + tokenizer.vision_eos_token)
             if not found:
-                raise ConversationError(f"The chat template does not write a clip: it wrote {prompt!r}.")
+                raise ConversationError(f"The chat template wrote no clip: {prompt!r}.")
             written += found
         pieces.append((follows(prompt, written), False))
         if answer is None:
             if number + 1 < len(turns):
-                raise ConversationError(f"Only the last answer may be missing, not that to {question!r}.")
+                raise ConversationError(f"Only the last answer may be missing, not the one to {question!r}.")
             break
         messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
         written = prompt + answer + end
@@ -119,7 +119,7 @@ def conversation_pieces(processor: AVLMMProcessor, turns: Turns) -> list[tuple[s
 def encode_pieces(
     processor: AVLMMProcessor, pieces: Sequence[tuple[str, bool]]
 ) -> tuple[list[int], list[int]]:
-    """Token ids of the pieces, and their labels: the ids of the answers, -100 elsewhere."""
+    """Return the token ids of the pieces, and their labels: the ids of the answers, -100 elsewhere."""
     ids, labels = [], []
     for text, is_answer in pieces:
         tokens = processor.tokenizer.encode(text, add_special_tokens=False)
@@ -135,22 +135,22 @@ def encode_conversations(
     questions: Sequence[str | Question] = (),
 ) -> dict:
     """
-    Encodes a clip with conversations about it, beside verdict questions; none of them sees another.
+    Encode a clip with conversations about it and with verdict questions, none of which attends to another.
 
     Args:
         processor ([`AVLMMProcessor`]): Encodes the clip.
         clip ([`Clip`]): The decoded clip.
-        conversations (`list[Turns]`): Each becomes a segment of its own after the clip.
-        questions (`Sequence[str | Question]`, *optional*): Verdict questions, before the conversations.
+        conversations (`list[Turns]`): Conversations. Each becomes a segment of its own after the clip.
+        questions (`Sequence[str | Question]`, *optional*): Verdict questions, placed before the conversations.
 
     Returns:
-        `dict`: as of [`AVLMMProcessor.encode`]; `labels` has every answer of every conversation.
+        `dict`: like that of [`AVLMMProcessor.encode`]; `labels` has every answer of every conversation.
     """
     encoded = processor.encode(clip, list(questions) or ["overall"])
     owner = encoded["question_ids"]
     length = len(owner) if questions else int((owner == 0).sum())
     ids, positions = encoded["input_ids"][:length], encoded["position_ids"][:, :length]
-    # What follows a clip starts one after its closing tokens, whatever else follows it as well.
+    # Every segment after the clip starts at the same position, one after the clip's closing tokens.
     first = int(positions[0, int((owner == 0).sum()) - 1]) + 1
     labels = encoded.get("labels", torch.full_like(encoded["input_ids"], IGNORE_INDEX))[:length]
     owner = owner[:length]
@@ -167,75 +167,30 @@ def encode_conversations(
 
 
 def generation_batch(processor: AVLMMProcessor, encoded: Sequence[dict]) -> dict:
-    """What the thinker's `generate` takes, from clips encoded with one unanswered conversation each; padded on the left."""
+    """
+    Return the arguments of the thinker's `generate`, padded on the left.
+
+    Args:
+        processor ([`AVLMMProcessor`]): Collates the batch.
+        encoded (`Sequence[dict]`): Results of [`encode_conversations`], each with one unanswered conversation.
+
+    Raises:
+        ConversationError: when a clip has several conversations.
+    """
     batch = normalize_pixels(dict(processor.collate(list(encoded), padding_side="left")))
     if "question_ids" in batch:
-        raise ConversationError("Text is written to one conversation for each clip, not to several at once.")
+        raise ConversationError(
+            "Text can be generated for one conversation about each clip, not for several."
+        )
     return {name: value for name, value in batch.items() if name not in ("answer_positions", "labels")}
 
 
-# -- what was measured, told to the model -------------------------------------------------------------------------------
-
-
-def measured_context(
-    scores: Mapping[str, float | None], threshold: float = 0.5, segments: Sequence[Sequence[float]] = ()
-) -> str:
-    """
-    The detector's verdicts in words, which stand before the first question.
-
-    Args:
-        scores (`dict[str, float]`): P(fake) of `overall`, `video` and `audio`; None or missing where there is none.
-        threshold (`float`, *optional*, defaults to 0.5): Score of the clip from which it is called fake.
-        segments (`list[[start, end]]`, *optional*): Seconds that scored as fake, where only a part did.
-
-    Returns:
-        `str`: e.g. `" Measured: clip fake 0.97, picture fake 0.99, sound real 0.03; fake from 0.5 to 1.5 s."`
-    """
-    said = []
-    for part in PARTS:
-        score = scores.get(part)
-        if score is not None:
-            limit = threshold if part == "overall" else 0.5
-            said.append(f"{PART_WORDS[part]} {LABELS[int(score >= limit)]} {score:.2f}")
-    times = ", ".join(f"from {start:.1f} to {end:.1f} s" for start, end in segments)
-    return f" Measured: {', '.join(said)}{f'; fake {times}' if times else ''}."
-
-
-def simulated_context(row: Mapping, facts: Mapping, rng: np.random.Generator) -> str:
-    """
-    What a detector that is right would have measured of a training row: our own choice.
-
-    Scores are drawn from 0.6 to 0.99 for what is fake and 0.01 to 0.4 for what is real. In training the context always
-    agrees with the answer; it is left out of a share of the rows, in which the answer has to come from the clip.
-    """
-    scores = {}
-    for part, label in zip(PARTS, (row["label"], row["video_label"], row["audio_label"]), strict=True):
-        if label is not None:
-            distance = rng.uniform(0.01, 0.4)
-            scores[part] = 1 - distance if label else distance
-    return measured_context(scores, segments=facts.get("segments") or ())
-
-
 def with_context(turns: Turns, context: str) -> Turns:
-    """The conversation with the measured context before its first question."""
+    """Return the conversation with a text, such as a measured context, before its first question."""
     (question, answer), *rest = turns
     return [(context + _opened(question), answer), *rest]
 
 
 def _opened(question: str) -> str:
-    """A question with a space before it, as after the clip in the verdict prompts."""
+    """Return a question with a space before it, as after the clip in the verdict prompts."""
     return question if question[:1].isspace() else " " + question
-
-
-__all__ = [
-    "ConversationError",
-    "Turns",
-    "conversation_pieces",
-    "encode_conversations",
-    "encode_pieces",
-    "generation_batch",
-    "measured_context",
-    "simulated_context",
-    "turns_of",
-    "with_context",
-]

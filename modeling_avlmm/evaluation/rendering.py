@@ -75,6 +75,11 @@ def write_report(report: dict, predictions: list[dict], folder: Path) -> None:
         caption = "AUC under perturbations; threshold and temperature stay those of the untouched clips"
         plots.append((caption, plot_robustness(report["robustness"], folder / "plots" / "robustness.svg")))
     sections = list(report_sections(report, {path.stem: (caption, path) for caption, path in plots}, dropped))
+    write_pages(title, sections, folder)
+
+
+def write_pages(title: str, sections: list[Section], folder: Path) -> None:
+    """Write sections as `report.md` and `report.html`."""
     for name in ("report.md", "report.html"):
         text = (files(__package__) / "templates" / name).read_text(encoding="utf-8")
         environment = jinja2.Environment(

@@ -1,8 +1,8 @@
-"""Measured evidence: how a fake differs from the genuine clip it was made from, and where, when and in which band.
+"""Measured evidence: the differences of a fake from its genuine source, by region, band and time.
 
-DFA-GPT (arXiv:2501.01164) has a language model compare a forged image with its genuine source. Here the comparison is
-measured, so that what an answer names can be checked. Methods and thresholds are our own choice:
-see `evidence_picture.py` and `evidence_sound.py`.
+In DFA-GPT (arXiv:2501.01164) a language model compares a forged image with its genuine source. Here the comparison is a
+measurement, so that answers can be checked against it. Methods and thresholds are our own choice: see
+`evidence_picture.py` and `evidence_sound.py`.
 """
 
 from __future__ import annotations
@@ -14,24 +14,29 @@ from typing import Any
 import numpy as np
 
 from ..media import Clip, MediaReader
-from .evidence_picture import MAX_SECONDS, RATE, STEP, PictureEvidence, compare_pictures, mouth_movement
-from .evidence_sound import ENVELOPE_RATE, compare_sounds, envelope, shift_of
-from .regions import Box, checked_box
+from .evidence_picture import MAX_SECONDS, RATE, PictureEvidence, compare_pictures, mouth_movement
+from .evidence_sound import ENVELOPE_RATE, SoundEvidence, compare_sounds, envelope, shift_of
+from .regions import STEP, Box, checked_box
 
-OFFSET_FLOOR = 0.04  # seconds between sound and picture that count: one frame at 25 frames per second
-STRONG = 2.0  # times the floor: from here on a single time cell counts
-LIP_LAG = 0.2  # seconds the mouth may lead or follow the sound
-VERSION = 1  # of the measurement: cached evidence of another version is measured again
+OFFSET_FLOOR = 0.04
+"""Smallest shift between sound and picture that counts, seconds: one frame at 25 frames per second."""
+STRONG = 2.0
+"""Multiple of the floor from which a single time cell counts."""
+LIP_LAG = 0.2
+"""Seconds by which the mouth may lead or follow the sound."""
+VERSION = 1
+"""Version of the measurement. Cached evidence of another version is measured again."""
 
 
 @dataclass
 class Finding:
-    """A difference above the noise floor in one region or band.
+    """
+    A difference above the noise floor in one region or band.
 
     Attributes:
         where (`str`): Key of [`~regions.FACE_REGIONS`] or [`~regions.SOUND_BANDS`].
         strength (`float`): Largest difference in units of the floor, above 1.
-        segments (`list[list[float]]`): When, as [start, end] in seconds on the fake's clock, on a grid of 0.2 s.
+        segments (`list[list[float]]`): [start, end] in seconds on the fake's clock, on a grid of 0.2 s.
     """
 
     where: str
@@ -41,26 +46,30 @@ class Finding:
 
 @dataclass
 class Evidence:
-    """What [`measure_evidence`] measured.
+    """
+    The result of [`measure_evidence`].
 
     Attributes:
         fake (`str`): Name of the fake.
-        source (`str`, *optional*): Name of the source; None where there is none.
-        duration (`float`): Of the fake, seconds.
+        source (`str`, *optional*): Name of the source; None if there is none.
+        duration (`float`): Length of the fake, seconds.
         picture (`list[Finding]`): Regions that differ, strongest first.
         sound (`list[Finding]`): Bands that differ, strongest first.
-        picture_map (`dict[str, list[float]]`): Region -> difference per time cell, in units of the error that
-            compression may make there. Empty where pictures were not compared.
-        sound_map (`dict[str, list[float]]`): Band -> level of the fake minus that of the source per time cell, dB.
+        picture_map (`dict[str, list[float]]`):
+            Region -> difference in each time cell, in units of the error that compression may cause there. Empty if
+            pictures were not compared.
+        sound_map (`dict[str, list[float]]`): Band -> level of the fake minus that of the source in each time cell, dB.
         step (`float`): Length of a time cell, seconds.
-        picture_floor (`float`): What of `picture_map` counts.
-        sound_floor (`float`): What of `sound_map` counts, dB, apart from a band's constant part, for which it is 10 dB.
-        picture_lag, sound_lag (`float`, *optional*): Seconds by which the fake's track comes later than the source's.
-        offset (`float`, *optional*): Seconds by which the fake's sound comes later against its picture than in the
-            source; None where it could not be measured.
-        lip_sync, source_lip_sync (`float`, *optional*): Correlation of the mouth's movement with the sound's loudness,
-            of the fake and of its source.
-        warnings (`list[str]`): What could not be compared and why.
+        picture_floor (`float`): Value of `picture_map` above which a difference counts.
+        sound_floor (`float`):
+            Value of `sound_map` above which a difference counts, dB. A band's constant part counts above 10 dB.
+        picture_lag, sound_lag (`float`, *optional*): Seconds by which the fake's track is later than the source's.
+        offset (`float`, *optional*):
+            Seconds by which the fake's sound is later against its picture than in the source; None if it could not be
+            measured.
+        lip_sync, source_lip_sync (`float`, *optional*):
+            Correlation of the mouth's movement with the loudness of the sound, in the fake and in its source.
+        warnings (`list[str]`): Comparisons that could not be made, with the reason.
     """
 
     fake: str
@@ -82,7 +91,7 @@ class Evidence:
 
     @property
     def measured(self) -> bool:
-        """Whether picture or sound was compared with a source."""
+        """True if picture or sound was compared with a source."""
         return bool(self.picture_map or self.sound_map)
 
     @property
@@ -97,25 +106,21 @@ class Evidence:
 
     @property
     def shifted(self) -> bool:
-        """Whether sound and picture are shifted against each other by [`OFFSET_FLOOR`] or more."""
+        """True if sound and picture are shifted against each other by at least [`OFFSET_FLOOR`]."""
         return self.offset is not None and abs(self.offset) >= OFFSET_FLOOR
 
     @property
     def found(self) -> bool:
-        """Whether anything differs from the source."""
+        """True if anything differs from the source."""
         return bool(self.picture or self.sound or self.shifted)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values for JSON."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Evidence:
-        """The inverse of [`to_dict`].
-
-        Raises:
-            `TypeError`: a field is missing or unknown.
-        """
+        """Build evidence from the result of [`to_dict`]; raises `TypeError` for a missing or unknown field."""
         values = dict(values)
         for name in ("picture", "sound"):
             values[name] = [Finding(**finding) for finding in values.get(name, [])]
@@ -130,35 +135,38 @@ def measure_evidence(
     source_audio: Any = None,
     face_box: Box | None = None,
 ) -> Evidence:
-    """Compare a fake with its genuine source.
+    """
+    Compare a fake with its genuine source.
 
-    A re-encoded, resized or re-timed copy is no evidence: both are read at the same instants of true time, differences
-    are measured against the error of compression, and the first minute at most is compared. Without a source nothing
-    but the lip-sync measure is computed.
+    Both are read at the same instants of true time, and differences are measured against the error of compression, so a
+    re-encoded, resized or re-timed copy is no evidence. At most the first minute is compared. Without a source only the
+    lip-sync measure is computed.
+
+    ```python
+    >>> found = measure_evidence("fake.mp4", "genuine.mp4")
+    >>> found.regions, found.picture[0].segments
+    (['mouth'], [[0.4, 1.2]])
+    ```
 
     Args:
-        fake ([`~media.Clip`] or anything [`~media.MediaReader`] reads):
-            The clip in question. A `Clip` should have all its frames, not a few a second.
-        source (the same, *optional*):
-            The genuine clip it was made from.
-        fake_audio, source_audio (*optional*):
-            Separate sound files.
+        fake ([`~media.Clip`] or any source of [`~media.MediaReader`]):
+            The fake. A `Clip` should have all its frames, not a few a second.
+        source (the same, *optional*): The genuine clip that it was made from.
+        fake_audio, source_audio (*optional*): Separate sound files.
         face_box (`tuple[float, float, float, float]`, *optional*):
-            (left, top, right, bottom) of the face as fractions of the frame, where clips are no face crops.
-
-    Returns:
-        [`Evidence`]
+            (left, top, right, bottom) of the face as fractions of the frame, for clips that are not face crops.
 
     Raises:
-        [`~media.MediaError`]: one of the two cannot be read; its `name` tells which.
-        `ValueError`: `face_box` is no box within the frame.
+        MediaError: when one of the two cannot be read; `name` tells which.
+        ValueError: when `face_box` is not a box within the frame.
     """
     checked_box(face_box)
     with MediaReader(fake, fake_audio) as reader:
         result = Evidence(reader.name, None, round(reader.info.duration, 3))
         sound = _sound(reader)
         if source is None:
-            _lip_sync_alone(result, reader, sound, face_box)
+            if sound is not None and reader.info.has_video:
+                result.lip_sync = _lip_sync(mouth_movement(reader, face_box), sound)
             return result
         with MediaReader(source, source_audio) as other:
             result.source = other.name
@@ -168,12 +176,7 @@ def measure_evidence(
                 _add_picture(result, pictures)
             other_sound = _sound(other)
             if sound is not None and other_sound is not None:
-                sounds = compare_sounds(sound, other_sound)
-                result.warnings += sounds.warnings
-                result.sound_lag = None if sounds.lag is None else round(sounds.lag, 3)
-                result.sound_floor = round(sounds.floor, 2)
-                result.sound_map = {k: [round(float(x), 1) for x in v] for k, v in sounds.differences.items()}
-                result.sound = _findings(sounds.strengths, result.duration)
+                _add_sound(result, compare_sounds(sound, other_sound))
             for kind, mine, theirs in (
                 ("picture", reader.info.has_video, other.info.has_video),
                 ("sound", sound is not None, other_sound is not None),
@@ -206,6 +209,14 @@ def _add_picture(result: Evidence, pictures: PictureEvidence) -> None:
     result.picture = _findings(strengths, result.duration)
 
 
+def _add_sound(result: Evidence, sounds: SoundEvidence) -> None:
+    result.warnings += sounds.warnings
+    result.sound_lag = None if sounds.lag is None else round(sounds.lag, 3)
+    result.sound_floor = round(sounds.floor, 2)
+    result.sound_map = {k: [round(float(x), 1) for x in v] for k, v in sounds.differences.items()}
+    result.sound = _findings(sounds.strengths, result.duration)
+
+
 def _findings(strengths: dict[str, np.ndarray], duration: float) -> list[Finding]:
     findings = []
     for where, strength in strengths.items():
@@ -216,7 +227,11 @@ def _findings(strengths: dict[str, np.ndarray], duration: float) -> list[Finding
 
 
 def segments_of(strength: np.ndarray, duration: float, step: float = STEP) -> list[list[float]]:
-    """Runs of cells above 1, in seconds. A gap of one cell is closed; a run of one cell counts from [`STRONG`] on."""
+    """
+    Return the runs of cells above 1 as [start, end] in seconds.
+
+    A gap of one cell is closed. A run of a single cell counts only from [`STRONG`] on.
+    """
     above = strength > 1
     if len(above) > 2:
         above[1:-1] |= above[:-2] & above[2:]
@@ -228,19 +243,8 @@ def segments_of(strength: np.ndarray, duration: float, step: float = STEP) -> li
     return segments
 
 
-def joined_segments(segments: list[list[float]]) -> list[list[float]]:
-    """Segments of several findings together, in order; gaps of one time cell are closed."""
-    joined: list[list[float]] = []
-    for start, end in sorted(segments):
-        if joined and start - joined[-1][1] <= STEP + 1e-6:
-            joined[-1][1] = max(joined[-1][1], end)
-        else:
-            joined.append([start, end])
-    return joined
-
-
 def _lip_sync(movement: np.ndarray | None, sound: np.ndarray) -> float | None:
-    """Correlation of the mouth's movement with the loudness of the sound, at the best shift within `LIP_LAG`."""
+    """Return the correlation of the mouth's movement with the loudness, at the best shift within `LIP_LAG`."""
     if movement is None or len(movement) < 1.5 * RATE:
         return None
     loudness = envelope(sound)
@@ -250,10 +254,3 @@ def _lip_sync(movement: np.ndarray | None, sound: np.ndarray) -> float | None:
         return None
     loudness = loudness[: count * per_value].reshape(count, per_value).mean(1)
     return round(shift_of(loudness, movement[:count], RATE, LIP_LAG)[1], 3)
-
-
-def _lip_sync_alone(
-    result: Evidence, reader: MediaReader, sound: np.ndarray | None, face_box: Box | None
-) -> None:
-    if sound is not None and reader.info.has_video:
-        result.lip_sync = _lip_sync(mouth_movement(reader, face_box), sound)

@@ -1,9 +1,9 @@
-"""Where and when the picture of a fake differs from that of its source, by face region.
+"""Differences between the picture of a fake and that of its source, by face region and time.
 
-Both pictures are read at the same instants of true time, shrunk to one grid, and the source is given the light of the
-fake (a gain that may slope across the frame, and an offset, per colour). What is left is divided by the error that
-compression and resampling would make there: more at edges and where something moves. The scale of that error is the
-clip's own, from the quarter of the picture that differs least. All constants are our own choice, set on re-encoded
+Both pictures are read at the same instants of true time and shrunk to one grid. The source is given the light of the fake:
+for each colour an offset, and a gain that may slope across the frame. The remaining difference is divided by the error
+that compression and resampling would cause there, which is larger at edges and in motion. The scale of that error is the
+clip's own, taken from the quarter of the picture that differs least. All constants are our own choice, set on re-encoded
 copies of real recordings and of the demonstration benchmark.
 """
 
@@ -17,38 +17,38 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from ..media import MediaReader
-from .regions import Box, region_masks
+from .regions import STEP, Box, region_masks
 
-STEP = 0.2  # seconds of one time cell
-RATE = 10.0  # instants per second that are compared: two in a cell
-SIDE = 96  # pixels of the longer side of the grid both pictures are shrunk to
-MAX_RATE = 30.0  # frames per second that are read of the source
-MAX_LAG = 1.0  # seconds that the picture may be shifted against its source
-MAX_SECONDS = 60.0  # longer clips are compared this far
-SMOOTHING = 1.0  # standard deviation in pixels of the blur before differences are taken
+RATE = 10.0  # instants compared per second: two in a time cell
+SIDE = 96  # longer side of the common grid, pixels
+MAX_RATE = 30.0  # most frames per second read from the source
+MAX_LAG = 1.0  # largest shift of the picture against its source, seconds
+MAX_SECONDS = 60.0  # of longer clips, only this much is compared
+SMOOTHING = 1.0  # standard deviation of the blur before differences are taken, pixels
 BASE_ERROR = 1.5 / 255  # error of compression in a flat still area, at scale 1
 EDGE_ERROR = 0.15  # share of the local contrast that compression and resampling may change, at scale 1
-MOTION_ERROR = 0.2  # share of the change to the neighbouring frames that compression may make, at scale 1 ...
-RETIMED_ERROR = 0.5  # ... and where frame rates differ: half a frame of other timing
-QUIETEST = 25  # percentile of the tiles that the clip's own scale is taken from
-FLOOR_FACTOR = 3.0  # a difference counts above this many times the clip's own scale ...
-FLOOR_MIN, FLOOR_MAX = 3.0, 6.0  # ... kept between these: a picture forged all over has no quiet quarter
-TILE = 8  # pixels of a tile's side
-LAG_GAIN = 0.8  # a shift is believed where it leaves less than this share of the difference without one
-LIKENESS = 0.6  # median correlation of the two pictures below which they show different things
+MOTION_ERROR = 0.2  # share of the change between frames that compression may cause, at scale 1 ...
+RETIMED_ERROR = 0.5  # ... and the same if frame rates differ, which shifts frames by up to half a frame
+QUIETEST = 25  # percentile of the tiles that gives the clip's own scale
+FLOOR_FACTOR = 3.0  # a difference counts above this multiple of the clip's own scale ...
+FLOOR_MIN, FLOOR_MAX = 3.0, 6.0  # ... within these limits: a picture forged all over has no quiet quarter
+TILE = 8  # side of a tile, pixels
+LAG_GAIN = 0.8  # a shift counts if it leaves less than this share of the difference without a shift
+LIKENESS = 0.6  # below this median correlation, two pictures show different scenes
 
 
 @dataclass
 class PictureEvidence:
-    """What [`compare_pictures`] finds.
+    """
+    The result of [`compare_pictures`].
 
     Attributes:
         ratios (`dict[str, np.ndarray]`): Region -> difference in units of the expected error, one value per time cell.
         floor (`float`): Ratio above which a difference counts.
-        lag (`float`): Seconds by which the fake's picture comes later than the source's.
-        mouth (`np.ndarray`): Movement of the mouth region of the fake, (T,) at `RATE`.
-        source_mouth (`np.ndarray`): The same of the source.
-        warnings (`list[str]`): Why something was not compared.
+        lag (`float`): Seconds by which the fake's picture is later than the source's.
+        mouth, source_mouth (`np.ndarray` of shape `(T,)`, *optional*):
+            Movement of the mouth region at `RATE`, in the fake and in the source.
+        warnings (`list[str]`): Reasons for comparisons that were not made.
     """
 
     ratios: dict[str, np.ndarray] = field(default_factory=dict)
@@ -60,14 +60,15 @@ class PictureEvidence:
 
 
 def compare_pictures(fake: MediaReader, source: MediaReader, face_box: Box | None = None) -> PictureEvidence:
-    """Compare two pictures of the same scene.
+    """
+    Compare two pictures of the same scene.
 
     Args:
-        fake, source ([`~media.MediaReader`]): Both with a picture.
+        fake, source ([`~media.MediaReader`]): Two files with a picture.
         face_box (`tuple`, *optional*): See [`~regions.region_masks`].
 
     Raises:
-        [`~media.MediaError`]: frames of either cannot be decoded.
+        MediaError: when frames of either cannot be decoded.
     """
     found = PictureEvidence()
     shape, source_shape = (fake.info.height, fake.info.width), (source.info.height, source.info.width)
@@ -75,7 +76,7 @@ def compare_pictures(fake: MediaReader, source: MediaReader, face_box: Box | Non
     if abs(np.log(ratio)) > 0.05:
         found.warnings.append(
             f"the pictures have different shapes ({shape[1]}x{shape[0]} and {source_shape[1]}x{source_shape[0]}): "
-            "they were not compared"
+            "not compared"
         )
         return found
     size = _grid(shape)
@@ -83,7 +84,7 @@ def compare_pictures(fake: MediaReader, source: MediaReader, face_box: Box | Non
     rate = min(source.info.average_fps or RATE, MAX_RATE)
     shown = _read(source, rate, size)
     if len(seen) < 2 or len(shown) < 2:
-        found.warnings.append("one of the pictures has a single frame: they were not compared")
+        found.warnings.append("one of the pictures has a single frame: pictures not compared")
         return found
     slower = min(fake.info.average_fps or RATE, rate)
     shift = _lag(seen, shown, rate, 1.5 * rate / slower)
@@ -119,33 +120,32 @@ def compare_pictures(fake: MediaReader, source: MediaReader, face_box: Box | Non
 
 
 def mouth_movement(reader: MediaReader, face_box: Box | None = None) -> np.ndarray | None:
-    """Movement of the mouth region, (T,) at `RATE`; None for a picture of a single frame."""
+    """Return the movement of the mouth region at `RATE`, shape `(T,)`; None for a picture of a single frame."""
     size = _grid((reader.info.height, reader.info.width))
     seen = _read(reader, RATE, size)
     return _movement(seen, region_masks(*size, face_box)["mouth"]) if len(seen) > 1 else None
 
 
 def _grid(shape: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of the grid that a picture of `shape` (height, width) is shrunk to."""
+    """Return the rows and columns of the grid for a picture of `shape` (height, width)."""
     rows, columns = (max(16, round(side * SIDE / max(shape))) for side in shape)
     return rows, columns
 
 
 def _read(reader: MediaReader, rate: float, size: tuple[int, int]) -> np.ndarray:
-    """Frames shown at k / `rate`, float32 (T, height, width, 3) in 0..1 on the grid; two seconds at once in memory."""
+    """Return the frames shown at k / `rate` on the grid, float32 in 0..1 of shape `(T, rows, columns, 3)`."""
     parts = list(_windows(reader, rate, size))
     return np.concatenate(parts) if parts else np.zeros((0, *size, 3), dtype=np.float32)
 
 
 def _windows(reader: MediaReader, rate: float, size: tuple[int, int]) -> Iterator[np.ndarray]:
-    count, per_window = (
-        int(np.ceil(min(reader.info.duration, MAX_SECONDS) * rate - 1e-6)),
-        max(1, int(2 * rate)),
-    )
+    """Yield the frames of [`_read`] in windows of two seconds, so that few full frames are in memory."""
+    count = int(np.ceil(min(reader.info.duration, MAX_SECONDS) * rate - 1e-6))
+    per_window = max(1, int(2 * rate))
     for first in range(0, count, per_window):
         stop = min(first + per_window, count)
         clip = reader.read(first / rate, stop / rate, fps=rate, with_audio=False)
-        if clip.frames is None:  # the sound goes on after the picture's end
+        if clip.frames is None:  # the picture ends before the sound
             return
         frames = clip.frames.float() / 255
         shrinks = frames.shape[-1] > size[1] or frames.shape[-2] > size[0]
@@ -154,9 +154,10 @@ def _windows(reader: MediaReader, rate: float, size: tuple[int, int]) -> Iterato
 
 
 def _lag(seen: np.ndarray, shown: np.ndarray, rate: float, least: float) -> int:
-    """Frames of the source, at `rate`, by which its picture is ahead: `seen(t)` is like `shown(t + lag)`.
+    """
+    Return by how many frames, at `rate`, the source is ahead: `seen(t)` is like `shown(t + lag)`.
 
-    Shifts of up to `least` frames are none: so much comes of a change of the frame rate.
+    Up to `least` frames count as no shift, since a change of the frame rate alone causes that much.
     """
 
     def signature(frames: np.ndarray) -> np.ndarray:
@@ -180,13 +181,14 @@ def _lag(seen: np.ndarray, shown: np.ndarray, rate: float, least: float) -> int:
 def _differences(
     seen: np.ndarray, shown: np.ndarray, index: np.ndarray, motion_error: float
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Squared difference and squared expected error, each (T, height, width), and the median likeness of the frames."""
+    """Return the squared difference and the squared expected error, each of shape `(T, rows, columns)`, and the median
+    correlation of the frames."""
     seen = _smooth(seen)
     shown = _smooth(shown)
     best = np.full(len(seen), np.inf)
     differences = np.zeros(seen.shape[:3], dtype=np.float32)
     fitted = np.zeros_like(seen)
-    for step in (0, -1, 1):  # the frame shown at that time, or a neighbour where the frame rates differ
+    for step in (0, -1, 1):  # the frame shown at that time, or a neighbour if frame rates differ
         candidate = shown[np.clip(index + step, 0, len(shown) - 1)]
         lit = _relight(candidate, seen)
         squared = ((seen - lit) ** 2).mean(-1)
@@ -201,7 +203,7 @@ def _differences(
     centred = [x - x.mean((1, 2), keepdims=True) for x in (seen.mean(-1), grey)]
     power = [np.sqrt((x**2).mean((1, 2))) for x in centred]
     alike = (centred[0] * centred[1]).mean((1, 2)) / np.maximum(power[0] * power[1], 1e-6)
-    # A frame without contrast is like any other: it is compared by its brightness alone
+    # Frames without contrast have no correlation: only their brightness is compared.
     alike[np.maximum(*power) < 0.01] = 1.0
     return differences, expected**2, float(np.median(alike))
 
@@ -212,8 +214,11 @@ def _smooth(frames: np.ndarray) -> np.ndarray:
 
 
 def _relight(source: np.ndarray, fake: np.ndarray) -> np.ndarray:
-    """The source in the light of the fake: per frame and colour `(a + b x + c y) source + d`, fitted to the 60 % of
-    the pixels that it explains best, so that a forged part has no say."""
+    """
+    Return the source in the light of the fake: for each frame and colour `(a + b x + c y) source + d`.
+
+    The fit uses the 60 % of the pixels that it explains best, so that a forged part does not affect it.
+    """
     count, height, width, colours = source.shape
     x, y = np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)
     channels = source.transpose(0, 3, 1, 2).reshape(count * colours, height, width)
@@ -221,7 +226,7 @@ def _relight(source: np.ndarray, fake: np.ndarray) -> np.ndarray:
     terms = np.stack([channels, channels * x, channels * y[:, None], np.ones_like(channels)], axis=-1)
     few = terms[:, 1::3, 1::3].reshape(count * colours, -1, 4)
     target = target.reshape(count * colours, -1)
-    # Pulled slightly towards no change, so that a flat frame has one solution
+    # A slight pull towards no change gives a flat frame a unique solution.
     ridge = np.diag([1e-3, 1e-3, 1e-3, 1e-3]).astype(np.float32) * few.shape[1]
     keep = np.ones_like(target)
     prior = np.array([1, 0, 0, 0], dtype=np.float32)
@@ -237,7 +242,7 @@ def _relight(source: np.ndarray, fake: np.ndarray) -> np.ndarray:
 
 
 def _tiles(differences: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Ratio of each tile of each frame."""
+    """Return the ratio of difference and expected error in each tile of each frame."""
     rows, columns = (side // TILE * TILE for side in differences.shape[1:])
 
     def means(values: np.ndarray) -> np.ndarray:
@@ -248,6 +253,6 @@ def _tiles(differences: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 
 def _movement(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Mean change of the masked pixels from frame to frame, (T,)."""
+    """Return the mean change of the masked pixels from frame to frame, shape `(T,)`."""
     change = np.abs(np.diff(frames.mean(-1), axis=0))[:, mask].mean(1)
     return np.concatenate([change[:1], change])

@@ -1,10 +1,10 @@
-"""When, and in which band, the sound of a fake differs from that of its source, and by how much it is shifted.
+"""Differences between the sound of a fake and that of its source, by band and time, and the shift between the two.
 
-Levels of the four bands of [`~regions.SOUND_BANDS`] are compared cell by cell in dB, where either sound is loud in the
-band. A change of the overall level is no difference. The rest has a constant part for each band, the colour of the
-recording chain, which counts when it is large, and a part that changes with time, which counts above a floor that rises
-with the spread of the clip's own differences; re-encoding speech changes its level in a band by a few dB. A change that
-lasts for most of a clip is a constant one. All constants are our own choice.
+The levels of the four bands of [`~regions.SOUND_BANDS`] are compared in dB, in the time cells where either sound is loud in
+the band. A change of the overall level does not count. The remaining difference of a band has two parts. The constant
+part, the colour of the recording chain, counts if it is large; a change that lasts for most of a clip belongs to it. The
+part that changes with time counts above a floor that rises with the spread of the clip's own differences, because
+re-encoding changes the level of speech in a band by a few dB. All constants are our own choice.
 """
 
 from __future__ import annotations
@@ -16,41 +16,44 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.signal import stft
 
 from ..media import SAMPLING_RATE
-from .regions import SOUND_BANDS
+from .regions import SOUND_BANDS, STEP
 
-STEP = 0.2  # seconds of one time cell
-WINDOW, HOP = 512, 160  # samples of a spectrum and from one to the next: 32 and 10 ms
-RANGE = 60.0  # dB below the loudest cell of the clip at which everything counts as silence
-LOUD = 25.0  # dB below the loudest cell of its band down to which a cell is compared: pauses hold hiss alone
-COLOUR_FLOOR = 10.0  # dB: a constant difference of a band from the others counts from here
-FLOOR_FACTOR = (
-    4.0  # a difference counts above this many robust standard deviations of the clip's differences ...
+WINDOW, HOP = 512, 160  # length of a spectrum and step to the next one, samples: 32 and 10 ms
+RANGE = 60.0  # this far below the loudest cell of the clip, everything counts as silence; dB
+LOUD = (
+    25.0  # a cell is compared down to this level below the loudest cell of its band: pauses are only hiss; dB
 )
-FLOOR_MIN, FLOOR_MAX = 5.0, 10.0  # ... kept between these, dB
-# Band -> correlation of the spectrograms of a cell below which it is not the same sound. AAC of 16 kbit/s leaves next to
-# nothing of the highest band but its level.
+COLOUR_FLOOR = 10.0  # a constant difference of a band from the others counts from here; dB
+FLOOR_FACTOR = (
+    4.0  # a changing difference counts above this many robust standard deviations of the clip's ...
+)
+FLOOR_MIN, FLOOR_MAX = 5.0, 10.0  # ... within these limits; dB
+# Band -> correlation of two spectrograms of a cell below which they are different sounds. AAC at 16 kbit/s keeps little
+# more than the level of the highest band.
 ALIKE = {"below_300_hz": 0.4, "300_1000_hz": 0.45, "1_3_khz": 0.45, "3_8_khz": 0.0}
-FLAT = 1.0  # dB: standard deviation below which a spectrogram has no structure
-FINE = 20.0  # dB below the loudest cell of its band down to which fine structure is compared
-ENVELOPE_RATE = 200  # values per second of the envelope that shifts are measured on
-MAX_LAG = 1.0  # seconds
-SURE = 0.8  # correlation of the envelopes from which a shift is believed
-OVERLAP = 0.75  # share of the shorter envelope that a shift must leave: less is alike by chance
-MIN_SECONDS = 0.5  # of sound that an envelope needs
+FLAT = 1.0  # below this standard deviation, a spectrogram has no structure; dB
+FINE = 20.0  # fine structure is compared down to this level below the loudest cell of its band; dB
+ENVELOPE_RATE = 200  # values per second of the envelopes from which shifts are measured
+MAX_LAG = 1.0  # largest shift, seconds
+SURE = 0.8  # correlation of the envelopes from which a shift counts
+OVERLAP = 0.75  # share of the shorter envelope that must overlap: a smaller part is alike by chance
+MIN_SECONDS = 0.5  # shortest sound that is compared
 
 
 @dataclass
 class SoundEvidence:
-    """What [`compare_sounds`] finds.
+    """
+    The result of [`compare_sounds`].
 
     Attributes:
-        differences (`dict[str, np.ndarray]`): Band -> level of the fake minus that of the source, dB, per time cell,
-            apart from the overall level; 0 where neither is loud.
-        strengths (`dict[str, np.ndarray]`): The same in units of what counts.
-        floor (`float`): dB from which a difference that changes with time counts.
-        lag (`float`, *optional*): Seconds by which the fake's sound comes later; None where the sounds are too unlike.
+        differences (`dict[str, np.ndarray]`):
+            Band -> level of the fake minus that of the source in each time cell, dB, without the difference of the
+            overall level; 0 where neither is loud.
+        strengths (`dict[str, np.ndarray]`): The same in units of the floor.
+        floor (`float`): Level from which a difference that changes with time counts, dB.
+        lag (`float`, *optional*): Seconds by which the fake's sound is later; None if the sounds are too different.
         confidence (`float`): Correlation of the envelopes at that lag.
-        warnings (`list[str]`): Why something was not compared.
+        warnings (`list[str]`): Reasons for comparisons that were not made.
     """
 
     differences: dict[str, np.ndarray] = field(default_factory=dict)
@@ -62,10 +65,11 @@ class SoundEvidence:
 
 
 def compare_sounds(fake: np.ndarray, source: np.ndarray) -> SoundEvidence:
-    """Compare two sounds of the same scene.
+    """
+    Compare two sounds of the same scene.
 
     Args:
-        fake, source (`np.ndarray`): (samples,) at 16 kHz, each from the start of its clip.
+        fake, source (`np.ndarray` of shape `(samples,)`): Sounds at 16 kHz, each from the start of its clip.
     """
     found = SoundEvidence()
     if min(len(fake), len(source)) < MIN_SECONDS * SAMPLING_RATE:
@@ -119,7 +123,7 @@ def compare_sounds(fake: np.ndarray, source: np.ndarray) -> SoundEvidence:
 
 
 def spectrum_of(sound: np.ndarray) -> np.ndarray:
-    """Power of short spectra, (frequencies, times), of `WINDOW` samples every `HOP`."""
+    """Return the power of short spectra, shape `(frequencies, times)`, of `WINDOW` samples every `HOP`."""
     return np.abs(stft(sound, fs=SAMPLING_RATE, nperseg=WINDOW, noverlap=WINDOW - HOP)[2]) ** 2
 
 
@@ -133,7 +137,7 @@ def _bands_of(power: np.ndarray) -> list[np.ndarray]:
 
 
 def band_levels(power: np.ndarray, cells: int) -> np.ndarray:
-    """Level in dB of each band in each time cell, (bands, cells)."""
+    """Return the level of each band in each time cell in dB, shape `(bands, cells)`."""
     cell = _cells_of(power, cells)
     counts = np.maximum(np.bincount(cell, minlength=cells), 1)
     levels = [np.bincount(cell, power[band].sum(0), minlength=cells) / counts for band in _bands_of(power)]
@@ -141,7 +145,7 @@ def band_levels(power: np.ndarray, cells: int) -> np.ndarray:
 
 
 def fine_differences(fake: np.ndarray, source: np.ndarray, cells: int) -> np.ndarray:
-    """One minus the correlation of two spectrograms in dB, for each band and time cell, (bands, cells)."""
+    """Return one minus the correlation of two spectrograms in dB, for each band and time cell: `(bands, cells)`."""
     cell = _cells_of(fake, cells)
     pictures = []
     for power in (fake, source):
@@ -152,14 +156,14 @@ def fine_differences(fake: np.ndarray, source: np.ndarray, cells: int) -> np.nda
     for row, band in enumerate(_bands_of(fake)):
         for column in range(cells):
             a, b = (picture[band][:, cell == column].ravel() for picture in pictures)
-            # Without any structure in one of the two there is nothing to compare but the level
+            # If one of the two has no structure, only the levels can be compared.
             flat = min(a.std(), b.std()) < FLAT
             unlike[row, column] = 0.0 if flat else 1 - _correlation(a, b)
     return unlike
 
 
 def envelope(sound: np.ndarray) -> np.ndarray:
-    """Loudness over time: dB, no less than 40 below the peak, (values,) at `ENVELOPE_RATE`."""
+    """Return the loudness over time at `ENVELOPE_RATE`, in dB and at most 40 dB below the peak, shape `(values,)`."""
     hop = SAMPLING_RATE // ENVELOPE_RATE
     count = len(sound) // hop
     power = (sound[: count * hop].reshape(count, hop).astype(np.float64) ** 2).mean(1)
@@ -170,12 +174,13 @@ def envelope(sound: np.ndarray) -> np.ndarray:
 def shift_of(
     fake: np.ndarray, source: np.ndarray, rate: float = ENVELOPE_RATE, max_lag: float = MAX_LAG
 ) -> tuple[float, float]:
-    """How much later the first of two tracks is, in seconds, and their correlation (-1 to 1) at that shift.
+    """
+    Return by how many seconds the first of two tracks is later, and their correlation (-1 to 1) at that shift.
 
     Args:
-        fake, source (`np.ndarray`): (values,) at `rate`.
+        fake, source (`np.ndarray` of shape `(values,)`): The tracks.
         rate (`float`): Values per second.
-        max_lag (`float`): Largest shift looked at, seconds.
+        max_lag (`float`): Largest shift to try, seconds.
     """
     widest = int(max_lag * rate)
     lags = np.arange(-widest, widest + 1)
@@ -183,11 +188,11 @@ def shift_of(
     for place, lag in enumerate(lags):
         first, stop = max(0, lag), min(len(fake), len(source) + lag)
         if stop - first >= OVERLAP * min(len(fake), len(source)):
-            # Over what overlaps alone: one of the two may be longer
+            # Only over the overlap: one of the two may be longer.
             values[place] = _correlation(fake[first:stop], source[first - lag : stop - lag])
     best = int(np.argmax(values))
     fine = 0.0
-    if 0 < best < len(values) - 1:  # the top of the parabola through three values
+    if 0 < best < len(values) - 1:  # refined by the top of a parabola through three values
         left, top, right = values[best - 1 : best + 2]
         curve = left - 2 * top + right
         fine = 0.5 * (left - right) / curve if curve < 0 else 0.0
@@ -195,7 +200,7 @@ def shift_of(
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Of two arrays, -1 to 1; 0 where one of them is constant."""
+    """Return the correlation of two arrays, -1 to 1; 0 if one of them is constant."""
     a, b = a - a.mean(), b - b.mean()
     power = np.sqrt((a**2).sum() * (b**2).sum())
     return float((a * b).sum() / power) if power > 1e-6 else 0.0

@@ -69,7 +69,7 @@ class Page:
         from ..dialogue.analyst import AVAnalyst
 
         if visit.analyst is None:
-            visit.analyst = AVAnalyst(model=self.writer, detector=self.detector)
+            visit.analyst = AVAnalyst(self.writer, self.detector)
             visit.analyst.load(str(visit.clip), visit.result)
         messages = visit.messages
         messages.append({"role": "user", "content": text})

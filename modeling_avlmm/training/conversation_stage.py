@@ -17,8 +17,9 @@ import numpy as np
 from accelerate import PartialState
 from datasets import Dataset, concatenate_datasets
 
-from ..dialogue.conversation import Turns, encode_conversations, simulated_context, turns_of, with_context
+from ..dialogue.conversation import Turns, encode_conversations, turns_of, with_context
 from ..dialogue.instructions import build_instructions
+from ..dialogue.measured_context import simulated_context
 from ..explain.evidence_jobs import measured_evidence
 from ..media import Clip
 from ..modeling_avlmm import AVLMMForDeepfakeDetection

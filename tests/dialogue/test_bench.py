@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score
 
 from modeling_avlmm.cli import bench as bench_command
-from modeling_avlmm.dialogue.bench import benchmark as bench
+from modeling_avlmm.dialogue.bench import asking
 from modeling_avlmm.dialogue.bench.answer_metrics import (
     calibrated_pointing,
     confusion,
@@ -22,6 +22,8 @@ from modeling_avlmm.dialogue.bench.answer_metrics import (
     set_overlap,
     time_overlap,
 )
+from modeling_avlmm.dialogue.bench.answer_scores import QUESTIONS, bench_report
+from modeling_avlmm.dialogue.bench.benchmark import BenchOptions, run_bench
 from modeling_avlmm.dialogue.bench.report_pages import write_bench
 from modeling_avlmm.evaluation.errors import EvaluationError
 
@@ -79,7 +81,7 @@ def values(report):
 
 
 def test_measures_of_hand_made_answers():
-    report = bench.bench_report(CLIPS, ANSWERS, n_resamples=0)
+    report = bench_report(CLIPS, ANSWERS, n_resamples=0)
     expected = {
         "verdict_asked_fake": 2 / 4,  # a and c; b is wrong, d cannot be read
         "verdict_asked_real": 2 / 4,  # a and d
@@ -126,7 +128,7 @@ def test_measures_of_hand_made_answers():
 
 
 def test_baselines_are_the_commonest_answers():
-    report = bench.bench_report(CLIPS, ANSWERS, n_resamples=0)
+    report = bench_report(CLIPS, ANSWERS, n_resamples=0)
     baselines = report["baselines"]
     assert (baselines["label"], baselines["family"], baselines["region"]) == ("fake", "face_swap", "mouth")
     base = {name: measure["baseline"] for name, measure in report["measures"].items() if measure["n"]}
@@ -154,7 +156,7 @@ def test_perfect_answers_score_one_with_intervals():
         "c": said(0.1, "No.", "Yes.", "None. This clip is genuine.", "I find no artifacts."),
         "d": said(0.9, "Yes.", "No.", "face swap", "The picture was manipulated. Look at the mouth."),
     }  # fmt: skip
-    report = bench.bench_report(clips, {path: perfect[path[0]] for path in clips}, n_resamples=20)
+    report = bench_report(clips, {path: perfect[path[0]] for path in clips}, n_resamples=20)
     got = values(report)
     got.pop("rouge_l")
     assert got == pytest.approx(dict.fromkeys(got, 1.0))
@@ -170,9 +172,9 @@ def test_report_names_what_its_numbers_mean(tmp_path):
         "context": False,
         "detector": {},
         "environment": {},
-        "questions": bench.QUESTIONS,
+        "questions": QUESTIONS,
     }
-    write_bench(about | bench.bench_report(CLIPS, ANSWERS, n_resamples=0), tmp_path)
+    write_bench(about | bench_report(CLIPS, ANSWERS, n_resamples=0), tmp_path)
     page = (tmp_path / "report.md").read_text()
     assert "| macro F1 over families | 4 | 0.5556 | 0.2222 | 0.3333 | 1 |" in page
     assert "| genuine | 0 | 1 | 0 | 0 |" in page  # confusion: face_swap, genuine, reenactment, unparsable
@@ -187,11 +189,11 @@ def test_unreadable_clips_are_counted_and_in_no_number():
         "answers": None,
         "score": None,
     }
-    report = bench.bench_report(CLIPS | {"e": clip()}, ANSWERS | {"e": broken}, n_resamples=0)
+    report = bench_report(CLIPS | {"e": clip()}, ANSWERS | {"e": broken}, n_resamples=0)
     assert report["clips"] == 5 and report["asked"] == 4 and list(report["unreadable"]) == ["e"]
-    assert values(report) == values(bench.bench_report(CLIPS, ANSWERS, n_resamples=0))
+    assert values(report) == values(bench_report(CLIPS, ANSWERS, n_resamples=0))
     with pytest.raises(EvaluationError, match="None of 1 clips could be read"):
-        bench.bench_report({"e": clip()}, {"e": broken}, n_resamples=0)
+        bench_report({"e": clip()}, {"e": broken}, n_resamples=0)
 
 
 def test_metrics_have_known_values():
@@ -282,21 +284,21 @@ def test_run_goes_on_where_it_was_stopped(clip_folder, tiny_detector, tmp_path, 
     report = json.loads((tmp_path / "whole" / "report.json").read_text())
     assert report["clips"] == 7 and report["asked"] == 6 and report["writes"] is True
 
-    generate, calls = bench.generate_answers, []
+    generate, calls = asking.generate_answers, []
 
     def stops(*arguments):
         calls.append(1)
-        if len(calls) > len(bench.QUESTIONS):
+        if len(calls) > len(QUESTIONS):
             raise KeyboardInterrupt
         return generate(*arguments)
 
-    monkeypatch.setattr(bench, "generate_answers", stops)
-    with pytest.raises(KeyboardInterrupt):
-        command(clip_folder, tiny_detector, tmp_path / "stopped")
+    monkeypatch.setattr(asking, "generate_answers", stops)
+    assert command(clip_folder, tiny_detector, tmp_path / "stopped") == 130
+    assert "stopped; the same command continues" in capsys.readouterr().err
     journal = tmp_path / "stopped" / "answers.jsonl"
     assert len(journal.read_text().splitlines()) == 2
     journal.write_text(journal.read_text() + '{"path": "half a li')
-    monkeypatch.setattr(bench, "generate_answers", generate)
+    monkeypatch.setattr(asking, "generate_answers", generate)
     assert command(clip_folder, tiny_detector, tmp_path / "stopped") == 0
     again = json.loads((tmp_path / "stopped" / "report.json").read_text())
     assert {k: v for k, v in again.items() if k != "date"} == {k: v for k, v in report.items() if k != "date"}
@@ -321,8 +323,10 @@ def test_run_goes_on_where_it_was_stopped(clip_folder, tiny_detector, tmp_path, 
 def test_detector_that_cannot_write_is_benched_by_composed_answers(clip_folder, tmp_path):
     from modeling_avlmm.inference.default_model import default_model
 
-    report, folder = bench.run_bench(
-        default_model(), "avfolder", clip_folder, output_dir=tmp_path / "bench", limit=3, n_resamples=0
+    report, folder = run_bench(
+        BenchOptions(
+            default_model(), "avfolder", clip_folder, output_dir=tmp_path / "bench", limit=3, n_resamples=0
+        )
     )
     assert report["writes"] is False and report["clips"] == 3
     entries = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
@@ -340,28 +344,30 @@ def test_context_tells_each_clips_own_verdicts_before_every_question(
         asked.extend(turns[0][0] for turns in conversations)
         return ["No."] * len(conversations)
 
-    monkeypatch.setattr(bench, "generate_answers", record)
-    report, folder = bench.run_bench(
-        str(tiny_detector),
-        "avfolder",
-        clip_folder,
-        output_dir=tmp_path,
-        batch_size=1,
-        n_resamples=0,
-        context=True,
+    monkeypatch.setattr(asking, "generate_answers", record)
+    report, folder = run_bench(
+        BenchOptions(
+            str(tiny_detector),
+            "avfolder",
+            clip_folder,
+            output_dir=tmp_path,
+            batch_size=1,
+            n_resamples=0,
+            context=True,
+        )
     )
     assert report["context"] is True
-    assert "were told the detector's verdicts first" in (folder / "report.md").read_text()
+    assert "was told the detector's verdicts first" in (folder / "report.md").read_text()
     entries = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
     expected = [
         f" Measured: clip {entry['label']} {entry['score']:.2f}"
         for entry in entries
         if entry["error"] is None
     ]
-    assert len(expected) == 6 and len(asked) == 6 * len(bench.QUESTIONS)
+    assert len(expected) == 6 and len(asked) == 6 * len(QUESTIONS)
     for number, text in enumerate(asked):
-        assert text.startswith(expected[number // len(bench.QUESTIONS)])
-        assert text.endswith(" " + list(bench.QUESTIONS.values())[number % len(bench.QUESTIONS)])
+        assert text.startswith(expected[number // len(QUESTIONS)])
+        assert text.endswith(" " + list(QUESTIONS.values())[number % len(QUESTIONS)])
 
 
 def test_batched_answers_are_those_of_one_clip_alone(tiny_detector, clips):
@@ -370,6 +376,6 @@ def test_batched_answers_are_those_of_one_clip_alone(tiny_detector, clips):
     detector, _ = load_detector(str(tiny_detector))
     loaded = [detector.processor.load(clips[name]) for name in ("clip", "silent", "sound")]
     turns = [[("Is this clip fake?", None)]] * 3
-    together = bench.generate_answers(detector, loaded, turns, 6)
-    alone = [bench.generate_answers(detector, [one], turns[:1], 6)[0] for one in loaded]
+    together = asking.generate_answers(detector, loaded, turns, 6)
+    alone = [asking.generate_answers(detector, [one], turns[:1], 6)[0] for one in loaded]
     assert together == alone

@@ -16,11 +16,11 @@ from modeling_avlmm.dialogue.conversation import (
     conversation_pieces,
     encode_conversations,
     generation_batch,
-    measured_context,
     turns_of,
     with_context,
 )
 from modeling_avlmm.dialogue.instructions import build_instructions
+from modeling_avlmm.dialogue.measured_context import measured_context
 from modeling_avlmm.publishing.publish import publish
 from modeling_avlmm.training import run
 from modeling_avlmm.training.collator import verdict_questions
@@ -118,9 +118,9 @@ def test_messages_that_are_no_conversation_are_named():
     for messages, message in (
         ([], "no messages"),
         ([user("A?")], "first part of a conversation is the clip"),
-        ([user("A?", video), user("B?")], "Message 1 is of 'user'"),
-        ([user("A?", video), assistant("B."), user("C?", video)], "Message 2 holds 'video'"),
-        ([user(" ", video)], "Message 0, of 'user', is empty"),
+        ([user("A?", video), user("B?")], "Message 1 has the role 'user'"),
+        ([user("A?", video), assistant("B."), user("C?", video)], "Message 2 has a part of type 'video'"),
+        ([user(" ", video)], "Message 0, with the role 'user', is empty"),
     ):
         with pytest.raises(ConversationError, match=message):
             turns_of(messages)

@@ -1,36 +1,28 @@
-"""What answers are worth: exact counts of what they name against what is known. Larger is better everywhere."""
+"""Metrics of answers: exact counts of what they name against what is known. Larger is always better."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from rouge_score.rouge_scorer import RougeScorer
+
+from ...explain.segments import join_segments
 
 UNPARSABLE = "unparsable"
+"""Name, in a confusion table, of answers that cannot be read."""
+
+_ROUGE = RougeScorer(["rougeL"], use_stemmer=False)
 
 
 def rouge_l(answer: str, reference: str) -> float:
-    """
-    ROUGE-L: F1 of the longest common subsequence of words (Lin 2004), lower case, letters and digits only, no stemming.
-
-    The same number as `rouge_score`'s `rougeL`, which `evaluate.load("rouge")` fetches from the Hub and wraps.
-    """
-    first, second = (re.findall(r"[a-z0-9]+", text.lower()) for text in (answer, reference))
-    if not first or not second:
-        return 0.0
-    row = [0] * (len(second) + 1)
-    for word in first:
-        before = 0
-        for place, other in enumerate(second, start=1):
-            before, row[place] = row[place], before + 1 if word == other else max(row[place], row[place - 1])
-    common = row[-1]
-    return 2 * common / (len(first) + len(second))
+    """Return ROUGE-L (Lin 2004): the F1 of the longest common subsequence of words, in lower case, without stemming."""
+    return float(_ROUGE.score(reference, answer)["rougeL"].fmeasure)
 
 
 def set_overlap(found: set, true: set) -> tuple[float, float]:
-    """Intersection over union, and F1, of two sets; 1 where both are empty."""
+    """Return the intersection over union and the F1 of two sets; both are 1 if both sets are empty."""
     if not found and not true:
         return 1.0, 1.0
     common = len(found & true)
@@ -38,8 +30,8 @@ def set_overlap(found: set, true: set) -> tuple[float, float]:
 
 
 def time_overlap(found: Sequence[Sequence[float]], true: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Intersection over union, and F1, of two unions of segments in seconds; 1 where both are empty."""
-    found, true = _joined(found), _joined(true)
+    """Return the intersection over union and the F1 of two lists of segments in seconds; both are 1 if both are empty."""
+    found, true = join_segments(found), join_segments(true)
     lengths = [sum(end - start for start, end in spans) for spans in (found, true)]
     common = sum(max(0.0, min(end, stop) - max(start, begin)) for start, end in found for begin, stop in true)
     total = sum(lengths)
@@ -48,24 +40,13 @@ def time_overlap(found: Sequence[Sequence[float]], true: Sequence[Sequence[float
     return common / (total - common), 2 * common / total
 
 
-def _joined(spans: Sequence[Sequence[float]]) -> list[list[float]]:
-    joined: list[list[float]] = []
-    for start, end in sorted(tuple(span) for span in spans):
-        if end <= start:
-            continue
-        if joined and start <= joined[-1][1]:
-            joined[-1][1] = max(joined[-1][1], end)
-        else:
-            joined.append([start, end])
-    return joined
-
-
 def macro_f1(
     true: Sequence[str], found: Sequence[str | None], weights: np.ndarray | None = None
 ) -> float | None:
     """
-    Mean F1 over the classes that occur in `true`. An answer that is None, or names another class, is a miss of its true
-    class. None where no clip has a weight.
+    Return the mean F1 over the classes that occur in `true`; None if no clip has a weight.
+
+    An answer that is None, or names another class, is a miss of its true class.
     """
     weights = np.ones(len(true)) if weights is None else weights
     scores = []
@@ -79,7 +60,7 @@ def macro_f1(
 
 
 def confusion(true: Sequence[str], found: Sequence[str | None]) -> dict[str, dict[str, int]]:
-    """Counts by true class, then by answer; `unparsable` where an answer names none."""
+    """Return counts by true class, then by answer; an answer that is None counts as `unparsable`."""
     table: dict[str, dict[str, int]] = {name: {} for name in sorted(set(true))}
     for name, answer in zip(true, found, strict=True):
         answer = UNPARSABLE if answer is None else answer
@@ -88,7 +69,7 @@ def confusion(true: Sequence[str], found: Sequence[str | None]) -> dict[str, dic
 
 
 def pointing_chance(true: Sequence[set], names: Sequence[str]) -> float:
-    """Share of hits of pointing at a region at random."""
+    """Return the expected share of hits when pointing at a random region."""
     return float(np.mean([len(regions) / len(names) for regions in true]))
 
 
@@ -96,18 +77,19 @@ def kappas(
     found: Sequence[set], true: Sequence[set], names: Sequence[str], weights: np.ndarray | None = None
 ) -> dict[str, float]:
     """
-    Cohen's kappa (1960) of each place: agreement of "named" and "changed" beyond what their shares alone would give.
+    Return Cohen's kappa (1960) of each place: the agreement of "named" and "changed" beyond chance.
 
-    1 is full agreement. An answer that does not depend on the clip has 0, whichever places it names, and so has chance.
+    1 is full agreement. An answer that does not depend on the clip has a kappa of 0, whichever places it names, and so
+    does chance.
 
     Args:
-        found, true (`Sequence[set]`): Places named and places changed, clip by clip.
-        names (`Sequence[str]`): Places that there are.
-        weights (`np.ndarray`, *optional*): Of the clips.
+        found, true (`Sequence[set]`): Places named and places changed, for each clip.
+        names (`Sequence[str]`): All places.
+        weights (`np.ndarray`, *optional*): Weights of the clips.
 
     Returns:
-        `dict[str, float]`: of the places that were changed in some clips and not in others; of the rest no answer can
-        show that it knows them.
+        `dict[str, float]`: only the places that were changed in some clips and not in others, since no answer can show
+        that it knows the rest.
     """
     return {
         name: 0.0 if chance == 1 else (agreed - chance) / (1 - chance)
@@ -118,7 +100,7 @@ def kappas(
 def mean_kappa(
     found: Sequence[set], true: Sequence[set], names: Sequence[str], weights: np.ndarray | None = None
 ) -> float | None:
-    """Mean of [`kappas`]; None where no place was changed in some clips only."""
+    """Return the mean of [`kappas`]; None if it has no place."""
     values = list(kappas(found, true, names, weights).values())
     return float(np.mean(values)) if values else None
 
@@ -127,17 +109,20 @@ def mean_balanced_accuracy(
     found: Sequence[set], true: Sequence[set], names: Sequence[str], weights: np.ndarray | None = None
 ) -> float | None:
     """
-    Mean over places of the balanced accuracy of naming it: half the share of clips with the place changed in which it is
-    named, plus half the share of the others in which it is not. 0.5 for an answer that does not depend on the clip.
+    Return the mean over places of the balanced accuracy of naming a place.
 
-    Places as for [`kappas`]; None where there are none.
+    For one place this is half the share of clips with the place changed in which it is named, plus half the share of
+    the other clips in which it is not. An answer that does not depend on the clip has 0.5. Places are those of
+    [`kappas`]; None if there are none.
     """
     values = [0.5 * (hit + left) for *_, hit, left in _tables(found, true, names, weights)]
     return float(np.mean(values)) if values else None
 
 
-def _tables(found, true, names, weights) -> Iterator[tuple[str, float, float, float, float]]:
-    """Of each place: agreement, agreement by chance, and shares named where changed and not named where not."""
+def _tables(
+    found: Sequence[set], true: Sequence[set], names: Sequence[str], weights: np.ndarray | None
+) -> Iterator[tuple[str, float, float, float, float]]:
+    """Yield, for each place: agreement, agreement by chance, share named if changed, and share not named if not."""
     weights = np.ones(len(true)) if weights is None else np.asarray(weights, dtype=float)
     if weights.sum() == 0:
         return
@@ -157,19 +142,19 @@ def calibrated_pointing(
     pointed: Sequence[str | None], true: Sequence[set], weights: np.ndarray | None = None
 ) -> float | None:
     """
-    Pointing game beyond chance: `(hits - expected) / (1 - expected)`, where `expected` is the share of hits of the same
-    pointings dealt out to clips at random. Our own choice, after Cohen's kappa.
+    Return the pointing game beyond chance, `(hits - expected) / (1 - expected)`: our own choice, after Cohen's kappa.
 
-    1 where every pointing hits. Always pointing at the commonest place has 0 however common it is, and so has any
-    pointing that does not depend on the clip. An answer that points nowhere (None) is a miss.
+    `expected` is the share of hits if the same pointings were dealt out to the clips at random. 1 means that every
+    pointing hits. Any pointing that does not depend on the clip has 0, even if it always names the commonest place. An
+    answer that points nowhere (None) is a miss.
 
     Args:
-        pointed (`Sequence[str]`): Place that each answer points at.
-        true (`Sequence[set]`): Places changed, clip by clip.
-        weights (`np.ndarray`, *optional*): Of the clips.
+        pointed (`Sequence[str]`): The place that each answer points at.
+        true (`Sequence[set]`): Places changed, for each clip.
+        weights (`np.ndarray`, *optional*): Weights of the clips.
 
     Returns:
-        `float`, or None where the same places were changed in all clips that have a weight: nothing can be shown there.
+        `float`, or None if the same places were changed in all clips that have a weight, where nothing can be shown.
     """
     weights = np.ones(len(true)) if weights is None else np.asarray(weights, dtype=float)
     if len({frozenset(places) for places, weight in zip(true, weights, strict=True) if weight > 0}) < 2:
@@ -180,12 +165,12 @@ def calibrated_pointing(
     for place in set(pointed) - {None}:
         share = sum(w for w, name in zip(weights, pointed, strict=True) if name == place)
         expected += share * sum(w for w, places in zip(weights, true, strict=True) if place in places)
-    if abs(hits - expected) < 1e-9:  # also where every pointing would hit in every clip
+    if abs(hits - expected) < 1e-9:  # includes the case that every pointing would hit in every clip
         return 0.0
     return float((hits - expected) / (1 - expected))
 
 
 def most_frequent(values: Sequence) -> object:
-    """The commonest value; of equals the first by the alphabet."""
+    """Return the commonest value; ties go to the first in alphabetical order."""
     counts = Counter(values)
     return min(counts, key=lambda value: (-counts[value], str(value)))

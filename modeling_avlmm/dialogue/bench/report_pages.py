@@ -1,16 +1,14 @@
-"""A bench's report as JSON, Markdown and HTML."""
+"""The report of the bench as JSON, Markdown and HTML."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 
-import jinja2
+from dataset_scripts.files import write_whole
 
-from ...evaluation import rendering
-from ...evaluation.rendering import LISTED, Section
+from ...evaluation.rendering import LISTED, Section, write_pages
 from ...evaluation.table import number
 from .answer_metrics import UNPARSABLE
 
@@ -42,40 +40,32 @@ GROUPS = {
         "rouge_l": "ROUGE-L to one reference text",
     },
 }
+"""Sections of the report: the measures of each, with their names for people."""
 
 
 def write_bench(report: dict, folder: Path) -> None:
-    """Writes `report.json`, `report.md` and `report.html`."""
-    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    sections = list(bench_sections(report))
+    """Write `report.json`, `report.md` and `report.html`."""
+    write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n")
     title = f"Words of {report['model']} on {report['dataset']}, {report['protocol']}, {report['split']}"
-    for name in ("report.md", "report.html"):
-        template = (files(rendering.__package__) / "templates" / name).read_text(encoding="utf-8")
-        environment = jinja2.Environment(
-            autoescape=name.endswith("html"),
-            trim_blocks=True,
-            lstrip_blocks=True,
-            undefined=jinja2.StrictUndefined,
-        )
-        page = environment.from_string(template).render(title=title, sections=sections, folder=folder)
-        (folder / name).write_text(page.rstrip() + "\n", encoding="utf-8")
+    write_pages(title, list(bench_sections(report)), folder)
+
+
+def summary(report: dict, folder: Path) -> str:
+    """Return the measures of a report in a few lines, and where to find the rest."""
+    lines = [
+        f"{name:<26} {measure['value']:.3f}  baseline {measure['baseline']:.3f}  ({measure['n']} clips)"
+        for name, measure in report["measures"].items()
+        if measure["n"]
+    ]
+    if report["unreadable"]:
+        lines.append(f"{len(report['unreadable'])} clips could not be read; the report lists them.")
+    lines.append(f"Written to {folder / 'report.md'}, report.html and report.json.")
+    return "\n".join(lines)
 
 
 def bench_sections(report: dict) -> Iterator[Section]:
-    """The report from top to bottom."""
-    notes = [report["notice"]] if report["notice"] else []
-    told = "were told the detector's verdicts first" if report["context"] else "saw the clip only"
-    who = f"Answers were generated, and {told}." if report["writes"] else (
-        "This detector does not write: its answers are composed from its verdicts and timeline."
-    )  # fmt: skip
-    scored = report["scored"]
-    yield Section(
-        "Verdict by score",
-        [f"{report['asked']} of {report['clips']} clips. {who}"],
-        ["AUC", "accuracy", "balanced accuracy", "accuracy of always the commoner class"],
-        [[_with_ci(scored, name) for name in ("auc", "accuracy", "balanced_accuracy", "prior_accuracy")]],
-        items=notes,
-    )
+    """Yield the sections of the report from top to bottom."""
+    yield _verdict_section(report)
     for title, names in GROUPS.items():
         rows = [
             _row(text, report["measures"][name])
@@ -93,15 +83,35 @@ def bench_sections(report: dict) -> Iterator[Section]:
     text = [f"{len(dropped)} clips, in none of the numbers."] if dropped else ["None."]
     yield Section("Clips that could not be read", text, ["clip", "why"] if dropped else [], dropped[:LISTED])
     rows = [[name, str(value)] for name, value in {**report["detector"], **report["environment"]}.items()]
-    rows += [
-        ["date", report["date"]],
-        *([f"question: {key}", text] for key, text in report["questions"].items()),
-    ]
+    rows.append(["date", report["date"]])
+    rows += [[f"question: {key}", text] for key, text in report["questions"].items()]
     yield Section("Provenance", head=["", ""], rows=rows)
 
 
+def _verdict_section(report: dict) -> Section:
+    if not report["writes"]:
+        how = "This detector does not write: its answers are composed from its verdicts and timeline."
+    elif report["context"]:
+        how = "Answers were generated, and the model was told the detector's verdicts first."
+    else:
+        how = "Answers were generated from the clip alone."
+    names = {
+        "auc": "AUC",
+        "accuracy": "accuracy",
+        "balanced_accuracy": "balanced accuracy",
+        "prior_accuracy": "accuracy of always the commoner class",
+    }
+    return Section(
+        "Verdict by score",
+        [f"{report['asked']} of {report['clips']} clips. {how}"],
+        list(names.values()),
+        [[_with_ci(report["scored"], name) for name in names]],
+        items=[report["notice"]] if report["notice"] else [],
+    )
+
+
 def confusion_section(table: dict[str, dict[str, int]]) -> Section:
-    """Which family is called which."""
+    """Return the confusion table of families."""
     named = {name for row in table.values() for name in row}
     columns = [*sorted(named - {UNPARSABLE}), *([UNPARSABLE] if UNPARSABLE in named else [])]
     rows = [[true, *(str(row.get(name, 0)) for name in columns)] for true, row in table.items()]
@@ -109,16 +119,14 @@ def confusion_section(table: dict[str, dict[str, int]]) -> Section:
 
 
 def place_section(kind: str, table: dict[str, dict]) -> Section:
-    """How often each region, or band, was changed and named, and how far the two agree."""
+    """Return the shares and the kappa of each region or band."""
     rows = [
         [name, *(number(place[key]) for key in ("changed", "named", "kappa"))]
         for name, place in table.items()
     ]
     return Section(
         f"{kind.capitalize()}s, place by place",
-        [
-            "Shares of the clips. Kappa: 1 is full agreement, 0 what an answer has that does not depend on the clip."
-        ],
+        ["Shares of the clips. Kappa: 1 is full agreement, 0 any answer that does not depend on the clip."],
         ["", "changed", "named", "kappa"],
         rows,
     )
@@ -141,8 +149,8 @@ def _baseline_text(title: str, report: dict) -> list[str]:
     return [
         text,
         "Regions, bands and seconds are scored on fakes that were compared with their source.",
-        "Kappa and pointing beyond chance are 0, and balanced accuracy 0.5, for any answer that does not depend on the "
-        "clip, however common what it names.",
+        "An answer that does not depend on the clip has a kappa and a pointing beyond chance of 0, and a balanced accuracy "
+        "of 0.5, even if it always names what is most common.",
     ]
 
 
@@ -156,6 +164,3 @@ def _with_ci(values: dict, name: str) -> str:
     interval = (values.get("ci") or {}).get(name)
     text = number(values.get(name))
     return f"{text} [{interval[0]:.3f}, {interval[1]:.3f}]" if interval and name != "prior_accuracy" else text
-
-
-__all__ = ["bench_sections", "write_bench"]
