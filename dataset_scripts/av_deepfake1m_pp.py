@@ -1,7 +1,7 @@
 """AV-Deepfake1M++ (Cai et al., arXiv:2507.20579): two million clips of VoxCeleb2, LRS3 and silent recordings.
 
-The second edition of AV-Deepfake1M, of the 2025 challenge: other generators, and disturbances as of real recordings.
-The test splits A and B are published without labels and cannot be loaded.
+The second edition of AV-Deepfake1M, for the 2025 challenge, with other generators and with disturbances like those of
+real recordings. The test splits A and B are published without labels and cannot be loaded.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import datasets
 
-from .av_deepfake1m import ORIGINS, AVDeepfake1M, AVDeepfake1MConfig, configs
+from .av_deepfake1m import ORIGINS, AVDeepfake1M
 from .errors import MetadataError
 
 
@@ -25,27 +25,25 @@ class AVDeepfake1MPlusPlus(AVDeepfake1M):
     Folder, protocols, labels and columns are those of [`AVDeepfake1M`], except:
 
     - `generator` is `video_model` (`Talklip`, `diff2lip`).
-    - `identity` is the speaker of VoxCeleb2, `subject_<n>` for the silent recordings, and the recording of LRS3 that
-      the clip is from (a talk, of which we take it that one person is seen).
-    - `source`: where the metadata name a file of VoxCeleb2 or LRS3 instead of one of the release, the genuine clip is
-      the one that names the same file.
+    - `identity` is the speaker of VoxCeleb2, `subject_<n>` for the silent recordings, and for LRS3 the recording of
+      the clip (a talk, which we assume shows one person).
+    - `source`: where the metadata name a file of VoxCeleb2 or LRS3 instead of one of the release, it is the genuine
+      clip that names the same file.
     - The column `origin` is added: `vox_celeb_2`, `lrs3` or `silent_videos`; None for paths of another form. The form
-      of the paths is known of `val`; of `train` we take it to be the same.
-    - Clips without sound occur: see `audio_frames`.
+      of the paths is known for `val`; we assume the same for `train`.
+    - Some clips have no sound: see `audio_frames`.
 
     The number of clips is published for `val` only; `train` has more than a million, whose rows take several GB of
-    memory while the table is made.
+    memory while the table is built.
     """
 
-    BUILDER_CONFIG_CLASS = AVDeepfake1MConfig
-    BUILDER_CONFIGS: ClassVar[list[AVDeepfake1MConfig]] = configs()
     DESCRIPTION = "AV-Deepfake1M++: audio-visual deepfakes with replaced words and real-world perturbations."
     HOMEPAGE = "https://huggingface.co/datasets/ControlNet/AV-Deepfake1M-PlusPlus"
-    CORPUS_COLUMNS: ClassVar[dict[str, Any]] = {
+    CORPUS_COLUMNS = {
         **AVDeepfake1M.CORPUS_COLUMNS,
         "origin": datasets.Value("string"),
     }
-    GROUP_COLUMNS: ClassVar[tuple[str, ...]] = ("modify_type", "origin")
+    GROUP_COLUMNS = ("modify_type", "origin")
     KNOWN_ROWS: ClassVar[dict[str, int]] = {"val": 77_326}
 
     def describe(self, file: str, entry: dict[str, Any], where: str) -> dict[str, Any]:

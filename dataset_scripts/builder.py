@@ -171,8 +171,10 @@ class CorpusBuilder(datasets.GeneratorBasedBuilder):
         self.note_unused(unlisted, f"{kind} in {corpus.root} are not in {where}")
 
     def note_size(self, found: str, known: str) -> None:
-        """Note that a copy has not the size that is known of the corpus."""
-        self.note(f"{found}, not the known {known}: its results may not be comparable with published ones.")
+        """Note that this copy differs in size from the corpus."""
+        self.note(
+            f"{found}, not the known {known}: numbers from this copy may not be comparable with published ones."
+        )
 
     def note_sourceless(self, rows: Sequence[ClipRow], why: str) -> None:
         """Note the number of fakes without `source`, if there are any."""

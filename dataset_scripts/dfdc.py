@@ -1,9 +1,9 @@
 """DFDC (Dolhansky et al., arXiv:2006.07397): clips of paid actors, with swapped faces and some swapped voices.
 
-Some fakes have changed sound as well, but the release does not say which, nor by which method a clip was made: only
-`label` is known. A fake of this corpus must not be read as one with genuine sound.
+Some fakes have changed sound as well, but the release does not say which ones, nor which method made a clip: only
+`label` is known. Do not take a fake of this corpus for one with genuine sound.
 
-The release is made of 50 parts for training, each a download of about 10 GB, and many copies hold only some of them.
+The training set comes in 50 parts, each a download of about 10 GB, and many copies hold only some of them.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import datasets
 
-from .builder import CorpusBuilder, CorpusConfig
-from .corpus import Corpus, MissingFiles, find_root, scan_files
+from .builder import EVERY_CLIP, CorpusBuilder, SeededConfig
+from .corpus import Corpus, MissingFiles, scan_folders
 from .errors import MetadataError
 from .schema import FAKE, ClipRow, make_row, parse_label
-from .splits import FULL_SPLIT, stable_order
+from .splits import by_split, stable_order
 
 _PARTS = 50
 _PART = re.compile(r"dfdc_train_part_(\d{1,2})", re.IGNORECASE)
@@ -34,43 +34,33 @@ _VALIDATION_SHARE = 10  # one of so many parts
 
 
 @dataclass
-class DFDCConfig(CorpusConfig):
+class DFDCConfig(SeededConfig):
     """Settings of `dfdc`; `name` is the protocol.
 
-    Attributes:
-        seed (`int`, defaults to 0):
-            Seed of the validation split of a copy without the folder `validation`.
+    `seed` draws the validation split of a copy without the folder `validation`.
     """
 
-    seed: int = 0
+    CORPUS = "DFDC"
+    LOOKED_FOR = (
+        "dfdc_train_part_0 to dfdc_train_part_49 (here or in train/), validation or test, each with metadata.json "
+        "or labels.csv"
+    )
 
-    def locate(self) -> Corpus:
-        """Find the folder of the parts, and all mp4 files in those that have labels."""
-        root = find_root(
-            self.data_dir,
-            "DFDC",
-            "dfdc_train_part_0 to dfdc_train_part_49 (here or in train/), validation or test, each with metadata.json "
-            "or labels.csv",
-            lambda d: any(table for _, table in _folders(d).values()),
-        )
-        metadata: list[str] = []
-        media: list[str] = []
-        others = 0
-        for folder, table in _folders(root).values():
-            if table is None:
-                continue
-            metadata.append(f"{folder}/{table}")
-            files, rest = scan_files(os.path.join(root, *folder.split("/")), (".mp4",))
-            media += [f"{folder}/{file}" for file in files]
-            others += rest
-        return Corpus(root, metadata, media, others)
+    def metadata_in(self, folder: str) -> list[str]:
+        """See [`CorpusConfig.metadata_in`]."""
+        return [f"{where}/{table}" for where, table in _folders(folder).values() if table is not None]
+
+    def media_in(self, root: str) -> tuple[list[str], int]:
+        """See [`CorpusConfig.media_in`]; only the folders with labels."""
+        labelled = [where for where, table in _folders(root).values() if table is not None]
+        return scan_folders(root, labelled, (".mp4",))
 
 
 def _folders(root: str) -> dict[str, tuple[str, str | None]]:
-    """Official name of a folder -> where it is below `root`, and its table of labels if it has one.
+    """Return official name of a folder -> its place below `root`, and its table of labels if it has one.
 
-    A part may be in `train/`, have a leading zero as its archive has (`dfdc_train_part_07`), and be in a folder of
-    that name. A copy with labels goes before one without.
+    A part may be in `train/`, have a leading zero like its archive (`dfdc_train_part_07`), and be in a folder of that
+    name. If a part is there twice, the copy with labels is used.
     """
     found: dict[str, tuple[str, str | None]] = {}
 
@@ -120,37 +110,33 @@ class DFDC(CorpusBuilder):
 
     `data_dir` holds any of `dfdc_train_part_0` to `dfdc_train_part_49` (also below `train/`), `validation` and `test`,
     or is the folder above. Each has its clips and a table: the parts `metadata.json`; the other two `labels.csv`
-    (`filename`, `label`) or a `metadata.json` whose rows have `label` or `is_fake`. The names of the challenge's
-    samples (`train_sample_videos`, `test_videos`) are not read: the first are clips of the parts, the second have no
-    labels.
+    (`filename`, `label`) or a `metadata.json` whose rows have `label` or `is_fake`. The
+    challenge's samples (`train_sample_videos`, `test_videos`) are not read: the first are clips of the parts, the second
+    have no labels.
 
     Protocols:
 
     - `official` (default): the splits of the release that are there; `train` is all parts that are there, and a note
-      names the absent ones. Without the folder `validation`, one part in ten (at least one, where there are two) is
-      taken from train for it, by `seed`. This is our own choice; entrants of the challenge held out parts too. A note
-      says so if fakes of one of the two were made from clips of the other.
+      names the absent ones. Without the folder `validation`, one part in ten (at least one, if there are two) is moved
+      from train to it, by `seed`. This is our own choice; entrants of the challenge held out parts too. A note says
+      if fakes of one of the two were made from clips of the other.
     - `all`: every clip in one split, `full`.
 
-    A part that is there must be whole: missing clips of it count towards `max_missing`. One without any clip, or
-    without its table, is taken as not downloaded.
+    A part that is there must be complete: its missing clips count towards `max_missing`. A part without any clip, or
+    without its table, counts as not downloaded.
 
-    For a fake, `video_label`, `audio_label`, `generator` and `audio_generator` are None: the release does not tell.
-    Neither does it tell the actor (`identity`) or the language. `path` has the official names of the folders; where a
-    clip is listed by two parts, the lower one has it.
+    For a fake, `video_label`, `audio_label`, `generator` and `audio_generator` are None: the release does not say.
+    Nor does it name the actor (`identity`) or the language. `path` has the official names of the folders; a clip that
+    two parts list belongs to the lower one.
 
     Column after the common ones: `part`, the folder (`dfdc_train_part_7`, `validation`, `test`).
     """
 
     BUILDER_CONFIG_CLASS = DFDCConfig
-    BUILDER_CONFIGS: ClassVar[list[DFDCConfig]] = [
-        DFDCConfig(name="official", version="1.0.0", description="the splits of the release."),
-        DFDCConfig(name="all", version="1.0.0", description=f"every clip in one split, `{FULL_SPLIT}`."),
-    ]
-    DEFAULT_CONFIG_NAME = "official"
+    PROTOCOLS = {"official": "the splits of the release.", **EVERY_CLIP}
     DESCRIPTION = "DFDC: the dataset of the DeepFake Detection Challenge."
     HOMEPAGE = "https://ai.meta.com/datasets/dfdc/"
-    CORPUS_COLUMNS: ClassVar[dict[str, Any]] = {"part": datasets.Value("string")}
+    CORPUS_COLUMNS = {"part": datasets.Value("string")}
 
     def read(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
         """See [`CorpusBuilder.read`]."""
@@ -196,17 +182,14 @@ class DFDC(CorpusBuilder):
 
     def deal(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
         """See [`CorpusBuilder.deal`]."""
-        if self.config.name == "all":
-            return {FULL_SPLIT: rows}
         parts = sorted({row["part"] for row in rows if row["part"] not in _HELD_OUT}, key=_number)
         split_of = dict.fromkeys(parts, "train") | {part: part for part in _HELD_OUT}
-        dealt: dict[str, list[ClipRow]] = {"train": [], "validation": [], "test": []}
         if not any(row["part"] == "validation" for row in rows) and len(parts) > 1:
             held_out = stable_order(parts, self.config.seed)[: max(1, len(parts) // _VALIDATION_SHARE)]
             split_of.update(dict.fromkeys(held_out, "validation"))
             self.note(
                 f"there is no folder validation: the validation split is {', '.join(sorted(held_out, key=_number))}, "
-                "not in train. This is no published split."
+                "not in train. This is not a published split."
             )
             crossing = sum(
                 row["source"] is not None and split_of[row["part"]] != split_of[row["source"].split("/")[0]]
@@ -216,8 +199,7 @@ class DFDC(CorpusBuilder):
                 self.note(
                     f"{crossing:,} fakes of train and validation have their original in the other of the two."
                 )
-        for row in rows:
-            dealt[split_of[row["part"]]].append(row)
+        dealt = by_split(rows, lambda row: split_of[row["part"]])
         return {split: members for split, members in dealt.items() if members}
 
     def _note_state(
@@ -227,8 +209,8 @@ class DFDC(CorpusBuilder):
         absent = [number for number in range(_PARTS) if number not in parts]
         if 0 < len(absent) < _PARTS:
             self.note(
-                f"{len(parts)} of the {_PARTS} training parts are there, without {_ranges(absent)}: numbers from a "
-                "model trained on them may not compare with published ones."
+                f"{len(parts)} of the {_PARTS} training parts are there, without {_ranges(absent)}: numbers of a "
+                "model trained on them may not be comparable with published ones."
             )
         sizes = {split: parts_of[split] for split in _HELD_OUT}
         if not absent:
@@ -241,17 +223,13 @@ class DFDC(CorpusBuilder):
             self.note(f"this copy has no {' and no '.join(absent_splits)} split of the release.")
         if without:
             self.note(f"folders that are not used: {', '.join(without)}.")
-        if unlisted:
-            self.note(
-                f"{len(unlisted):,} mp4 files in {corpus.root} are not in the tables beside them and are not used, "
-                f"such as {', '.join(unlisted[:3])}."
-            )
+        self.note_unused(unlisted, f"mp4 files in {corpus.root} are not in the tables beside them")
         if sourceless:
             self.note(f"{sourceless:,} fakes have no source: their original is in no part that is there.")
 
 
 def _ranges(numbers: list[int]) -> str:
-    """`0, 2-5, 49` for sorted numbers."""
+    """Return sorted numbers as `0, 2-5, 49`."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:
@@ -262,12 +240,12 @@ def _ranges(numbers: list[int]) -> str:
 
 
 def _read_table(path: str) -> dict[str, tuple[int, str | None]]:
-    """Read a table of labels: file name -> its label and the file name of its genuine clip, None where not given."""
+    """Read a table of labels: file name -> its label, and the file name of its genuine clip or None."""
     listed: dict[str, tuple[int, str | None]] = {}
     for where, name, cells in _csv_rows(path) if path.endswith(".csv") else _json_rows(path):
         name = str(name).strip()
         if not name.lower().endswith(".mp4"):
-            raise MetadataError(f"{where}: {name!r} is no mp4 file.")
+            raise MetadataError(f"{where}: {name!r} is not an mp4 file.")
         if name in listed:
             raise MetadataError(f"{where}: {name} is listed twice.")
         value = cells["label"] if cells.get("label") is not None else cells.get("is_fake")

@@ -1,11 +1,11 @@
 """FakeAVCeleb v1.2 (Khalid et al., arXiv:2108.05080): 500 real clips of VoxCeleb2 and 21,044 fakes made from them.
 
-The corpus has no official split. The protocols below are those of the literature, as far as their files can be derived
-from a rule, and two identity-disjoint ones. Where a protocol trains, its train and validation splits together are the
-training part as published (`split="train+validation"`); the validation split is there to calibrate a threshold on.
+The corpus has no official split. The protocols below are those of the literature, as far as a rule can reproduce their
+files, and two identity-disjoint ones. Where a protocol trains, `split="train+validation"` is the training part as
+published; the validation split is there to calibrate a threshold.
 
-With 500 real clips among 21,544, accuracy says nothing: report AUC and balanced accuracy. The fakes are also known to
-begin with a silence that the real clips do not have (AVH-Align, arXiv:2412.00175).
+Only 500 of 21,544 clips are real, so accuracy says nothing: report AUC and balanced accuracy. The fakes are also known
+to begin with a silence that the real clips lack (AVH-Align, arXiv:2412.00175).
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ import csv
 import os
 import re
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import datasets
 
-from .builder import CorpusBuilder, CorpusConfig
-from .corpus import Corpus, MissingFiles, find_root, scan_files
+from .builder import EVERY_CLIP, CorpusBuilder, SeededConfig
+from .corpus import Corpus, MissingFiles
 from .errors import MetadataError, ProtocolError
 from .schema import FAKE, REAL, ClipRow, make_row
-from .splits import FULL_SPLIT, split_twice
+from .splits import by_split, split_twice
 
 _METADATA = "meta_data.csv"
 _IDENTITIES = 500  # of the whole corpus, 50 in each of the 10 groups of race and gender
@@ -37,9 +36,11 @@ _CATEGORIES = {
 }
 _RACES = ("African", "Asian (East)", "Asian (South)", "Caucasian (American)", "Caucasian (European)")
 _BY_ETHNICITY = {
-    "train": ("Asian (South)", "Asian (East)", "Caucasian (American)"),
-    "validation": ("African",),
-    "test": ("Caucasian (European)",),
+    "Asian (South)": "train",
+    "Asian (East)": "train",
+    "Caucasian (American)": "train",
+    "African": "validation",
+    "Caucasian (European)": "test",
 }
 # Name -> (category, method), as in AVAD, AVFF and DiMoDif.
 _HELD_OUT = {
@@ -51,11 +52,10 @@ _HELD_OUT = {
     "fvfa_gan": ("D", "fsgan-wav2lip"),
     "fvfa_wl": ("D", "wav2lip"),
 }
-_SPLITS = ("train", "validation", "test")
 
 
 def _plain(name: str) -> str:
-    """A folder name without what copies write differently: case, spaces, brackets, dashes."""
+    """Return a folder name without case, spaces, brackets and dashes, which copies write differently."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
@@ -64,44 +64,20 @@ _TYPE_NAMES = {_plain(name): name for name in _CATEGORIES}
 
 
 @dataclass
-class FakeAVCelebConfig(CorpusConfig):
+class FakeAVCelebConfig(SeededConfig):
     """Settings of `fakeavceleb`; `name` is the protocol.
 
-    Attributes:
-        seed (`int`, defaults to 0):
-            Seed of what is chosen by chance: `random_70_30`, `identity_70_30` and those built on it, and the
-            validation split of the MRDF folds.
+    `seed` draws `random_70_30`, `identity_70_30` and the protocols built on it, and the validation split of the MRDF
+    folds.
     """
 
-    seed: int = 0
+    CORPUS = "FakeAVCeleb"
+    LOOKED_FOR = f"the file {_METADATA}"
+    SUFFIXES = (".mp4",)
 
-    def locate(self) -> Corpus:
-        """Find the folder of `meta_data.csv`, and all mp4 files below it."""
-        root = find_root(
-            self.data_dir, "FakeAVCeleb", f"the file {_METADATA}", lambda d: bool(_metadata_in(d))
-        )
-        media, others = scan_files(root, (".mp4",))
-        return Corpus(root, _metadata_in(root), media, others)
-
-
-def _metadata_in(folder: str) -> list[str]:
-    return [name for name in sorted(os.listdir(folder)) if name.lower() == _METADATA]
-
-
-def _configs() -> list[FakeAVCelebConfig]:
-    descriptions = {
-        "identity_70_30": "70 / 30 by identity, the 70 % again 90 / 10 into train and validation.",
-        "all": f"every clip in one split, `{FULL_SPLIT}`.",
-        "random_70_30": "70 / 30 by file, stratified by category; NOT identity-disjoint.",
-        **{f"mrdf_fold{i}": f"fold {i} of MRDF's subject-independent cross-validation." for i in range(1, 6)},
-        **{
-            f"leave_out_{name}": f"identity_70_30; the fakes of method {method} in category {category} are in "
-            "the test split only, with the real clips."
-            for name, (category, method) in _HELD_OUT.items()
-        },
-        "by_ethnicity": "train Asian and American Caucasian, validation African, test European Caucasian.",
-    }
-    return [FakeAVCelebConfig(name=name, version="1.2.0", description=d) for name, d in descriptions.items()]
+    def metadata_in(self, folder: str) -> list[str]:
+        """See [`CorpusConfig.metadata_in`]."""
+        return [name for name in sorted(os.listdir(folder)) if name.lower() == _METADATA]
 
 
 class FakeAVCeleb(CorpusBuilder):
@@ -111,38 +87,49 @@ class FakeAVCeleb(CorpusBuilder):
     >>> load_dataset("fakeavceleb", "mrdf_fold1", data_dir="FakeAVCeleb_v1.2")
     ```
 
-    `data_dir` holds `meta_data.csv` and the four category folders, or is the folder above. Race folders that were
-    renamed (`Asian_East`, `Asian-East`) and other differences of case and punctuation are recognised; `path` and
-    `source` keep the official spelling, so that predictions from two copies can be compared.
+    `data_dir` holds `meta_data.csv` and the four category folders, or is the folder above. Renamed race folders
+    (`Asian_East`, `Asian-East`) and other differences of case and punctuation are recognised; `path` and `source` keep
+    the official spelling, so that predictions from two copies can be compared.
 
-    Protocols (an identity is the person of the genuine clip; the donor of a swapped face, in `target_ids` where the
-    metadata name one, may be a person of another split):
+    Protocols (an identity is the person of the genuine clip; the donor of a swapped face, in `target_ids` if the
+    metadata name one, may be in another split):
 
     - `identity_70_30` (default): 70 / 30 by identity within each of the 10 groups of race and gender. It is the
-      default because a detector tested on people it has seen can score by recognising them. Which identities are
-      drawn is our own choice: AVFF, whose 70 / 30 split others refer to, has no list of it in its repository.
+      default because a detector tested on people it has seen can score by recognising them. The choice of identities
+      is our own: others refer to the 70 / 30 split of AVFF, whose repository does not list it.
     - `random_70_30`: 70 / 30 by file within each category, the other reading of that split. Every identity is in all
       splits.
     - `mrdf_fold1` to `mrdf_fold5`: MRDF (arXiv:2401.05746), 400 / 100 identities. Its lists follow from a rule:
       within each group the sorted identities are cut in five, and fold 1 tests on the last fifth. MRDF itself uses
-      four clips of each identity, not published as a list; all clips are used here.
-    - `leave_out_<group>` with rvfa, fvra_wl, fvra_fs, fvra_gan, fvfa_fs, fvfa_gan or fvfa_wl: on `identity_70_30`,
-      the group is left out of train and validation, and test has that group and the real clips. The same method may
-      remain in another category, as published. A file listed under two methods belongs to both groups.
+      four clips of each identity, an unpublished selection; all clips are used here.
+    - `leave_out_<group>` with rvfa, fvra_wl, fvra_fs, fvra_gan, fvfa_fs, fvfa_gan or fvfa_wl: `identity_70_30` without
+      the group in train and validation; test has that group and the real clips. The same method may remain in
+      another category, as published. A file listed under two methods belongs to both groups.
     - `by_ethnicity`: by the race column, thus by identity too.
     - `all`: one split, `full`.
 
     Columns after the common ones: `category` (A to D), `method` (the first listed), `methods` (all, for the files
     listed twice), `race`, `gender`, `target_ids`. `generator` is `method` for a fake picture and `real` otherwise;
-    `audio_generator` is `rtvc` (SV2TTS) for fake sound. `fake_segments` is not annotated: the fakes are whole clips.
+    `audio_generator` is `rtvc` (SV2TTS) for fake sound. `fake_segments` is not annotated: a fake is fake throughout.
     """
 
     BUILDER_CONFIG_CLASS = FakeAVCelebConfig
-    BUILDER_CONFIGS: ClassVar[list[FakeAVCelebConfig]] = _configs()
-    DEFAULT_CONFIG_NAME = "identity_70_30"
+    VERSION = "1.2.0"
+    PROTOCOLS = {
+        "identity_70_30": "70 / 30 by identity, the 70 % again 90 / 10 into train and validation.",
+        **EVERY_CLIP,
+        "random_70_30": "70 / 30 by file, stratified by category; NOT identity-disjoint.",
+        **{f"mrdf_fold{i}": f"fold {i} of MRDF's subject-independent cross-validation." for i in range(1, 6)},
+        **{
+            f"leave_out_{name}": f"identity_70_30; the fakes of method {method} in category {category} are in "
+            "the test split only, with the real clips."
+            for name, (category, method) in _HELD_OUT.items()
+        },
+        "by_ethnicity": "train Asian and American Caucasian, validation African, test European Caucasian.",
+    }
     DESCRIPTION = "FakeAVCeleb v1.2: real and manipulated clips of 500 speakers of VoxCeleb2."
     HOMEPAGE = "https://github.com/DASH-Lab/FakeAVCeleb"
-    CORPUS_COLUMNS: ClassVar[dict[str, Any]] = {
+    CORPUS_COLUMNS = {
         "category": datasets.Value("string"),
         "method": datasets.Value("string"),
         "methods": datasets.List(datasets.Value("string")),
@@ -150,37 +137,34 @@ class FakeAVCeleb(CorpusBuilder):
         "gender": datasets.Value("string"),
         "target_ids": datasets.List(datasets.Value("string")),
     }
-    GROUP_COLUMNS: ClassVar[tuple[str, ...]] = ("race", "gender")
+    GROUP_COLUMNS = ("race", "gender")
 
     def read(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
-        """See [`CorpusBuilder.read`]. Files that are not in the metadata are counted in a note."""
+        """See [`CorpusBuilder.read`]."""
         entries = _read_metadata(corpus.absolute(corpus.metadata[0]))
         on_disk = _Index(corpus.media)
-        rows: list[ClipRow] = []
         missing = MissingFiles()
+        rows: list[ClipRow] = []
         listed: set[str] = set()
-        sourceless = 0
         for path, entry in entries.items():
             file = on_disk.find(path)
             missing.count(path, path.split("/")[0], file is not None)
             if file is not None:
                 listed.add(file)
             category, video_label, audio_label = _CATEGORIES[entry["type"]]
-            source = None if category == "A" else _source_of(path)
-            if source is not None and source not in entries:
-                source, sourceless = None, sourceless + 1
+            source = _source_of(path)
             rows.append(
                 make_row(
-                    video=None if file is None else corpus.absolute(file),
-                    path=path,
-                    label=max(video_label, audio_label),
+                    None if file is None else corpus.absolute(file),
+                    path,
+                    max(video_label, audio_label),
                     video_label=video_label,
                     audio_label=audio_label,
                     generator=entry["methods"][0],
                     audio_generator="rtvc",
                     language="en",
                     identity=entry["identity"],
-                    source=source,
+                    source=source if category != "A" and source in entries else None,
                     category=category,
                     method=entry["methods"][0],
                     methods=entry["methods"],
@@ -190,75 +174,62 @@ class FakeAVCeleb(CorpusBuilder):
                 )
             )
         if len(entries) != _FILES:
-            self.note(
-                f"{_METADATA} lists {len(entries):,} files and the one of v1.2 {_FILES:,}: numbers from this copy may "
-                "not compare with published ones."
-            )
-        unlisted = [file for file in corpus.media if file not in listed]
-        if unlisted:
-            self.note(
-                f"{len(unlisted):,} mp4 files in {corpus.root} are not in {_METADATA} and are not used, "
-                f"such as {', '.join(unlisted[:3])}."
-            )
-        if sourceless:
-            self.note(f"{sourceless:,} fakes have no source: {_METADATA} does not list the genuine clip.")
+            self.note_size(f"{_METADATA} lists {len(entries):,} files", f"{_FILES:,} of v1.2")
+        self.note_unlisted(corpus, listed, _METADATA)
+        self.note_sourceless(rows, f"{_METADATA} does not list the genuine clip")
         return rows, missing
 
     def deal(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
         """See [`CorpusBuilder.deal`]."""
-        protocol = self.config.name
-        if protocol == "all":
-            return {FULL_SPLIT: rows}
+        protocol, seed = self.config.name, self.config.seed
         if protocol == "by_ethnicity":
-            strange = Counter(row["race"] for row in rows if row["race"] not in _RACES)
+            strange = Counter(row["race"] for row in rows if row["race"] not in _BY_ETHNICITY)
             if strange:
                 raise ProtocolError(
                     f"by_ethnicity knows the races {_RACES}, but {_METADATA} has {dict(strange)}."
                 )
-            split_of_race = {race: split for split, races in _BY_ETHNICITY.items() for race in races}
-            return _by(rows, lambda row: split_of_race[row["race"]])
+            return by_split(rows, lambda row: _BY_ETHNICITY[row["race"]])
         if protocol == "random_70_30":
-            categories = {row["path"]: row["category"] for row in rows}
-            splits = split_twice(categories, self.config.seed)
-            return _by(rows, lambda row: splits[row["path"]])
+            splits = split_twice({row["path"]: row["category"] for row in rows}, seed)
+            return by_split(rows, lambda row: splits[row["path"]])
+        # Reversed, so that the first row of a person decides on the group.
         groups = {row["identity"]: f"{row['race']} {row['gender']}" for row in reversed(rows)}
+        test = None
         if protocol.startswith("mrdf_fold"):
-            fold = int(protocol.removeprefix("mrdf_fold"))
+            test = mrdf_test_identities(groups, int(protocol.removeprefix("mrdf_fold")))
             if len(groups) != _IDENTITIES:
                 self.note(
                     f"this copy has {len(groups)} identities, not {_IDENTITIES}: {protocol} is not the published "
                     "fold of 400 and 100 identities."
                 )
-            test = mrdf_test_identities(groups, fold)
-            splits = split_twice(groups, self.config.seed, test=test)
-            return _by(rows, lambda row: splits[row["identity"]])
-        splits = split_twice(groups, self.config.seed)
-        dealt = _by(rows, lambda row: splits[row["identity"]])
+        splits = split_twice(groups, seed, test=test)
+        dealt = by_split(rows, lambda row: splits[row["identity"]])
         if protocol.startswith("leave_out_"):
-            category, method = _HELD_OUT[protocol.removeprefix("leave_out_")]
-
-            def held_out(row: ClipRow) -> bool:
-                return row["category"] == category and method in row["methods"]
-
-            if not any(held_out(row) for row in dealt["test"]):
-                raise ProtocolError(
-                    f"{protocol}: the test identities have no {method} clip in category {category}."
-                )
-            for split in ("train", "validation"):
-                dealt[split] = [row for row in dealt[split] if not held_out(row)]
-            dealt["test"] = [row for row in dealt["test"] if row["label"] == REAL or held_out(row)]
+            return _leave_out(dealt, protocol)
         return dealt
 
 
-def _by(rows: list[ClipRow], split_of: Callable[[ClipRow], str]) -> dict[str, list[ClipRow]]:
-    dealt: dict[str, list[ClipRow]] = {split: [] for split in _SPLITS}
-    for row in rows:
-        dealt[split_of(row)].append(row)
-    return dealt
+def _leave_out(dealt: dict[str, list[ClipRow]], protocol: str) -> dict[str, list[ClipRow]]:
+    """Remove a group of fakes from train and validation, and all other fakes from test."""
+    category, method = _HELD_OUT[protocol.removeprefix("leave_out_")]
+
+    def held_out(row: ClipRow) -> bool:
+        return row["category"] == category and method in row["methods"]
+
+    if not any(held_out(row) for row in dealt["test"]):
+        raise ProtocolError(f"{protocol}: the test identities have no {method} clip in category {category}.")
+    return {
+        split: [
+            row
+            for row in rows
+            if (row["label"] == REAL or held_out(row) if split == "test" else not held_out(row))
+        ]
+        for split, rows in dealt.items()
+    }
 
 
 def mrdf_test_identities(groups: dict[str, str], fold: int) -> set[str]:
-    """The test identities of a fold of MRDF.
+    """Return the test identities of a fold of MRDF.
 
     Args:
         groups (`dict[str, str]`):
@@ -280,11 +251,11 @@ def mrdf_test_identities(groups: dict[str, str], fold: int) -> set[str]:
 
 
 def _read_metadata(csv_path: str) -> dict[str, dict[str, Any]]:
-    """Read `meta_data.csv` into relative path -> what it says about the file, in its order.
+    """Read `meta_data.csv`: relative path -> the entry of the file, in the order of the table.
 
-    The columns are taken by position: circulating copies name them differently (the official `path` is the file name
-    and the folder has no name at all). The folder column is not used, since its first part differs between copies and
-    the rest repeats columns 5, 6, 7 and 0. A file that is listed under two methods becomes one entry.
+    The columns are read by position: circulating copies name them differently (the official `path` is the file name,
+    and the folder has no name at all). The folder column is not used: its first part differs between copies and the
+    rest repeats columns 5, 6, 7 and 0. A file listed under two methods becomes one entry.
     """
     entries: dict[str, dict[str, Any]] = {}
     with open(csv_path, newline="", encoding="utf-8-sig") as file:
@@ -326,29 +297,29 @@ def _read_metadata(csv_path: str) -> dict[str, dict[str, Any]]:
 
 
 def _source_of(path: str) -> str:
-    """The genuine clip of a fake: same speaker, and the file name up to the first underscore."""
+    """Return the genuine clip of a fake: same speaker, and the file name up to the first underscore."""
     _, race, gender, identity, name = path.split("/")
     return f"RealVideo-RealAudio/{race}/{gender}/{identity}/{name.split('_')[0].removesuffix('.mp4')}.mp4"
 
 
 class _Index:
-    """Find files by their official path in a copy whose folders are spelled differently."""
+    """The files of a copy by their official path, however the copy spells its folders."""
 
     def __init__(self, media: list[str]) -> None:
         self.exact: dict[tuple[str, ...], str] = {}
         self.folded: dict[tuple[str, ...], list[str]] = {}
-        # Two copies under one root: the one spelled officially wins, the other is reported as not listed.
+        # Two copies under one root: the officially spelled one wins, the other is reported as not listed.
         for file in sorted(media, key=lambda f: not any(f"/{race}/" in f for race in _RACES)):
             parts = file.split("/")
             if len(parts) < 5:
-                continue  # no file of the corpus: reported as not listed
+                continue  # not a file of the corpus: reported as not listed
             kind, race, gender, identity, name = parts[-5:]
             folders = (_plain(kind), _plain(race), gender.lower(), identity.lower())
             self.exact.setdefault((*folders, name), file)
             self.folded.setdefault((*folders, name.lower()), []).append(file)
 
     def find(self, path: str) -> str | None:
-        """The file on disk, or None. Case is ignored in a file name only where that leaves one candidate."""
+        """Return the file on disk, or None. The case of a file name is ignored if that leaves one candidate."""
         kind, race, gender, identity, name = path.split("/")
         folders = (_plain(kind), _plain(race), gender.lower(), identity.lower())
         if (*folders, name) in self.exact:

@@ -2,7 +2,7 @@
 
 The first folder of a path says how a clip was made. Some kinds are fake in the picture, some in the sound, some in
 both; two pair a fake picture with a genuine recording of somebody else. The text manipulations of the corpus (a
-transcript that does not fit) concern none of the two tracks.
+transcript that does not fit) touch neither track.
 
 Only v1 is media. v2, used in the paper, is 16 frames per clip as numpy arrays with an mp3 and a transcript.
 """
@@ -13,15 +13,15 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import datasets
 
-from .builder import CorpusBuilder, CorpusConfig
-from .corpus import VIDEO_SUFFIXES, Corpus, MissingFiles, find_root, scan_files
+from .builder import EVERY_CLIP, CorpusBuilder, CorpusConfig
+from .corpus import VIDEO_SUFFIXES, Corpus, MissingFiles, scan_folders
 from .errors import CorpusNotFoundError, MetadataError, ProtocolError, nearest
 from .schema import FAKE, REAL, ClipRow, make_row
-from .splits import FULL_SPLIT
+from .splits import by_split
 
 _GENUINE = "pristine"
 # Folder -> (picture, sound, method of the sound, manipulation of the transcript).
@@ -42,58 +42,55 @@ _FACE_SWAPS = ("infoswap", "roop", "simswap")  # the last part of a file name of
 _LISTS = {"train.csv": "train", "val.csv": "validation", "test.csv": "test"}
 _LIST_SOURCE = "https://github.com/xyyandxyy/IDForge, folder IDForge_v1"
 _MAIN = "main"
-_KNOWN_VALIDATION = 17_343  # lines of val.csv; the sizes of the two other lists are not known to us
+_KNOWN_VALIDATION = 17_343  # lines of val.csv; we do not know the sizes of the other two lists
 
 
 @dataclass
 class IDForgeConfig(CorpusConfig):
     """Settings of `idforge`; `name` is the protocol."""
 
-    def locate(self) -> Corpus:
-        """Find the folder of the kinds of forgery, the lists, and all video files in the folders of the kinds.
-
-        The reference set (`ref/`) is no part of the splits and is not looked into.
-        """
-        _refuse_v2(self.data_dir)
-        root = find_root(
-            self.data_dir,
-            "IDForge",
-            f"the unpacked folders of IDForge v1, such as {_GENUINE}/ and face_tts/, or {_MAIN}/ with them",
-            lambda d: bool(_categories_in(d)),
-        )
-        if not _categories_in(root, below_main=False):
-            root = os.path.join(root, _MAIN)
-        media: list[str] = []
-        others = 0
-        for category in _categories_in(root, below_main=False):
-            found, more = scan_files(os.path.join(root, category))
-            media += [f"{category}/{path}" for path in found]
-            others += more
-        return Corpus(root, _lists_near(root), sorted(media), others)
-
-
-def _categories_in(folder: str, below_main: bool = True) -> list[str]:
-    found = [name for name in _CATEGORIES if os.path.isdir(os.path.join(folder, name))]
-    return (
-        _categories_in(os.path.join(folder, _MAIN), below_main=False) if below_main and not found else found
+    CORPUS = "IDForge"
+    LOOKED_FOR = (
+        f"the unpacked folders of IDForge v1, such as {_GENUINE}/ and face_tts/, or {_MAIN}/ with them"
     )
 
+    def locate(self) -> Corpus:
+        """See [`CorpusConfig.locate`]. The root is the folder that directly holds the kinds of forgery."""
+        _refuse_v2(self.data_dir)
+        corpus = super().locate()
+        if not _categories_in(corpus.root):
+            root = os.path.join(corpus.root, _MAIN)
+            corpus = Corpus(root, self.metadata_in(root), *self.media_in(root))
+        return corpus
 
-def _lists_near(root: str) -> list[str]:
-    """The split lists, from the folder of the kinds, from the one above it, or from `IDForge_v1` in either.
+    def holds(self, folder: str) -> bool:
+        """See [`CorpusConfig.holds`]."""
+        return bool(_categories_in(folder) or _categories_in(os.path.join(folder, _MAIN)))
 
-    The lists are not in the archives but in the repository of the corpus, so copies have them in various places.
-    """
-    places = ["", "IDForge_v1/", "../", "../IDForge_v1/"]
-    found = []
-    for name in _LISTS:
-        paths = [f"{place}{name}" for place in places if _is_list(os.path.join(root, place, name))]
-        found += paths[:1]
-    return found
+    def metadata_in(self, folder: str) -> list[str]:
+        """Return the split lists of the folder itself, of the one above it, or of `IDForge_v1` in either.
+
+        They come with the repository of the corpus, not with its archives, so copies have them in various places.
+        """
+        places = ["", "IDForge_v1/", "../", "../IDForge_v1/"]
+        found = []
+        for name in _LISTS:
+            paths = [f"{place}{name}" for place in places if _is_list(os.path.join(folder, place, name))]
+            found += paths[:1]
+        return found
+
+    def media_in(self, root: str) -> tuple[list[str], int]:
+        """See [`CorpusConfig.media_in`]; the reference set (`ref/`) is in no split and is not read."""
+        media, others = scan_folders(root, _categories_in(root))
+        return sorted(media), others
+
+
+def _categories_in(folder: str) -> list[str]:
+    return [name for name in _CATEGORIES if os.path.isdir(os.path.join(folder, name))]
 
 
 def _is_list(path: str) -> bool:
-    """Whether a file is a split list: the folder above an unpacked corpus may hold any other `train.csv`."""
+    """Return whether a file is a split list; any other `train.csv` may lie above an unpacked corpus."""
     if not os.path.isfile(path):
         return False
     first = next(_lines(path), (0, ""))[1]
@@ -111,13 +108,13 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
 
 
 def _refuse_v2(data_dir: str | None) -> None:
-    """Tell the holder of IDForge v2 what to do: its frames are numpy arrays, without their times."""
+    """Refuse IDForge v2: its frames are numpy arrays, without timestamps."""
     if not data_dir or not os.path.isdir(os.path.expanduser(data_dir)):
         return
     for part in ("train", "val", "test"):
         for above in ("", "IDForge_v2"):
             folder = os.path.join(os.path.expanduser(data_dir), above, part)
-            for category in _categories_in(folder, below_main=False):
+            for category in _categories_in(folder):
                 for _, _, files in os.walk(os.path.join(folder, category)):
                     if any(name.endswith(".npy") for name in files):
                         raise CorpusNotFoundError(
@@ -151,54 +148,46 @@ class IDForge(CorpusBuilder):
 
     `generator` is the method of the picture: `wav2lip` for the `lip_` folders, and `<swap>-wav2lip` for the `face_`
     ones, which are face swaps on a stand-in with the lips synchronised; `<swap>` (infoswap, roop, simswap) is read
-    from the file name. `audio_generator` is `tortoise` or `rvc`. `identity` is the celebrity, that is, for a swap,
-    the one whose face was put on. `source` is the pristine clip of the same session and name, if there is one: the
-    corpus does not state it, but the lists use one numbering for the shots, genuine and forged. Swaps have none,
-    since their stand-ins are not in the release. The speech is English. `fake_segments` is not annotated.
+    from the file name. `audio_generator` is `tortoise` or `rvc`. `identity` is the celebrity; for a swap, the one whose
+    face was put on. `source` is the pristine clip of the same session and name, if there is one: the corpus does not
+    state it, but the lists number genuine and forged shots alike. Swaps have none, since their stand-ins are not in
+    the release. The speech is English. `fake_segments` is not annotated.
 
     Columns after the common ones: `category` (the folder), `session` (the video that the shot is from),
     `text_manipulation` (`textgen`, `textmismatch` or None), `audio_shuffled`.
     """
 
     BUILDER_CONFIG_CLASS = IDForgeConfig
-    BUILDER_CONFIGS: ClassVar[list[IDForgeConfig]] = [
-        IDForgeConfig(name="official", version="1.0.0", description="the published lists."),
-        IDForgeConfig(name="all", version="1.0.0", description=f"every clip in one split, `{FULL_SPLIT}`."),
-    ]
-    DEALING_COLUMNS = ("split",)
-    DEFAULT_CONFIG_NAME = "official"
+    PROTOCOLS = {"official": "the published lists.", **EVERY_CLIP}
     DESCRIPTION = "IDForge v1: identity-driven forgeries of 54 celebrities in picture, sound and text."
     HOMEPAGE = "https://github.com/xyyandxyy/IDForge"
-    CORPUS_COLUMNS: ClassVar[dict[str, Any]] = {
+    CORPUS_COLUMNS = {
         "category": datasets.Value("string"),
         "session": datasets.Value("string"),
         "text_manipulation": datasets.Value("string"),
         "audio_shuffled": datasets.Value("bool"),
     }
-    GROUP_COLUMNS: ClassVar[tuple[str, ...]] = ("category",)
+    DEALING_COLUMNS = ("split",)
+    GROUP_COLUMNS = ("category",)
 
     def read(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
-        """See [`CorpusBuilder.read`]. Each row has its `split`, None without lists, until `deal`."""
+        """See [`CorpusBuilder.read`]. Without lists, the `split` of each row is None."""
         splits = self._read_lists(corpus)
         entries = splits or dict.fromkeys(corpus.media)
         on_disk = set(corpus.media)
         missing = MissingFiles()
         rows: list[ClipRow] = []
-        strange: list[str] = []
         for path, split in entries.items():
             missing.count(path, path.split("/")[0], path in on_disk)
-            rows.append(_row(corpus, path, path in on_disk, entries, strange, split))
+            file = corpus.absolute(path) if path in on_disk else None
+            rows.append(_row(file, path, entries, split))
+        strange = [row["path"] for row in rows if row["generator"] is None]
         if strange:
             self.note(
                 f"{len(strange):,} clips of the face_ folders name none of {', '.join(_FACE_SWAPS)}, such as "
                 f"{strange[0]}: their generator is None."
             )
-        unlisted = [path for path in corpus.media if path not in entries]
-        if unlisted:
-            self.note(
-                f"{len(unlisted):,} video files in {corpus.root} are in no list and are not used, such as "
-                f"{', '.join(unlisted[:3])}."
-            )
+        self.note_unlisted(corpus, entries, "a list", "video files")
         if not rows:
             raise CorpusNotFoundError(
                 f"idforge: no video file in the folders {', '.join(_categories_in(corpus.root))} of {corpus.root}; "
@@ -208,25 +197,19 @@ class IDForge(CorpusBuilder):
 
     def deal(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
         """See [`CorpusBuilder.deal`]."""
-        rows = [dict(row) for row in rows]
-        given = [row.pop("split") for row in rows]
-        if self.config.name == "all":
-            return {FULL_SPLIT: rows}
+        given = {row["split"] for row in rows}
         absent = [name for name, split in _LISTS.items() if split not in given]
         if absent:
             raise ProtocolError(
                 f"idforge: no list {' and no list '.join(absent)}. The lists are not in the archives: take them from "
                 f"{_LIST_SOURCE}, and put them next to the folder {_GENUINE}. The config 'all' needs none."
             )
-        return {
-            split: [row for row, s in zip(rows, given, strict=True) if s == split]
-            for split in _LISTS.values()
-        }
+        return by_split(rows, lambda row: row["split"])
 
     def _read_lists(self, corpus: Corpus) -> dict[str, str]:
-        """Path -> its split, in the order of the lists."""
+        """Return path -> its split, in the order of the lists."""
         splits: dict[str, str] = {}
-        repeated = 0
+        lines = 0
         for list_path in corpus.metadata:
             split = _LISTS[list_path.rpartition("/")[2]]
             for number, entry in _lines(corpus.absolute(list_path)):
@@ -240,43 +223,33 @@ class IDForge(CorpusBuilder):
                 first = splits.setdefault(entry, split)
                 if first != split:
                     raise MetadataError(f"{where}: {entry} is in the {first} list too.")
-                repeated += 1
-        repeated -= len(splits)
-        if repeated:
-            self.note(f"{repeated:,} lines of the lists repeat a clip; each clip is kept once.")
+                lines += 1
+        if lines > len(splits):
+            self.note(f"{lines - len(splits):,} lines of the lists repeat a clip; each clip is kept once.")
         validation = sum(split == "validation" for split in splits.values())
         if validation and validation != _KNOWN_VALIDATION:
-            self.note(
-                f"val.csv of this copy has {validation:,} clips, not the known {_KNOWN_VALIDATION:,}: numbers from it "
-                "may not compare with published ones."
-            )
+            self.note_size(f"val.csv of this copy has {validation:,} clips", f"{_KNOWN_VALIDATION:,}")
         return splits
 
 
-def _row(
-    corpus: Corpus, path: str, present: bool, known: dict[str, Any], strange: list[str], split: str | None
-) -> ClipRow:
-    """The row of a clip; a swap whose name tells no method is added to `strange`."""
+def _row(file: str | None, path: str, known: dict[str, Any], split: str | None) -> ClipRow:
+    """Build the row of a clip; `known` has the paths of all clips."""
     category, *folders, name = path.split("/")
     video_label, audio_label, audio_generator, text_manipulation = _CATEGORIES[category]
-    stem = os.path.splitext(name)[0].removesuffix(
-        ".mp3"
-    )  # `x.mp3.mp4`: a clip with the converted voice `x.mp3`
-    generator, source = None, None
+    # `x.mp3.mp4` is a clip with the converted voice `x.mp3`.
+    stem = os.path.splitext(name)[0].removesuffix(".mp3")
+    generator, source = "real", None
     if category.startswith("face_"):
         swap = stem.rpartition("_")[2]
-        if swap in _FACE_SWAPS:
-            generator = f"{swap}-wav2lip"
-        else:
-            strange.append(path)
+        generator = f"{swap}-wav2lip" if swap in _FACE_SWAPS else None
     elif category != _GENUINE:
         generator = "wav2lip" if category.startswith("lip_") else "real"
         source = "/".join((_GENUINE, *folders, f"{stem}.mp4"))
     person = re.match(r"id\d+", folders[0] if folders else name)
     return make_row(
-        video=corpus.absolute(path) if present else None,
-        path=path,
-        label=max(video_label, audio_label),
+        file,
+        path,
+        max(video_label, audio_label),
         video_label=video_label,
         audio_label=audio_label,
         generator=generator,

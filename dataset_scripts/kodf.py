@@ -1,16 +1,16 @@
 """KoDF (Kwon et al., arXiv:2103.10094): clips of 403 Korean people and fakes of them by six methods.
 
-It is distributed twice, with the same clips and other folders:
+There are two distributions, with the same clips in different folders:
 
 - internationally, as `original_videos/<person>/<person>_<number>.mp4` and
   `synthesized_videos/<method>/<date>/<person>/<person>_<other>_<code>_<number>.mp4`, where the code is the method.
 - by AI-Hub in Korea, with a table of the genuine clips and one of the fakes for each of its parts, which are named
   training and validation. A test part is described, but not distributed.
 
-What is not verified: whether the international release has tables (none is read), the names of its folder of clips
-with adversarial noise, and the encoding of the tables of AI-Hub, which readers give as UTF-8; CP949 is read as well.
-Unpacking under a system without Korean names may garble those of folders and tables: tables are therefore found by
-their columns, and clips by their file names, which are plain.
+Not verified: whether the international release has tables (none is read), the folder names of its clips with
+adversarial noise, and the encoding of AI-Hub's tables, which others report as UTF-8; CP949 is read as well. Unpacking
+on a system without Korean names may garble the names of folders and tables. Tables are therefore found by their columns,
+and clips by their file names, which are ASCII.
 """
 
 from __future__ import annotations
@@ -22,57 +22,54 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import datasets
 
-from .builder import CorpusBuilder, CorpusConfig
-from .corpus import Corpus, MissingFiles, find_root, scan_files
+from .builder import EVERY_CLIP, CorpusBuilder, SeededConfig
+from .corpus import Corpus, MissingFiles, scan_files
 from .errors import CorpusNotFoundError, MetadataError, ProtocolError, nearest
 from .schema import FAKE, REAL, ClipRow, make_row
-from .splits import FULL_SPLIT, split_twice, stratified_split
+from .splits import WITHIN_TRAINING, by_split, split_twice, stratified_split
 
 _GENUINE, _FAKES = "original_videos", "synthesized_videos"  # folders of the international release
 _CODES = {"1": "dfl", "2": "dffs", "3": "fsgan", "4": "fo", "5": "audio-driven"}
 _METHODS = tuple(_CODES.values())
-# Part of AI-Hub -> genuine clips, fakes; the international release has them all. The fakes of the test part are what
-# the other two leave of the published 175,776 (a table that is going round has 40 more).
+# Part of AI-Hub -> genuine clips, fakes; the international release has them all. The fakes of the test part are the
+# remainder of the published 175,776 (a table in circulation has 40 more).
 _KNOWN = {"training": (49_419, 139_951), "validation": (6_093, 16_894), "test": (6_654, 18_931)}
 # Columns of AI-Hub: clip, the genuine clip of a fake, method; the two people of a fake; those of a genuine clip.
 _CLIP, _TARGET, _METHOD = "영상ID", "타겟영상", "변조모델"
 _TARGET_PERSON, _SOURCE_PERSON = "타겟UUID", "소스UUID"
 _PERSON, _SEX, _PLACE = "UUID", "인물성별", "촬영장소"
-# Clips with adversarial noise have the names of those they are made from: a folder with one of these is left out.
+# Clips with adversarial noise have the names of their originals: folders named like this are left out.
 _ADVERSARIAL = ("탐지방해", "adversarial")
 _ENCODINGS = ("utf-8-sig", "cp949")
-_WITHIN_TRAINING = {"train": 9, "validation": 1}
-_SPLITS = ("train", "validation", "test")
 _REAL_NAME = re.compile(r"([0-9a-zA-Z]+)_(\d+)")
 _FAKE_NAME = re.compile(r"([0-9a-zA-Z]+)_([0-9a-zA-Z]+)_(\d)_(\d+)")
 
 
 @dataclass
-class KoDFConfig(CorpusConfig):
+class KoDFConfig(SeededConfig):
     """Settings of `kodf`; `name` is the protocol.
 
-    Attributes:
-        seed (`int`, defaults to 0):
-            Seed of `identity_70_30` and of the validation split of `aihub`.
+    `seed` draws `identity_70_30` and the validation split of `aihub`.
     """
 
-    seed: int = 0
+    CORPUS = "KoDF"
+    LOOKED_FOR = (
+        f"the folder {_GENUINE} or {_FAKES} (international release), or a table with the columns {_CLIP} and "
+        f"{_METHOD} (AI-Hub)"
+    )
+    SUFFIXES = (".mp4",)
 
-    def locate(self) -> Corpus:
-        """Find the folder of the clips, the tables of AI-Hub if there are any, and all mp4 files."""
-        root = find_root(
-            self.data_dir,
-            "KoDF",
-            f"the folder {_GENUINE} or {_FAKES} (international release), or a table with the columns {_CLIP} and "
-            f"{_METHOD} (AI-Hub)",
-            lambda d: _is_international(d) or bool(_tables_below(d)),
-        )
-        media, others = scan_files(root, (".mp4",))
-        return Corpus(root, [] if _is_international(root) else _tables_below(root), media, others)
+    def holds(self, folder: str) -> bool:
+        """See [`CorpusConfig.holds`]."""
+        return _is_international(folder) or bool(_tables_below(folder))
+
+    def metadata_in(self, folder: str) -> list[str]:
+        """Return the tables of AI-Hub; see [`CorpusConfig.metadata_in`]."""
+        return [] if _is_international(folder) else _tables_below(folder)
 
 
 def _is_international(folder: str) -> bool:
@@ -80,7 +77,7 @@ def _is_international(folder: str) -> bool:
 
 
 def _tables_below(folder: str) -> list[str]:
-    """The tables of clips among all csv files below a folder."""
+    """Return the tables of clips among all csv files below a folder."""
     tables, _ = scan_files(folder, (".csv",))
     found = []
     for path in tables:
@@ -92,7 +89,7 @@ def _tables_below(folder: str) -> list[str]:
 
 
 def _normal(text: str) -> str:
-    """Compose Korean letters: macOS and what was packed there have them in parts."""
+    """Compose Korean letters, which macOS and archives made there store in parts."""
     return unicodedata.normalize("NFC", text)
 
 
@@ -100,7 +97,7 @@ def _read_csv(path: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield each row of a table as (its line, its cells).
 
     Raises:
-        [`MetadataError`]: the file has neither of the encodings.
+        [`MetadataError`]: the file has none of the known encodings.
     """
     with open(path, "rb") as file:
         content = file.read()
@@ -120,15 +117,6 @@ def _read_csv(path: str) -> Iterator[tuple[int, dict[str, str]]]:
         )
 
 
-def _configs() -> list[KoDFConfig]:
-    descriptions = {
-        "identity_70_30": "70 / 30 by person, the 70 % again 90 / 10 into train and validation.",
-        "all": f"every clip in one split, `{FULL_SPLIT}`.",
-        "aihub": "test is AI-Hub's validation part; its training part, 90 / 10 by person, is train and validation.",
-    }
-    return [KoDFConfig(name=name, version="1.0.0", description=text) for name, text in descriptions.items()]
-
-
 class KoDF(CorpusBuilder):
     """KoDF, from either distribution.
 
@@ -140,41 +128,39 @@ class KoDF(CorpusBuilder):
     `data_dir` is the folder with `original_videos/` and `synthesized_videos/`, or a folder that holds the unpacked
     tables and clips of AI-Hub at any depth. Clips with adversarial noise are not used.
 
-    Protocols (a person is the one seen in the genuine clip; the other person of a fake, in `donor`, may be one of
+    Protocols (a person is the one seen in the genuine clip; the other person of a fake, in `donor`, may be in
     another split):
 
-    - `identity_70_30` (default): 70 / 30 by person. Our own choice, and the default because it is the only one that
-      both distributions have.
-    - `aihub`: the parts of AI-Hub. As its test part is not distributed, its validation part is the test split here;
-      its training part is cut 90 / 10 by person into train and validation, which together are the part as published.
-      (A copy with tables of a test part has the three splits as published.)
-      Whether the parts share people is not documented; a note says so where they do.
+    - `identity_70_30` (default): 70 / 30 by person. Our own choice, and the default because both distributions have it.
+    - `aihub`: the parts of AI-Hub. Its test part is not distributed, so its validation part is the test split here; its
+      training part is divided 90 / 10 by person into train and validation, which together are the part as published.
+      (A copy with tables of a test part has the three splits as published.) It is not documented whether the parts
+      share people; a note says if they do.
     - `all`: one split, `full`.
 
     `generator` is dfl (DeepFaceLab), dffs (FaceSwap), fsgan, fo (First Order Motion Model) or audio-driven (ATFHP and
     Wav2Lip, which the corpus does not tell apart). Only the picture is synthesised: `audio_label` is real, except for
-    audio-driven, where it is None, since the origin of the driving speech is not documented. `source` is given by
-    the tables of AI-Hub only. `path` is as on disk in the international release, and `<part>/<method>/<file>` in
+    audio-driven, where it is None, since the origin of the driving speech is not documented. Only the tables of AI-Hub
+    give `source`. `path` is as on disk in the international release, and `<part>/<method>/<file>` in
     AI-Hub's, whose archives unpack to various folders. The speech is Korean. `fake_segments` is not annotated.
 
     Columns after the common ones: `donor`, `sex` and `place` (as AI-Hub writes them).
     """
 
     BUILDER_CONFIG_CLASS = KoDFConfig
-    BUILDER_CONFIGS: ClassVar[list[KoDFConfig]] = _configs()
-    DEALING_COLUMNS = ("part",)
-    DEFAULT_CONFIG_NAME = "identity_70_30"
+    PROTOCOLS = {
+        "identity_70_30": "70 / 30 by person, the 70 % again 90 / 10 into train and validation.",
+        **EVERY_CLIP,
+        "aihub": "test is AI-Hub's validation part; its training part, 90 / 10 by person, is train and validation.",
+    }
     DESCRIPTION = "KoDF: Korean deepfake detection dataset."
     HOMEPAGE = "https://deepbrainai-research.github.io/kodf/"
-    CORPUS_COLUMNS: ClassVar[dict[str, Any]] = {
-        "donor": datasets.Value("string"),
-        "sex": datasets.Value("string"),
-        "place": datasets.Value("string"),
-    }
-    GROUP_COLUMNS: ClassVar[tuple[str, ...]] = ("sex",)
+    CORPUS_COLUMNS = dict.fromkeys(("donor", "sex", "place"), datasets.Value("string"))
+    DEALING_COLUMNS = ("part",)
+    GROUP_COLUMNS = ("sex",)
 
     def read(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
-        """See [`CorpusBuilder.read`]. Each row has its `part` (None in the international release) until `deal`."""
+        """See [`CorpusBuilder.read`]. `part` is None in the international release."""
         noisy = [path for path in corpus.media if _is_adversarial(path)]
         if noisy:
             self.note(f"{len(noisy):,} clips with adversarial noise are not used, such as {noisy[0]}.")
@@ -188,56 +174,46 @@ class KoDF(CorpusBuilder):
         parts = {row["part"] for row in rows} & _KNOWN.keys() or _KNOWN.keys()
         known = tuple(sum(_KNOWN[part][label] for part in parts) for label in (REAL, FAKE))
         if (len(rows) - fakes, fakes) != known:
-            self.note(
-                f"this copy has {len(rows) - fakes:,} genuine clips and {fakes:,} fakes, not the known {known[0]:,} and "
-                f"{known[1]:,}: numbers from it may not compare with published ones."
+            self.note_size(
+                f"this copy has {len(rows) - fakes:,} genuine clips and {fakes:,} fakes",
+                f"{known[0]:,} and {known[1]:,}",
             )
         return rows, missing
 
     def deal(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
         """See [`CorpusBuilder.deal`]."""
-        rows = [dict(row) for row in rows]
-        parts = [row.pop("part") for row in rows]
-        if self.config.name == "all":
-            return {FULL_SPLIT: rows}
-        people = [row["identity"] for row in rows]
         if self.config.name == "aihub":
-            if {None} == set(parts):
-                raise ProtocolError(
-                    "kodf: the protocol aihub needs the tables of AI-Hub; the international release has no parts. "
-                    "Take identity_70_30."
-                )
-            if not {"training", "validation"} <= set(parts):
-                raise ProtocolError(
-                    f"kodf: the protocol aihub needs the parts training and validation; the tables of this copy are "
-                    f"of {', '.join(sorted(set(parts)))}. Unpack the other part's tables and clips too."
-                )
-            splits = self._deal_parts(people, parts)
-        else:
-            by_person = split_twice(dict.fromkeys(people, ""), self.config.seed)
-            splits = [by_person[person] for person in people]
-        return {split: [row for row, s in zip(rows, splits, strict=True) if s == split] for split in _SPLITS}
+            return self._deal_parts(rows)
+        splits = split_twice(dict.fromkeys((row["identity"] for row in rows), ""), self.config.seed)
+        return by_split(rows, lambda row: splits[row["identity"]])
 
-    def _deal_parts(self, people: list[str], parts: list[str]) -> list[str]:
-        """The split of each clip of AI-Hub."""
+    def _deal_parts(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
+        """Deal the rows by the parts of AI-Hub."""
+        parts = {row["part"] for row in rows}
+        if parts == {None}:
+            raise ProtocolError(
+                "kodf: the protocol aihub needs the tables of AI-Hub; the international release has no parts. "
+                "Take identity_70_30."
+            )
+        if not {"training", "validation"} <= parts:
+            raise ProtocolError(
+                f"kodf: the protocol aihub needs the parts training and validation; the tables of this copy are "
+                f"of {', '.join(sorted(parts))}. Unpack the other part's tables and clips too."
+            )
         if "test" in parts:  # never seen, but described
-            return [part.replace("training", "train") for part in parts]
+            return by_split(rows, lambda row: row["part"].replace("training", "train"))
         trained, tested = (
-            {person for person, part in zip(people, parts, strict=True) if part == wanted}
-            for wanted in ("training", "validation")
+            {row["identity"] for row in rows if row["part"] == part} for part in ("training", "validation")
         )
         if trained & tested:
             self.note(
                 f"{len(trained & tested):,} people are in both parts of AI-Hub, such as {min(trained & tested)}."
             )
-        inner = stratified_split(dict.fromkeys(trained, ""), _WITHIN_TRAINING, self.config.seed)
-        return [
-            inner[person] if part == "training" else "test"
-            for person, part in zip(people, parts, strict=True)
-        ]
+        inner = stratified_split(dict.fromkeys(trained, ""), WITHIN_TRAINING, self.config.seed)
+        return by_split(rows, lambda row: inner[row["identity"]] if row["part"] == "training" else "test")
 
     def _read_names(self, corpus: Corpus, media: list[str]) -> list[ClipRow]:
-        """The rows of the international release, from its file names."""
+        """Return the rows of the international release, from its file names."""
         rows: list[ClipRow] = []
         strays: list[str] = []
         for path in media:
@@ -248,7 +224,7 @@ class KoDF(CorpusBuilder):
             elif folder == _FAKES and (match := _FAKE_NAME.fullmatch(stem)):
                 if match[3] not in _CODES:
                     raise MetadataError(
-                        f"{corpus.absolute(path)}: code {match[3]} is no method of KoDF; known are {_CODES}."
+                        f"{corpus.absolute(path)}: code {match[3]} is not a method of KoDF; known are {_CODES}."
                     )
                 method = _CODES[match[3]]
                 rows.append(
@@ -258,14 +234,10 @@ class KoDF(CorpusBuilder):
                 strays.append(path)
         if not rows:
             raise CorpusNotFoundError(
-                f"kodf: no clip in {_GENUINE} and {_FAKES} of {corpus.root} is named as those of KoDF"
+                f"kodf: no clip in {_GENUINE} and {_FAKES} of {corpus.root} is named like those of KoDF"
                 f"{', for example ' + strays[0] if strays else ''}."
             )
-        if strays:
-            self.note(
-                f"{len(strays):,} mp4 files are not named as those of KoDF and are not used, such as "
-                f"{', '.join(strays[:3])}."
-            )
+        self.note_unused(strays, "mp4 files are not named like those of KoDF")
         methods = {row["generator"] for row in rows}
         absent = [method for method in ("real", *_METHODS) if method not in methods]
         if absent:
@@ -273,66 +245,39 @@ class KoDF(CorpusBuilder):
         return rows
 
     def _read_tables(self, corpus: Corpus, media: list[str], missing: MissingFiles) -> list[ClipRow]:
-        """The rows of the distribution by AI-Hub, from its tables."""
+        """Return the rows of AI-Hub's distribution, from its tables."""
         on_disk: dict[str, list[str]] = {}
         for path in media:
             on_disk.setdefault(path.rpartition("/")[2], []).append(path)
         rows: list[ClipRow] = []
         listed: dict[str, str] = {}
-        targets: list[str | None] = []
         for table in corpus.metadata:
             part = _part_of(table, corpus)
             for line, cells in _read_csv(corpus.absolute(table)):
                 where = f"{corpus.absolute(table)}, line {line}"
-                fake = not {_METHOD, _TARGET, _TARGET_PERSON}.isdisjoint(cells)
-                if fake and _METHOD not in cells:
-                    raise MetadataError(f"{where}: no column {_METHOD}; the columns are {', '.join(cells)}.")
-                method = _method(cells[_METHOD], where) if fake else "real"
-                if not cells[_CLIP]:
-                    raise MetadataError(f"{where}: the column {_CLIP} is empty.")
-                name = _file_name(cells[_CLIP])
+                name, method = _clip_and_method(cells, where)
                 if name in listed:
                     raise MetadataError(f"{where}: {name} is already in {listed[name]}; a clip has one row.")
                 listed[name] = where
-                path = f"{part}/{method}/{name}"
                 files = on_disk.get(name, [])
-                missing.count(path, f"{part} {method}", bool(files))
-                person = cells.get(_TARGET_PERSON if fake else _PERSON) or name.split("_")[0]
-                rows.append(
-                    _row(
-                        corpus,
-                        files[0] if files else None,
-                        path,
-                        FAKE if fake else REAL,
-                        method,
-                        identity=person,
-                        donor=(cells.get(_SOURCE_PERSON) or None) if fake else None,
-                        sex=cells.get(_SEX) or None,
-                        place=cells.get(_PLACE) or None,
-                        part=part,
-                    )
-                )
-                targets.append(_file_name(cells[_TARGET]) if fake and cells.get(_TARGET) else None)
+                missing.count(f"{part}/{method}/{name}", f"{part} {method}", bool(files))
+                rows.append(_table_row(corpus, files[0] if files else None, part, method, name, cells))
         genuine = {row["path"].rpartition("/")[2]: row["path"] for row in rows if row["label"] == REAL}
-        for row, target in zip(rows, targets, strict=True):
-            row["source"] = genuine.get(target)
+        for row in rows:
+            row["source"] = genuine.get(row["source"])
         self._note_files(on_disk, listed)
-        sourceless = sum(row["label"] == FAKE and row["source"] is None for row in rows)
-        if sourceless:
-            self.note(f"{sourceless:,} fakes have no source: no table of this copy lists the genuine clip.")
+        self.note_sourceless(rows, "no table of this copy lists the genuine clip")
         return rows
 
     def _note_files(self, on_disk: dict[str, list[str]], listed: dict[str, str]) -> None:
         unlisted = [files[0] for name, files in on_disk.items() if name not in listed]
-        if unlisted:
-            self.note(
-                f"{len(unlisted):,} mp4 files are in no table and are not used, such as {', '.join(unlisted[:3])}."
-            )
+        self.note_unused(unlisted, "mp4 files are in no table")
         repeated = Counter({files[0]: len(files) for files in on_disk.values() if len(files) > 1})
         if repeated:
             self.note(
-                f"{len(repeated):,} names are on disk more than once, such as that of {min(repeated)}: the first in "
-                "alphabetical order is used. They may be clips with adversarial noise in a folder with a garbled name."
+                f"{len(repeated):,} file names are on disk more than once, such as that of {min(repeated)}: the first "
+                "in alphabetical order is used. They may be clips with adversarial noise in a folder with a garbled "
+                "name."
             )
 
 
@@ -342,7 +287,7 @@ def _is_adversarial(path: str) -> bool:
 
 
 def _part_of(table: str, corpus: Corpus) -> str:
-    """The part that a table is of, from its file name or that of a folder above: `training` is plain in all of them."""
+    """Return the part of a table, from its file name or that of a folder above; all of them name it in ASCII."""
     for name in reversed(table.lower().split("/")):
         for part in _KNOWN:
             if part in name:
@@ -351,28 +296,57 @@ def _part_of(table: str, corpus: Corpus) -> str:
 
 
 def _file_name(clip: str) -> str:
-    """The file name of a clip that is listed with or without its suffix."""
+    """Return the file name of a clip that is listed with or without its suffix."""
     return clip if clip.lower().endswith(".mp4") else f"{clip}.mp4"
 
 
-def _method(text: str, where: str) -> str:
-    method = text.lower().replace("_", "-")
-    if method not in _METHODS:
-        raise MetadataError(
-            f"{where}, column {_METHOD}: {text!r} is none of {', '.join(_METHODS)}.{nearest(method, _METHODS)}"
-        )
-    return method
+def _clip_and_method(cells: dict[str, str], where: str) -> tuple[str, str]:
+    """Return the file name and the method of a row; a row of the table of genuine clips has the method `real`."""
+    fake = not {_METHOD, _TARGET, _TARGET_PERSON}.isdisjoint(cells)
+    if fake and _METHOD not in cells:
+        raise MetadataError(f"{where}: no column {_METHOD}; the columns are {', '.join(cells)}.")
+    method = "real"
+    if fake:
+        method = cells[_METHOD].lower().replace("_", "-")
+        if method not in _METHODS:
+            raise MetadataError(
+                f"{where}, column {_METHOD}: {cells[_METHOD]!r} is none of {', '.join(_METHODS)}."
+                f"{nearest(method, _METHODS)}"
+            )
+    if not cells[_CLIP]:
+        raise MetadataError(f"{where}: the column {_CLIP} is empty.")
+    return _file_name(cells[_CLIP]), method
+
+
+def _table_row(
+    corpus: Corpus, file: str | None, part: str, method: str, name: str, cells: dict[str, str]
+) -> ClipRow:
+    """Build a row of AI-Hub; until all are read, `source` is the file name of the genuine clip."""
+    fake = method != "real"
+    return _row(
+        corpus,
+        file,
+        f"{part}/{method}/{name}",
+        FAKE if fake else REAL,
+        method,
+        identity=cells.get(_TARGET_PERSON if fake else _PERSON) or name.split("_")[0],
+        donor=(cells.get(_SOURCE_PERSON) or None) if fake else None,
+        sex=cells.get(_SEX) or None,
+        place=cells.get(_PLACE) or None,
+        source=_file_name(cells[_TARGET]) if fake and cells.get(_TARGET) else None,
+        part=part,
+    )
 
 
 def _row(
     corpus: Corpus, file: str | None, path: str, label: int, method: str = "real", **columns: Any
 ) -> ClipRow:
-    """The row of a clip; `file` is where it is on disk."""
+    """Build the row of a clip; `file` is its place on disk."""
     columns = {"donor": None, "sex": None, "place": None, **columns}
     return make_row(
-        video=None if file is None else corpus.absolute(file),
-        path=path,
-        label=label,
+        None if file is None else corpus.absolute(file),
+        path,
+        label,
         video_label=label,
         audio_label=None if method == "audio-driven" else REAL,
         generator=method,

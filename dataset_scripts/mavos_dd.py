@@ -2,11 +2,11 @@
 
 The folder is the `unibuc-cs/MAVOS-DD` repository of the Hub as downloaded: a table written by `save_to_disk` next to
 one folder per language. Two releases circulate. The first labels whole clips; the second adds `video_fake`,
-`audio_fake` and `audio_generative_method`. They are told apart by these columns, and the number of rows is compared with
-what is known of both.
+`audio_fake` and `audio_generative_method`. The builder tells them apart by these columns and compares the number of
+rows with that of the release.
 
-The open test sets of the paper contain the in-domain one: each open set adds clips to it. Four disjoint sets, as made
-by taking the two flags for a partition, leave the last one without a single real clip.
+The open test sets of the paper contain the in-domain one: each open set adds clips to it. If the two flags were read as
+a partition into four disjoint sets, the last one would have no real clip at all.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from __future__ import annotations
 import glob
 import os
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import datasets
 
 from .builder import CorpusBuilder, CorpusConfig
-from .corpus import Corpus, MissingFiles, find_root, scan_files
+from .corpus import Corpus, MissingFiles
 from .errors import MetadataError, nearest
 from .schema import FAKE, REAL, ClipRow, make_row, parse_label
+from .splits import SPLITS, by_split
 
 _FIRST = (
     "video_path",
@@ -69,26 +70,18 @@ class MavosDDConfig(CorpusConfig):
             keep their meaning, but the results are not those of the whole corpus.
     """
 
+    CORPUS = "MAVOS-DD"
+    LOOKED_FOR = "a table of `save_to_disk` (state.json and *.arrow)"
+
     languages: list[str] | None = None
 
-    def locate(self) -> Corpus:
-        """Find the folder of the saved table, and all video files below it."""
-        root = find_root(
-            self.data_dir,
-            "MAVOS-DD",
-            "a table of `save_to_disk` (state.json and *.arrow)",
-            lambda d: bool(_table_in(d)),
-        )
-        media, others = scan_files(root)
-        return Corpus(root, _table_in(root), media, others)
-
-
-def _table_in(folder: str) -> list[str]:
-    names = [os.path.join(folder, name) for name in ("state.json", "dataset_info.json")]
-    tables = sorted(glob.glob(os.path.join(glob.escape(folder), "*.arrow")))
-    if not tables or not all(map(os.path.isfile, names)):
-        return []
-    return [os.path.basename(name) for name in names + tables]
+    def metadata_in(self, folder: str) -> list[str]:
+        """See [`CorpusConfig.metadata_in`]."""
+        names = [os.path.join(folder, name) for name in ("state.json", "dataset_info.json")]
+        tables = sorted(glob.glob(os.path.join(glob.escape(folder), "*.arrow")))
+        if not tables or not all(map(os.path.isfile, names)):
+            return []
+        return [os.path.basename(name) for name in names + tables]
 
 
 class MavosDD(CorpusBuilder):
@@ -101,14 +94,15 @@ class MavosDD(CorpusBuilder):
     Every protocol has the official `train` and `validation` splits; they differ in `test`, by the flags of the table:
 
     - `open_full` (default): the whole test split. It is the default because it leaves nothing out: the other test
-      sets are those of its rows that the columns `open_set_model` and `open_set_language` select.
+      sets are the rows of it that the columns `open_set_model` and `open_set_language` select.
     - `in_domain`: neither flag.
     - `open_model`: `in_domain` and the rows with `open_set_model` only; `open_language`: `in_domain` and the rows with
-      `open_set_language` only. So in the paper (Fig. 1) and in its AVFF evaluation.
-    - `open_model_any`, `open_language_any`: `in_domain` and the rows with that flag, whatever the other one is. So in
-      the authors' evaluation scripts for MRDF and DeepfakeBench; these sets are larger. Say which one a number is for.
+      `open_set_language` only. This is the reading of the paper (Fig. 1) and of its AVFF evaluation.
+    - `open_model_any`, `open_language_any`: `in_domain` and the rows with that flag, whatever the other one is. This is
+      the reading of the authors' evaluation scripts for MRDF and DeepfakeBench; these sets are larger. Say which one
+      a number is for.
 
-    In the first release the generators named are those of the picture and the sound of a fake is not described:
+    In the first release the named generators are those of the picture, and the sound of a fake is not described:
     `video_label` is fake, `audio_label` and `audio_generator` are None. In the second, labels come from `video_fake`
     and `audio_fake`, never from the folder: a clip with fake sound only is in a `real` folder. The split is by clip:
     neither release names the person (`identity` is None) or the genuine clip (`source` is None).
@@ -117,50 +111,32 @@ class MavosDD(CorpusBuilder):
     """
 
     BUILDER_CONFIG_CLASS = MavosDDConfig
-    BUILDER_CONFIGS: ClassVar[list[MavosDDConfig]] = [
-        MavosDDConfig(name=name, version="1.0.0", description=description)
-        for name, (_, description) in _TESTS.items()
-    ]
-    DEFAULT_CONFIG_NAME = "open_full"
+    PROTOCOLS = {name: description for name, (_, description) in _TESTS.items()}
     DESCRIPTION = "MAVOS-DD: multilingual audio-video open-set deepfake detection."
     HOMEPAGE = "https://huggingface.co/datasets/unibuc-cs/MAVOS-DD"
-    LICENSE: ClassVar[str] = "cc-by-nc-sa-4.0"
-    CORPUS_COLUMNS: ClassVar[dict[str, Any]] = {
+    LICENSE = "cc-by-nc-sa-4.0"
+    CORPUS_COLUMNS = {
         "open_set_model": datasets.Value("bool"),
         "open_set_language": datasets.Value("bool"),
     }
-    GROUP_COLUMNS: ClassVar[tuple[str, ...]] = ("open_set_model", "open_set_language")
+    DEALING_COLUMNS = ("split",)
+    GROUP_COLUMNS = ("open_set_model", "open_set_language")
 
     def read(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
-        """See [`CorpusBuilder.read`]. `split` is kept in each row until `deal`."""
-        table = datasets.load_from_disk(corpus.root)
-        absent = [name for name in _FIRST if name not in table.column_names]
-        if absent:
-            raise MetadataError(
-                f"The table in {corpus.root} has no column {', '.join(absent)}; it has {table.column_names}."
-            )
-        release = 2 if all(name in table.column_names for name in _SECOND) else 1
-        known = _KNOWN_ROWS[release]
-        if len(table) != known:
-            self.note(
-                f"this copy has the columns of release {release} but {len(table):,} rows, not the known {known:,}: "
-                "numbers from it may not compare with published ones."
-            )
-        columns = [*_FIRST, *(_SECOND if release == 2 else ())]
-        entries = _texts(table.select_columns(columns)).to_list()
+        """See [`CorpusBuilder.read`]."""
+        entries, release = self._read_table(corpus)
         wanted = self._languages({entry["language"] for entry in entries})
         on_disk = set(corpus.media)
-        listed = {entry["video_path"].removeprefix("./") for entry in entries}
         missing = MissingFiles()
         rows: list[ClipRow] = []
         contradictory = 0
         for number, entry in enumerate(entries):
             where = f"{corpus.root}, row {number}"
-            if entry["split"] not in ("train", "validation", "test"):
-                raise MetadataError(f"{where}: split {entry['split']!r} is none of train, validation, test.")
+            if entry["split"] not in SPLITS:
+                raise MetadataError(f"{where}: split {entry['split']!r} is none of {', '.join(SPLITS)}.")
             if entry["language"] not in wanted:
                 continue
-            path = entry["video_path"].removeprefix("./")
+            path = _path(entry)
             missing.count(path, entry["language"], path in on_disk)
             label = parse_label(entry["label"], f"{where}, column label")
             video_label, audio_label = _track_labels(entry, label, release)
@@ -169,9 +145,9 @@ class MavosDD(CorpusBuilder):
                 video_label = audio_label = None
             rows.append(
                 make_row(
-                    video=corpus.absolute(path) if path in on_disk else None,
-                    path=path,
-                    label=label,
+                    corpus.absolute(path) if path in on_disk else None,
+                    path,
+                    label,
                     video_label=video_label,
                     audio_label=audio_label,
                     generator=entry["generative_method"],
@@ -187,37 +163,47 @@ class MavosDD(CorpusBuilder):
                 f"{contradictory:,} rows have a label that contradicts video_fake and audio_fake; label is kept, "
                 "video_label and audio_label of fakes are None."
             )
-        unlisted = [file for file in corpus.media if file not in listed]
-        if unlisted:
-            self.note(
-                f"{len(unlisted):,} video files in {corpus.root} are not in the table and are not used, such as "
-                f"{', '.join(unlisted[:3])}."
-            )
+        self.note_unlisted(corpus, set(map(_path, entries)), "the table", "video files")
         return rows, missing
 
     def deal(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
         """See [`CorpusBuilder.deal`]. A file that a split lists twice is kept once, with a note."""
         cells, _ = _TESTS[self.config.name]
-        dealt: dict[str, dict[str, ClipRow]] = {"train": {}, "validation": {}, "test": {}}
-        repeated = 0
+        firsts: dict[tuple[str, str], ClipRow] = {}
         splits_of: dict[str, set[str]] = {}
+        repeated = 0
         for row in rows:
-            row = dict(row)
-            split = row.pop("split")
-            splits_of.setdefault(row["path"], set()).add(split)
+            path, split = row["path"], row["split"]
+            splits_of.setdefault(path, set()).add(split)
             if split == "test" and (row["open_set_model"], row["open_set_language"]) not in cells:
                 continue
-            first = dealt[split].setdefault(row["path"], row)
-            if first is not row:
-                repeated += 1
-                if first["label"] != row["label"]:
-                    raise MetadataError(f"{row['path']} is listed as real and as fake in the {split} split.")
+            first = firsts.setdefault((split, path), row)
+            repeated += first is not row
+            if first["label"] != row["label"]:
+                raise MetadataError(f"{path} is listed as real and as fake in the {split} split.")
         if repeated:
             self.note(f"{repeated:,} rows repeat a file of the same split; each file is kept once.")
         shared = [path for path, splits in splits_of.items() if len(splits) > 1]
         if shared:
             self.note(f"{len(shared):,} files are in more than one split, such as {shared[0]}.")
-        return {split: list(members.values()) for split, members in dealt.items()}
+        return by_split(firsts.values(), lambda row: row["split"])
+
+    def _read_table(self, corpus: Corpus) -> tuple[list[dict[str, Any]], int]:
+        """Return the rows of the saved table, and its release, 1 or 2."""
+        table = datasets.load_from_disk(corpus.root)
+        absent = [name for name in _FIRST if name not in table.column_names]
+        if absent:
+            raise MetadataError(
+                f"The table in {corpus.root} has no column {', '.join(absent)}; it has {table.column_names}."
+            )
+        release = 2 if all(name in table.column_names for name in _SECOND) else 1
+        known = _KNOWN_ROWS[release]
+        if len(table) != known:
+            self.note_size(
+                f"this copy has the columns of release {release} but {len(table):,} rows", f"{known:,}"
+            )
+        columns = [*_FIRST, *(_SECOND if release == 2 else ())]
+        return _texts(table.select_columns(columns)).to_list(), release
 
     def _languages(self, present: set[str]) -> set[str]:
         if self.config.languages is None:
@@ -232,18 +218,21 @@ class MavosDD(CorpusBuilder):
         return set(self.config.languages)
 
 
+def _path(entry: dict[str, Any]) -> str:
+    return entry["video_path"].removeprefix("./")
+
+
 def _track_labels(entry: dict[str, Any], label: int, release: int) -> tuple[int | None, int | None]:
-    """Labels of picture and sound, None where the release does not tell."""
+    """Return the labels of picture and sound, None where the release does not say."""
     if release == 2:
         return (FAKE if entry["video_fake"] else REAL), (FAKE if entry["audio_fake"] else REAL)
     return (REAL, REAL) if label == REAL else (FAKE, None)
 
 
 def _texts(table: datasets.Dataset) -> datasets.Dataset:
-    """Write class labels, should a copy have them, as text: their numbers may have the other polarity."""
+    """Turn class labels, if a copy has them, into text: their numbers may have the other polarity."""
     for name, feature in table.features.items():
         if isinstance(feature, datasets.ClassLabel):
-            names = [*feature.names]
-            texts = [names[number] for number in table[name]]
+            texts = [feature.names[number] for number in table[name]]
             table = table.remove_columns(name).add_column(name, texts)
     return table

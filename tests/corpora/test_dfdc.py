@@ -215,7 +215,7 @@ def test_originals_of_absent_parts_and_unlisted_files(tmp_path):
     [
         ('{"a.mp4": {"label": "FALSE"}}', r"metadata\.json, a\.mp4, label: label 'FALSE' is not known"),
         ('{"a.mp4": {"split": "train"}}', r"a\.mp4: no label; it has split"),
-        ('{"a.txt": {"label": "REAL"}}', "'a.txt' is no mp4 file"),
+        ('{"a.txt": {"label": "REAL"}}', "'a.txt' is not an mp4 file"),
         ('{"a.mp4": "REAL"}', "expected {"),
         ('[{"file": "a.mp4"}]', "expected {"),
         ('{"a.mp4": {"label": ', "is not JSON .*complete"),

@@ -229,7 +229,7 @@ def test_strays_and_absent_methods_are_told(tmp_path, monkeypatch):
     assert any("has no clip of dfl" in message for message in said)
     assert any("50 genuine clips and 100 fakes, not the known 62,166 and 175,776" in m for m in said)
     touch(root / "synthesized_videos" / "fo" / "20200915" / "000003" / "000003_000006_9_0001.mp4")
-    with pytest.raises(MetadataError, match="code 9 is no method"):
+    with pytest.raises(MetadataError, match="code 9 is not a method"):
         stream(root)
 
 
