@@ -1,18 +1,18 @@
 """PolyGlotFake (Hou et al., arXiv:2405.08838): clips in seven languages, dubbed into the six others.
 
-A fake has synthetic speech in another language and lips synchronised to it: both tracks are fake in all of them. Names
-tell nearly all: a genuine clip is `<language>_<number>.mp4`, a fake `<language>_<number>_to_<language>_<speech>.mp4`,
-where the first two parts are the genuine clip's. The json files of the corpus add the method of the lip
-synchronisation and, for genuine clips, where they are from.
+A fake has synthetic speech in another language and lips synchronised to it: both tracks of every fake are fake. File
+names say nearly everything: a genuine clip is `<language>_<number>.mp4`, a fake
+`<language>_<number>_to_<language>_<speech>.mp4`, whose first two parts name the genuine clip. The json files of the
+corpus add the method of the lip synchronisation and the origin of genuine clips.
 
-The repository of the corpus describes neither the folders nor the json files. What is read here is what users of the
-corpus read (tags [S] and [U] are ours, for stated and unverified):
+The repository of the corpus describes neither the folders nor the json files. This builder reads what users of the
+corpus read (our own tags: [S] stated somewhere, [U] unverified):
 
 - folders [S]: `real/<language>/`, `fake/to_<language>/`, also below `raw_dataset/`, or one folder for each pair of
-  languages and method (`ar2en_Wav2Lip/`). They are not relied on, except that the last kind names the method.
+  languages and method (`ar2en_Wav2Lip/`). Only the last kind is used, for the method in its name.
 - json [S]: `all_real_video.json` and `all_fake_video.json`, or one file per language, with a list under `videos` or
   `video`, of `filename`, `lang`, `source`, `characters`, and `filename`, `tts_technique`, `sync_tech`.
-- whether a name may end in the method of the lip synchronisation [U]: it is read if it does.
+- a file name may end in the method of the lip synchronisation [U]: then it is read.
 
 The corpus has no official split; the protocols below are our own choice.
 """
@@ -23,19 +23,18 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import datasets
 
-from .builder import CorpusBuilder, CorpusConfig
-from .corpus import Corpus, MissingFiles, find_root, scan_files
+from .builder import EVERY_CLIP, CorpusBuilder, SeededConfig
+from .corpus import Corpus, MissingFiles, scan_files
 from .errors import CorpusNotFoundError, MetadataError, ProtocolError
 from .schema import FAKE, REAL, ClipRow, make_row
-from .splits import FULL_SPLIT, split_twice
+from .splits import by_split, split_twice
 
 _LANGUAGES = ("ar", "en", "es", "fr", "ja", "ru", "zh")  # ISO 639-1, as in the names
 _KNOWN = {"genuine clips": 766, "fakes": 14_472}
-_SPLITS = ("train", "validation", "test")
 # Letters that a spelling of the method contains -> the method. The order matters: FreeVC is no method on its own.
 _SPEECH = {"bark": "bark", "micro": "microtts", "xtts": "xtts", "tacotron": "tacotron", "vall": "vall-e-x"}
 _LIPS = {"wav2lip": "wav2lip", "retalking": "video_retalking"}
@@ -46,40 +45,35 @@ _FOLDER = re.compile(r"(raw_dataset|to_[a-z]{2}|[a-z]{2}2[a-z]{2}_\w+)", re.IGNO
 
 
 @dataclass
-class PolyGlotFakeConfig(CorpusConfig):
+class PolyGlotFakeConfig(SeededConfig):
     """Settings of `polyglotfake`; `name` is the protocol.
 
     Attributes:
         max_missing (`float`, defaults to 0.1):
             See [`CorpusConfig`]. Larger than elsewhere: a copy that was counted had 13,605 of 14,472 fakes. The files
             of one language are more than a tenth.
-        seed (`int`, defaults to 0):
-            Seed of the splits.
     """
 
+    CORPUS = "PolyGlotFake"
+    LOOKED_FOR = (
+        "the folders real/ and fake/ (or raw_dataset/, to_<language>/, <language>2<language>_<method>/)"
+    )
+    SUFFIXES = (".mp4",)
+
     max_missing: float = 0.1
-    seed: int = 0
 
-    def locate(self) -> Corpus:
-        """Find the folder of the clips, its json files, and all mp4 files."""
-        root = find_root(
-            self.data_dir,
-            "PolyGlotFake",
-            "the folders real/ and fake/ (or raw_dataset/, to_<language>/, <language>2<language>_<method>/)",
-            _holds,
-        )
-        media, others = scan_files(root, (".mp4",))
-        metadata, _ = scan_files(root, (".json",))
-        return Corpus(root, metadata, media, others)
+    def holds(self, folder: str) -> bool:
+        """See [`CorpusConfig.holds`]."""
+        names = {entry.name.lower() for entry in os.scandir(folder) if entry.is_dir()}
+        return {"real", "fake"} <= names or any(_FOLDER.fullmatch(name) for name in names)
 
-
-def _holds(folder: str) -> bool:
-    names = {entry.name.lower() for entry in os.scandir(folder) if entry.is_dir()}
-    return {"real", "fake"} <= names or any(_FOLDER.fullmatch(name) for name in names)
+    def metadata_in(self, folder: str) -> list[str]:
+        """See [`CorpusConfig.metadata_in`]."""
+        return scan_files(folder, (".json",))[0]
 
 
 class _Name(NamedTuple):
-    """What a file name says; `spoken` is None for a genuine clip."""
+    """The parts of a file name; `spoken` is None for a genuine clip."""
 
     clip: str  # `<language>_<number>` of the genuine clip
     original: str  # its language
@@ -99,25 +93,9 @@ def _parse(path: str) -> _Name | None:
 
 
 def _method(text: str | None, known: dict[str, str]) -> str | None:
-    """The method that a name, a folder or a json value contains."""
+    """Return the method that a name, a folder or a json value contains."""
     plain = re.sub(r"[^a-z0-9]", "", (text or "").lower())
     return next((method for letters, method in known.items() if letters in plain), None)
-
-
-def _configs() -> list[PolyGlotFakeConfig]:
-    descriptions = {
-        "source_70_30": "70 / 30 by genuine clip, the 70 % again 90 / 10 into train and validation.",
-        "all": f"every clip in one split, `{FULL_SPLIT}`.",
-        **{
-            f"held_out_{language}": f"source_70_30; train and validation have no clip spoken or made from {language}, "
-            f"test has only those spoken in {language}."
-            for language in _LANGUAGES
-        },
-    }
-    return [
-        PolyGlotFakeConfig(name=name, version="1.0.0", description=text)
-        for name, text in descriptions.items()
-    ]
 
 
 class PolyGlotFake(CorpusBuilder):
@@ -133,38 +111,114 @@ class PolyGlotFake(CorpusBuilder):
     Protocols, all our own choice:
 
     - `source_70_30` (default): 70 / 30 by genuine clip, evenly within each language; all fakes of a clip go with it.
-      Clips that the json files say are from one video stay together, since they show the same person: without
-      these files the split is another one, and a note says so.
-    - `held_out_<language>` with ar, en, es, fr, ja, ru or zh: on `source_70_30`, train and validation lose the
-      genuine clips of the language and the fakes made from or into it; test has the clips spoken in it.
+      Clips that the json files trace to one video stay together, since they show the same person. Without these
+      files the split is a different one, and a note says so.
+    - `held_out_<language>` with ar, en, es, fr, ja, ru or zh: `source_70_30`, but train and validation lose the genuine
+      clips of the language and the fakes made from or into it; test has the clips spoken in it.
     - `all`: one split, `full`.
 
     `language` is that of the speech: the second one in a fake's name. `generator` is wav2lip or video_retalking, and
     `audio_generator` bark, microtts, tacotron, vall-e-x or xtts (with FreeVC where the paper says so); either is None
-    where neither the name nor a json file nor the folder tells. `source` is the genuine clip. `identity` is None: no
-    person is named. `fake_segments` is not annotated: the fakes are whole clips.
+    if neither the name nor a json file nor the folder names it. `source` is the genuine clip. `identity` is None: no
+    person is named. `fake_segments` is not annotated: a fake is fake throughout.
 
-    Columns after the common ones: `source_language` (of the genuine clip), `origin` (where the video is from, as the
-    json files have it), `age` and `sex` (of the first person they describe).
+    Columns after the common ones: `source_language` (of the genuine clip), `origin` (where the video is from,
+    according to the json files), `age` and `sex` (of the first person they describe).
     """
 
     BUILDER_CONFIG_CLASS = PolyGlotFakeConfig
-    BUILDER_CONFIGS: ClassVar[list[PolyGlotFakeConfig]] = _configs()
-    DEALING_COLUMNS = ("clip",)
-    DEFAULT_CONFIG_NAME = "source_70_30"
+    PROTOCOLS = {
+        "source_70_30": "70 / 30 by genuine clip, the 70 % again 90 / 10 into train and validation.",
+        **EVERY_CLIP,
+        **{
+            f"held_out_{language}": f"source_70_30; train and validation have no clip spoken or made from {language}, "
+            f"test has only those spoken in {language}."
+            for language in _LANGUAGES
+        },
+    }
     DESCRIPTION = "PolyGlotFake: multilingual fakes of voice and lips."
     HOMEPAGE = "https://github.com/tobuta/PolyGlotFake"
-    CORPUS_COLUMNS: ClassVar[dict[str, Any]] = {
-        "source_language": datasets.Value("string"),
-        "origin": datasets.Value("string"),
-        "age": datasets.Value("string"),
-        "sex": datasets.Value("string"),
-    }
-    GROUP_COLUMNS: ClassVar[tuple[str, ...]] = ("source_language",)
+    CORPUS_COLUMNS = dict.fromkeys(("source_language", "origin", "age", "sex"), datasets.Value("string"))
+    DEALING_COLUMNS = ("clip",)
+    GROUP_COLUMNS = ("source_language",)
 
     def read(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
-        """See [`CorpusBuilder.read`]. Each row has its `clip`, that of the genuine one, until `deal`."""
+        """See [`CorpusBuilder.read`]. `clip` is the name of the genuine clip, without its suffix."""
         listed = _read_json(corpus)
+        names = self._names(corpus, listed)
+        on_disk = set(corpus.media)
+        genuine: dict[str, str] = {}
+        for path, name in names.items():
+            if name.spoken is None:
+                genuine.setdefault(name.clip, path)
+        missing = MissingFiles()
+        rows: list[ClipRow] = []
+        odd = 0
+        for path, name in names.items():
+            missing.count(path, _part(name), path in on_disk)
+            lips, speech, agree = _methods(path, name, listed)
+            odd += not agree
+            label = REAL if name.spoken is None else FAKE
+            original = genuine.get(name.clip)
+            about = {
+                column: _only(listed, (original or "").rpartition("/")[2], key)
+                for column, key in (("origin", "source"), ("age", "age"), ("sex", "sex"))
+            }
+            rows.append(
+                make_row(
+                    corpus.absolute(path) if path in on_disk else None,
+                    path,
+                    label,
+                    video_label=label,
+                    audio_label=label,
+                    generator=lips,
+                    audio_generator=speech,
+                    language=name.spoken or name.original,
+                    source=original if label == FAKE else None,
+                    source_language=name.original,
+                    **about,
+                    clip=name.clip,
+                )
+            )
+        if odd:
+            self.note(
+                f"{odd:,} fakes have different methods in their name, their folder or the json files; the name is "
+                "believed, then the folder."
+            )
+        unknown = [row["path"] for row in rows if row["audio_generator"] is None]
+        if unknown:
+            self.note(
+                f"{len(unknown):,} fakes name no known method of speech synthesis, such as {unknown[0]}: their "
+                "audio_generator is None."
+            )
+        self._compare(rows, listed)
+        return rows, missing
+
+    def deal(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
+        """See [`CorpusBuilder.deal`]."""
+        languages: dict[str, set[str]] = {}
+        for row in rows:
+            languages.setdefault(_group(row), set()).add(row["source_language"])
+        strata = {group: " ".join(sorted(found)) for group, found in languages.items()}
+        splits = split_twice(strata, self.config.seed)
+        dealt = by_split(rows, lambda row: splits[_group(row)])
+        if self.config.name.startswith("held_out_"):
+            return self._hold_out(dealt, self.config.name.removeprefix("held_out_"))
+        return dealt
+
+    def _hold_out(self, dealt: dict[str, list[ClipRow]], language: str) -> dict[str, list[ClipRow]]:
+        """Remove a language from train and validation, and all others from test."""
+        tested = [row for row in dealt["test"] if row["language"] == language]
+        if not tested:
+            raise ProtocolError(f"{self.config.name}: this copy has no test clip spoken in {language}.")
+        kept = {
+            split: [row for row in rows if language not in (row["language"], row["source_language"])]
+            for split, rows in dealt.items()
+        }
+        return {**kept, "test": tested}
+
+    def _names(self, corpus: Corpus, listed: dict[str, list[dict[str, Any]]]) -> dict[str, _Name]:
+        """Return path -> its parsed name, of all files on disk and in the json files."""
         names = {path: _parse(path) for path in corpus.media}
         strays = [path for path, name in names.items() if name is None]
         if len(strays) == len(names):
@@ -180,141 +234,71 @@ class PolyGlotFake(CorpusBuilder):
                 folder = "" if name is None else f"{_part(name)}/"
                 names[f"{folder}{file}"] = name
                 strays += [file] if name is None else []
-        if strays:
-            self.note(
-                f"{len(strays):,} files, on disk or in the json files, are not named as those of PolyGlotFake and are "
-                f"not used, such as {', '.join(strays[:3])}."
-            )
-        on_disk = set(corpus.media)
-        genuine: dict[str, str] = {}
-        for path, name in names.items():
-            if name is not None and name.spoken is None:
-                genuine.setdefault(name.clip, path)
-        origins = {clip: _only(listed, path.rpartition("/")[2], "source") for clip, path in genuine.items()}
-        missing = MissingFiles()
-        rows: list[ClipRow] = []
-        odd = 0
-        unknown: list[str] = []
-        for path, name in names.items():
-            if name is None:
-                continue
-            file = path.rpartition("/")[2]
-            missing.count(path, _part(name), path in on_disk)
-            lips, lips_agree = _agreed(
-                _method(name.rest, _LIPS),
-                _method(path.rpartition("/")[0], _LIPS),
-                _method(_only(listed, file, "sync_tech"), _LIPS),
-            )
-            speech, speech_agrees = _agreed(
-                _method(name.rest, _SPEECH), _method(_only(listed, file, "tts_technique"), _SPEECH)
-            )
-            odd += not (lips_agree and speech_agrees)
-            if name.spoken is not None and speech is None:
-                unknown.append(path)
-            label = REAL if name.spoken is None else FAKE
-            person = genuine.get(name.clip, "").rpartition("/")[2]
-            rows.append(
-                make_row(
-                    video=corpus.absolute(path) if path in on_disk else None,
-                    path=path,
-                    label=label,
-                    video_label=label,
-                    audio_label=label,
-                    generator=lips,
-                    audio_generator=speech,
-                    language=name.spoken or name.original,
-                    source=genuine.get(name.clip) if label == FAKE else None,
-                    source_language=name.original,
-                    origin=origins.get(name.clip),
-                    age=_only(listed, person, "age"),
-                    sex=_only(listed, person, "sex"),
-                    clip=name.clip,
-                )
-            )
-        if odd:
-            self.note(
-                f"{odd:,} fakes have other methods in their name, their folder or the json files; the name is "
-                "believed, then the folder."
-            )
-        if unknown:
-            self.note(
-                f"{len(unknown):,} fakes tell no method of speech synthesis that is known, such as {unknown[0]}: their "
-                "audio_generator is None."
-            )
-        self._compare(rows, listed)
-        return rows, missing
-
-    def deal(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
-        """See [`CorpusBuilder.deal`]."""
-        rows = [dict(row) for row in rows]
-        groups = [row["origin"] or row["clip"] for row in rows]
-        for row in rows:
-            row.pop("clip")
-        protocol = self.config.name
-        if protocol == "all":
-            return {FULL_SPLIT: rows}
-        strata: dict[str, set[str]] = {}
-        for row, group in zip(rows, groups, strict=True):
-            strata.setdefault(group, set()).add(row["source_language"])
-        splits = split_twice(
-            {group: " ".join(sorted(languages)) for group, languages in strata.items()},
-            self.config.seed,
+        self.note_unused(
+            strays, "files, on disk or in the json files, are not named like those of PolyGlotFake"
         )
-        dealt: dict[str, list[ClipRow]] = {split: [] for split in _SPLITS}
-        for row, group in zip(rows, groups, strict=True):
-            dealt[splits[group]].append(row)
-        if protocol.startswith("held_out_"):
-            held_out = protocol.removeprefix("held_out_")
-            if not any(row["language"] == held_out for row in dealt["test"]):
-                raise ProtocolError(
-                    f"{protocol}: the test clips of this copy have none spoken in {held_out}."
-                )
-            for split in ("train", "validation"):
-                dealt[split] = [
-                    row for row in dealt[split] if held_out not in (row["language"], row["source_language"])
-                ]
-            dealt["test"] = [row for row in dealt["test"] if row["language"] == held_out]
-        return dealt
+        return {path: name for path, name in names.items() if name is not None}
 
     def _compare(self, rows: list[ClipRow], listed: dict[str, list[dict[str, Any]]]) -> None:
         """Note what this copy lacks, compared with what is known of the corpus."""
         genuine = sum(row["label"] == REAL for row in rows)
         counts = {"genuine clips": genuine, "fakes": len(rows) - genuine}
         if counts != _KNOWN:
-            told = " and ".join(f"{n:,} {kind} (known: {_KNOWN[kind]:,})" for kind, n in counts.items())
-            self.note(f"this copy has {told}: numbers from it may not compare with published ones.")
+            found, known = (
+                " and ".join(f"{n:,} {kind}" for kind, n in counted.items()) for counted in (counts, _KNOWN)
+            )
+            self.note_size(f"this copy has {found}", known)
         if not listed:
             self.note(
                 "this copy has no json files: the lip synchronisation is known from folders and names only, and "
                 "clips of one person from one video may be in several splits."
             )
-        sourceless = sum(row["label"] == FAKE and row["source"] is None for row in rows)
-        if sourceless:
-            self.note(f"{sourceless:,} fakes have no source: this copy does not have the genuine clip.")
+        self.note_sourceless(rows, "this copy does not have the genuine clip")
+
+
+def _group(row: ClipRow) -> str:
+    """Return what stays in one split: the clips from one video, or a genuine clip and its fakes."""
+    return row["origin"] or row["clip"]
+
+
+def _methods(
+    path: str, name: _Name, listed: dict[str, list[dict[str, Any]]]
+) -> tuple[str | None, str | None, bool]:
+    """Return the methods of the lips and of the speech, and whether name, folder and json files agree on them."""
+    folder, _, file = path.rpartition("/")
+    lips, lips_agree = _agreed(
+        _method(name.rest, _LIPS),
+        _method(folder, _LIPS),
+        _method(_only(listed, file, "sync_tech"), _LIPS),
+    )
+    speech, speech_agrees = _agreed(
+        _method(name.rest, _SPEECH), _method(_only(listed, file, "tts_technique"), _SPEECH)
+    )
+    return lips, speech, lips_agree and speech_agrees
 
 
 def _part(name: _Name) -> str:
-    """The folder of a file in the release, which is also what may be missing as a whole."""
+    """Return the folder of a file in the release, which may be missing as a whole."""
     return f"real/{name.original}" if name.spoken is None else f"fake/to_{name.spoken}"
 
 
 def _agreed(*values: str | None) -> tuple[str | None, bool]:
-    """The first value that is known, and whether all known ones are the same."""
+    """Return the first known value, and whether all known values are the same."""
     known = [value for value in values if value is not None]
     return (known[0] if known else None), len(set(known)) < 2
 
 
 def _only(listed: dict[str, list[dict[str, Any]]], file: str, key: str) -> str | None:
-    """What all json entries of a file name agree on: the same name may be in the folders of two methods."""
+    """Return the value on which all json entries of a file name agree: two methods may use the same name."""
     values = {str(entry[key]).strip() for entry in listed.get(file, []) if entry.get(key) not in (None, "")}
     return values.pop() if len(values) == 1 else None
 
 
 def _read_json(corpus: Corpus) -> dict[str, list[dict[str, Any]]]:
-    """Read the json files of the corpus into file name -> its entries; json files of other content are not its own.
+    """Read the json files of the corpus: file name -> its entries. Other json files are ignored.
 
     Raises:
-        [`MetadataError`]: a file is no json, or one with a list of clips has entries without a file name.
+        [`MetadataError`]: a file is not json, or a list of clips has an entry without a file name.
     """
     listed: dict[str, list[dict[str, Any]]] = {}
     for path in corpus.metadata:
