@@ -1,4 +1,4 @@
-"""A user's own clips: a folder for each class, or any folder with a table that names and labels the files."""
+"""Your own clips: a folder per class, or any folder with a table that names and labels the files."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from .builder import CorpusBuilder, CorpusConfig
-from .corpus import VIDEO_SUFFIXES, Corpus, MissingFiles, find_root, scan_files
+from .builder import CorpusBuilder, SeededConfig
+from .corpus import VIDEO_SUFFIXES, Corpus, MissingFiles, scan_files
 from .errors import CorpusNotFoundError, MetadataError, ProtocolError, nearest
 from .schema import FAKE, LABELS, REAL, ClipRow, make_row, parse_label
-from .splits import FULL_SPLIT, split_twice
+from .splits import FULL_SPLIT, by_split, split_twice
 
 _METADATA = ("metadata.csv", "metadata.parquet", "metadata.jsonl")
 _TEXTS = ("generator", "audio_generator", "language", "identity", "source")
@@ -37,33 +37,29 @@ _SHARES = {"train": 70, "validation": 10, "test": 20}
 
 
 @dataclass
-class AVFolderConfig(CorpusConfig):
-    """Settings of `avfolder`.
+class AVFolderConfig(SeededConfig):
+    """Settings of `avfolder`; `seed` draws the config `split`."""
 
-    Attributes:
-        seed (`int`, defaults to 0):
-            Seed of the config `split`.
-    """
+    CORPUS = "avfolder"
+    LOOKED_FOR = f"one of {', '.join(_METADATA)}, or the folders real/ and fake/ (also below train/, validation/, test/)"
 
-    seed: int = 0
+    def holds(self, folder: str) -> bool:
+        """See [`CorpusConfig.holds`]."""
+        return bool(_tables_in(folder)) or _has_classes(folder)
 
-    def locate(self) -> Corpus:
-        """Find the folder, its metadata file if it has one, and all video files."""
-        root = find_root(
-            self.data_dir,
-            "avfolder",
-            f"one of {', '.join(_METADATA)}, or the folders real/ and fake/ (also below train/, validation/, test/)",
-            lambda d: bool(_metadata_in(d)) or _has_classes(d),
-        )
-        metadata = _metadata_in(root)
-        if len(metadata) > 1:
-            raise MetadataError(f"{root} has {' and '.join(metadata)}: keep one of them.")
-        # A table may name sound files and videos of any suffix: whether they are there decides what is loaded.
-        media, others = scan_files(root, ("",)) if metadata else scan_files(root)
-        return Corpus(root, metadata, media, others)
+    def metadata_in(self, folder: str) -> list[str]:
+        """See [`CorpusConfig.metadata_in`]."""
+        tables = _tables_in(folder)
+        if len(tables) > 1:
+            raise MetadataError(f"{folder} has {' and '.join(tables)}: keep one of them.")
+        return tables
+
+    def media_in(self, root: str) -> tuple[list[str], int]:
+        """See [`CorpusConfig.media_in`]. A table may name sound files, and videos of any suffix: all files count."""
+        return scan_files(root, ("",)) if _tables_in(root) else scan_files(root)
 
 
-def _metadata_in(folder: str) -> list[str]:
+def _tables_in(folder: str) -> list[str]:
     return [name for name in _METADATA if os.path.isfile(os.path.join(folder, name))]
 
 
@@ -76,79 +72,73 @@ def _has_classes(folder: str) -> bool:
 
 
 class AVFolder(CorpusBuilder):
-    """A user's own clips.
+    """Your own clips.
 
     ```py
-    >>> load_dataset("avfolder", data_dir="my_clips")  # what the folder says
-    >>> load_dataset("avfolder", "split", data_dir="my_clips")  # train, validation and test made from it
+    >>> load_dataset("avfolder", data_dir="my_clips")  # with the folder's own splits, if it has any
+    >>> load_dataset("avfolder", "split", data_dir="my_clips")  # with a new train, validation and test split
     ```
 
     `data_dir` is one of:
 
-    - a folder for each class, `real/` and `fake/` (or `0/` and `1/`: fake is 1), optionally below `train/`,
+    - a folder per class, `real/` and `fake/` (or `0/` and `1/`: fake is 1), optionally below `train/`,
       `validation/` and `test/`. Folders below a class are allowed; the first one below `fake/` is the generator.
-    - a folder with `metadata.csv`, `metadata.parquet` or `metadata.jsonl`, with a row for each clip. Columns:
+    - a folder with `metadata.csv`, `metadata.parquet` or `metadata.jsonl`, with one row per clip. Columns:
       `file_name` (relative to the folder) and `label` (`real` or 0, `fake` or 1); optionally `video_label`,
       `audio_label`, `generator`, `audio_generator`, `language`, `identity`, `source` (the `file_name` of the genuine
       clip), `split`, `audio_file_name` (a separate sound file) and `fake_segments` (`[[start, end], ...]` in
-      seconds). An empty cell is unknown. Clips that the table does not name are not used.
+      seconds). An empty cell means unknown. Clips that the table does not name are not used.
 
     Configs:
 
-    - `all` (default): the splits of the folder or of the column `split`; where there are none, one split, `full`.
+    - `all` (default): the splits of the folders or of the column `split`; without any, one split, `full`.
     - `split`: 70 / 10 / 20 into train, validation and test, for data without splits. Clips of one `identity` stay
-      together; where it is unknown, a clip stays with the fakes that name it as their `source`. Adding clips may move
+      together; if it is unknown, a clip stays with the fakes that name it as their `source`. Adding clips may move
       others to another split.
     """
 
     BUILDER_CONFIG_CLASS = AVFolderConfig
-    BUILDER_CONFIGS: ClassVar[list[AVFolderConfig]] = [
-        AVFolderConfig(name="all", version="1.0.0", description="the user's splits, or one split."),
-        AVFolderConfig(
-            name="split", version="1.0.0", description="70 / 10 / 20, by identity where it is known."
-        ),
-    ]
+    PROTOCOLS = {
+        "all": "the user's splits, or one split.",
+        "split": "70 / 10 / 20, by identity where it is known.",
+    }
     ONE_SPLIT = ()
-    DEFAULT_CONFIG_NAME = "all"
     DESCRIPTION = "Clips of a local folder."
-    CORPUS_COLUMNS: ClassVar[dict[str, Any]] = {}
+    DEALING_COLUMNS = ("split",)
 
     def read(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
-        """See [`CorpusBuilder.read`]. Each row has its `split`, or None, until `deal`."""
+        """See [`CorpusBuilder.read`]. `split` is that of the user, or None."""
         if corpus.metadata:
             return self._read_table(corpus)
         return self._read_folders(corpus)
 
     def deal(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
         """See [`CorpusBuilder.deal`]."""
-        rows = [dict(row) for row in rows]
-        given = {row["path"]: row.pop("split") for row in rows}
-        unassigned = [path for path, split in given.items() if split is None]
+        unassigned = [row["path"] for row in rows if row["split"] is None]
         if 0 < len(unassigned) < len(rows):
             raise MetadataError(
                 f"{len(unassigned):,} of {len(rows):,} clips have no split, such as {unassigned[0]}: give all or none."
             )
-        has_splits = not unassigned
         if self.config.name == "split":
-            if has_splits:
+            if not unassigned:
                 raise ProtocolError(
-                    f"avfolder: this data has splits of its own ({', '.join(sorted(set(given.values())))}); "
+                    f"avfolder: this data has splits of its own ({', '.join(sorted({r['split'] for r in rows}))}); "
                     "load the config 'all', or remove them first."
                 )
-            group_of = _groups(rows)
-            labels: dict[str, set[str]] = {}
-            for row in rows:
-                labels.setdefault(group_of(row), set()).add(LABELS[row["label"]])
-            strata = {group: " ".join(sorted(found)) for group, found in labels.items()}
-            splits = split_twice(strata, self.config.seed, _SHARES)
-            given = {row["path"]: splits[group_of(row)] for row in rows}
-        elif not has_splits:
+            return self._draw(rows)
+        if unassigned:
             return {FULL_SPLIT: rows}
-        names = ("train", "validation", "test")
-        dealt = {name: [row for row in rows if given[row["path"]] == name] for name in names}
-        return (
-            dealt if self.config.name == "split" else {name: found for name, found in dealt.items() if found}
-        )
+        dealt = by_split(rows, lambda row: row["split"])
+        return {split: members for split, members in dealt.items() if members}
+
+    def _draw(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
+        group_of = _groups(rows)
+        labels: dict[str, set[str]] = {}
+        for row in rows:
+            labels.setdefault(group_of(row), set()).add(LABELS[row["label"]])
+        strata = {group: " ".join(sorted(found)) for group, found in labels.items()}
+        splits = split_twice(strata, self.config.seed, _SHARES)
+        return by_split(rows, lambda row: splits[group_of(row)])
 
     def _read_folders(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
         rows = []
@@ -168,11 +158,7 @@ class AVFolder(CorpusBuilder):
                 f"avfolder: no video file in the real/ and fake/ folders of {corpus.root}; {corpus.others:,} files are "
                 "of another kind."
             )
-        if strays:
-            self.note(
-                f"{len(strays):,} video files are in neither a real nor a fake folder and are not used, such as "
-                f"{', '.join(strays[:3])}."
-            )
+        self.note_unused(strays, "video files are in neither a real nor a fake folder")
         return rows, MissingFiles()
 
     def _read_table(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
@@ -185,7 +171,7 @@ class AVFolder(CorpusBuilder):
             for name in entry.keys() - set(_COLUMNS):
                 suggestion = nearest(name, _COLUMNS)
                 if suggestion:
-                    raise MetadataError(f"{where}: no column {name!r} is known.{suggestion}")
+                    raise MetadataError(f"{where}: unknown column {name!r}.{suggestion}")
                 unused.add(name)
             if entry.get("file_name") is None:
                 raise MetadataError(f"{where}: no file_name; the columns are {', '.join(entry)}.")
@@ -206,14 +192,10 @@ class AVFolder(CorpusBuilder):
             raise MetadataError(f"{corpus.absolute(corpus.metadata[0])} has no rows.")
         if unused:
             self.note(
-                f"columns that are not used: {', '.join(sorted(unused))}. Known are {', '.join(_COLUMNS)}."
+                f"unused columns: {', '.join(sorted(unused))}. The known ones are {', '.join(_COLUMNS)}."
             )
         unlisted = [p for p in corpus.media if p not in lines and p.lower().endswith(VIDEO_SUFFIXES)]
-        if unlisted:
-            self.note(
-                f"{len(unlisted):,} video files are not in {corpus.metadata[0]} and are not used, such as "
-                f"{', '.join(unlisted[:3])}."
-            )
+        self.note_unused(unlisted, f"video files are not in {corpus.metadata[0]}")
         return rows, missing
 
 
@@ -246,9 +228,10 @@ def _row(corpus: Corpus, where: str, path: str, sound: str | None, entry: dict[s
 
 
 def _groups(rows: list[ClipRow]) -> Callable[[ClipRow], str]:
-    """What must stay in one split: an identity, else a genuine clip and its fakes.
+    """Return a function that gives each row its group, which stays in one split.
 
-    A fake without identity goes with its source clip's identity, if that is known.
+    A group is an identity or, if that is unknown, a genuine clip and its fakes. A fake without identity takes that of
+    its source clip.
     """
     identities = {row["path"]: row["identity"] for row in rows}
 

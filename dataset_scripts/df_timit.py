@@ -1,12 +1,12 @@
-"""DeepfakeTIMIT (Korshunov & Marcel, arXiv:1812.08685): face swaps of 32 of the 43 speakers of VidTIMIT, in two qualities.
+"""DeepfakeTIMIT (Korshunov & Marcel, arXiv:1812.08685): face swaps of 32 of VidTIMIT's 43 speakers, in two qualities.
 
-The corpus has fakes only; its genuine clips are those of VidTIMIT (Sanderson & Lovell, 2009), which is a download of its
-own and holds each clip as a folder of JPEG images and a sound file. They are put into video files, image by image and
-without loss, by
+The corpus has fakes only; its genuine clips are those of VidTIMIT (Sanderson & Lovell, 2009), a separate download that
+holds each clip as a folder of JPEG images and a sound file. This command turns the images into video files, without
+loss:
 
     python -m dataset_scripts.vidtimit --input VidTIMIT --output VidTIMIT_avi
 
-The pictures of the fakes alone were changed, and silent video files lie beside sound files in both corpora.
+Only the pictures of the fakes were changed. In both corpora, silent video files lie beside sound files.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import datasets
 
-from .builder import CorpusBuilder, CorpusConfig
-from .corpus import VIDEO_SUFFIXES, Corpus, MissingFiles, find_root, scan_files
+from .builder import EVERY_CLIP, CorpusBuilder, SeededConfig
+from .corpus import VIDEO_SUFFIXES, Corpus, MissingFiles, find_root, scan_folders
 from .errors import CorpusNotFoundError, MissingFilesError
 from .schema import FAKE, REAL, ClipRow, make_row
-from .splits import FULL_SPLIT, split_twice
+from .splits import FULL_SPLIT, by_split, split_twice
 from .vidtimit import SENTENCE, SUBJECT, image_folders, subjects_in
 
 _QUALITIES = {"higher_quality": "higher", "lower_quality": "lower"}  # folder -> column quality
@@ -31,13 +30,16 @@ _FAKES_PER_QUALITY = 320
 _FAKE_NAME = re.compile(
     rf"({'|'.join(_QUALITIES)})/({SUBJECT.pattern})/({SENTENCE.pattern})-video-({SUBJECT.pattern})\.avi"
 )
-_SHARES = {"train": 63, "validation": 7, "test": 30}
 _CLIPS_OF_VIDTIMIT = 430
+_CLIPS = {
+    "higher_quality": "the genuine clips and the fakes of the higher quality",
+    "lower_quality": "the genuine clips and the fakes of the lower quality",
+}
 
 
 @dataclass
-class DFTimitConfig(CorpusConfig):
-    """Settings of `df_timit`; `name` is the protocol.
+class DFTimitConfig(SeededConfig):
+    """Settings of `df_timit`; `name` is the protocol. `seed` draws the `identity_70_30` protocols.
 
     Attributes:
         vidtimit_dir (`str`, *optional*):
@@ -45,13 +47,10 @@ class DFTimitConfig(CorpusConfig):
             beside the folder of the fakes.
         all_speakers (`bool`, defaults to `False`):
             Take the genuine clips of all 43 speakers, not only of the 32 who are in the fakes.
-        seed (`int`, defaults to 0):
-            Seed of the `identity_70_30` protocols.
     """
 
     vidtimit_dir: str | None = None
     all_speakers: bool = False
-    seed: int = 0
 
     def locate(self) -> Corpus:
         """Find the folders of both corpora, the video files of each and the sound files."""
@@ -67,23 +66,15 @@ class DFTimitConfig(CorpusConfig):
             "the folders of its speakers (fadg0, faks0, ...)",
             lambda d: bool(subjects_in(d)),
         )
-        media: list[str] = []
-        others = 0
-        for quality in _QUALITIES:
-            if os.path.isdir(os.path.join(fakes, quality)):
-                files, rest = scan_files(os.path.join(fakes, quality), (".avi", ".wav"))
-                media += [f"DeepfakeTIMIT/{quality}/{file}" for file in files]
-                others += rest
-        for subject in subjects_in(genuine):
-            files, rest = scan_files(os.path.join(genuine, subject), (*VIDEO_SUFFIXES, ".wav"))
-            media += [f"VidTIMIT/{subject}/{file}" for file in files]
-            others += rest
-        return _TwoCorpora(fakes, [], media, others, genuine)
+        forged, other_forged = scan_folders(fakes, list(_QUALITIES), (".avi", ".wav"))
+        spoken, other_spoken = scan_folders(genuine, subjects_in(genuine), (*VIDEO_SUFFIXES, ".wav"))
+        media = [f"DeepfakeTIMIT/{file}" for file in forged] + [f"VidTIMIT/{file}" for file in spoken]
+        return _TwoCorpora(fakes, [], media, other_forged + other_spoken, genuine)
 
 
 @dataclass
 class _TwoCorpora(Corpus):
-    """`DeepfakeTIMIT/` in a path stands for `root`, `VidTIMIT/` for `genuine`, wherever the two are."""
+    """Both corpora: in a path, `DeepfakeTIMIT/` stands for `root` and `VidTIMIT/` for `genuine`."""
 
     genuine: str = ""
 
@@ -96,7 +87,7 @@ class _TwoCorpora(Corpus):
 
 
 def _vidtimit_near(data_dir: str | None, fakes: str) -> str:
-    """A folder named VidTIMIT in `data_dir` or beside the folder of the fakes."""
+    """Return the folder named VidTIMIT in `data_dir` or beside the folder of the fakes."""
     above = [os.path.abspath(os.path.expanduser(str(data_dir))), os.path.dirname(fakes)]
     for folder in dict.fromkeys(above):
         for name in sorted(os.listdir(folder)):
@@ -115,20 +106,6 @@ def _command(vidtimit: str) -> str:
     )
 
 
-def _configs() -> list[DFTimitConfig]:
-    clips = {
-        "higher_quality": "the genuine clips and the fakes of the higher quality",
-        "lower_quality": "the genuine clips and the fakes of the lower quality",
-    }
-    descriptions = {
-        **{name: f"{what}, in one split, `{FULL_SPLIT}`." for name, what in clips.items()},
-        "all": f"every clip in one split, `{FULL_SPLIT}`.",
-        "identity_70_30": "every clip, 70 / 30 by pair of speakers, the 70 % again 90 / 10.",
-        **{f"identity_70_30_{name}": f"{what}, as identity_70_30." for name, what in clips.items()},
-    }
-    return [DFTimitConfig(name=name, version="1.0.0", description=d) for name, d in descriptions.items()]
-
-
 class DFTimit(CorpusBuilder):
     """DeepfakeTIMIT with the genuine clips of VidTIMIT.
 
@@ -139,46 +116,46 @@ class DFTimit(CorpusBuilder):
 
     `data_dir` holds `higher_quality` and `lower_quality`, or one of them, or is the folder above. VidTIMIT must be
     video files: any file of a speaker's folder that is named after a sentence (`fadg0/sa1.avi`, `fadg0/video/sa1.mp4`),
-    with its sound in `fadg0/sa1.wav`, `fadg0/audio/sa1.wav`, or, where there is neither, in the video file itself. For
-    its own form, folders of images, see [`dataset_scripts.vidtimit.encode_vidtimit`].
+    with its sound in `fadg0/sa1.wav`, `fadg0/audio/sa1.wav`, or, without either, in the video file itself. For the
+    folders of images that VidTIMIT consists of, see [`dataset_scripts.vidtimit.encode_vidtimit`].
 
     Protocols:
 
     - `higher_quality` (default), `lower_quality`: all fakes of one quality and all genuine clips, in one split,
-      `full`. The corpus has no official split, and is mostly used whole, to test on.
-    - `all`: both qualities, in one split, `full`. There are then twice as many fakes as genuine clips.
+      `full`. The corpus has no official split, and is mostly used whole, as a test set.
+    - `all`: both qualities, in one split, `full`. It has twice as many fakes as genuine clips.
     - `identity_70_30`, `identity_70_30_higher_quality`, `identity_70_30_lower_quality`: 70 / 30, the 70 % again 90 / 10
       into train and validation, by pairs of speakers, evenly over the sexes. Faces were swapped within 16 pairs; a
       pair stays together, so that neither the speaker nor the donor of the face is in two splits. This is our own
       choice.
 
-    The genuine clips are those the fakes were made from: 10 sentences of each of 32 speakers. With `all_speakers` those
-    of the other 11 are added; they move no one to another test set.
+    The genuine clips are those that the fakes were made from: 10 sentences of each of 32 speakers. `all_speakers` adds
+    those of the other 11, without moving anyone to another test set.
 
     `path` of a fake is its file, `DeepfakeTIMIT/higher_quality/fadg0/sa1-video-fram1.avi`; that of a genuine clip is
-    its folder of images, `VidTIMIT/fadg0/video/sa1`, whatever video file was made of it. `identity` is the speaker,
-    whose folder a clip is in; the face of a fake is that of `donor`. The sound is genuine and in a file of its own,
-    `audio`. A clip whose sound file is missing counts as missing. `generator` is `faceswap-gan`.
+    its folder of images, `VidTIMIT/fadg0/video/sa1`, whatever video file was made of it. `identity` is the speaker, in
+    whose folder a clip is; a fake has the face of `donor`. The sound is genuine and in a file of its own, `audio`. A
+    fake whose sound file is missing counts as missing. `generator` is `faceswap-gan`.
 
     Columns after the common ones: `quality` (`higher`, `lower`; None for genuine clips), `donor`, `gender` (`women`,
     `men`), `sentence`.
     """
 
     BUILDER_CONFIG_CLASS = DFTimitConfig
-    BUILDER_CONFIGS: ClassVar[list[DFTimitConfig]] = _configs()
-    DEFAULT_CONFIG_NAME = "higher_quality"
+    PROTOCOLS = {
+        **{name: f"{clips}, in one split, `{FULL_SPLIT}`." for name, clips in _CLIPS.items()},
+        **EVERY_CLIP,
+        "identity_70_30": "every clip, 70 / 30 by pair of speakers, the 70 % again 90 / 10.",
+        **{f"identity_70_30_{name}": f"{clips}, as identity_70_30." for name, clips in _CLIPS.items()},
+    }
+    ONE_SPLIT = (*_CLIPS, "all")
     DESCRIPTION = "DeepfakeTIMIT: face swaps of VidTIMIT, with its genuine clips."
     HOMEPAGE = "https://www.idiap.ch/en/scientific-research/data/deepfaketimit"
-    CORPUS_COLUMNS: ClassVar[dict[str, Any]] = {
-        "quality": datasets.Value("string"),
-        "donor": datasets.Value("string"),
-        "gender": datasets.Value("string"),
-        "sentence": datasets.Value("string"),
-    }
-    GROUP_COLUMNS: ClassVar[tuple[str, ...]] = ("quality", "gender")
+    CORPUS_COLUMNS = dict.fromkeys(("quality", "donor", "gender", "sentence"), datasets.Value("string"))
+    GROUP_COLUMNS = ("quality", "gender")
 
     def read(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
-        """See [`CorpusBuilder.read`]. What one quality has, the other should have too."""
+        """See [`CorpusBuilder.read`]. Each quality should have the fakes that either of them has."""
         fakes, strays = _fakes(corpus.media)
         if not fakes:
             raise CorpusNotFoundError(
@@ -187,124 +164,114 @@ class DFTimit(CorpusBuilder):
             )
         clips = sorted({clip for members in fakes.values() for clip in members})
         missing = MissingFiles()
+        rows = self._genuine_rows(corpus, {(subject, sentence) for subject, sentence, _ in clips}, missing)
         on_disk = set(corpus.media)
-        genuine = _Genuine(corpus.media)
-        spoken = {(subject, sentence) for subject, sentence, _ in clips}
-        if self.config.all_speakers:
-            spoken |= {*genuine.videos, *image_folders(corpus.absolute("VidTIMIT"))}
-            if len(spoken) != _CLIPS_OF_VIDTIMIT:
-                self.note(f"VidTIMIT has {len(spoken):,} clips, not the published {_CLIPS_OF_VIDTIMIT}.")
-        rows = [self._real(corpus, genuine, *clip, missing) for clip in sorted(spoken)]
-        self._require_videos(corpus, rows)
         for quality in _QUALITIES:
             if self.config.name.endswith("_quality") and not self.config.name.endswith(quality):
                 continue
             found = len(fakes.get(quality, ()))
             if found != _FAKES_PER_QUALITY:
-                self.note(
-                    f"{quality} has {found:,} fakes, not the published {_FAKES_PER_QUALITY}: numbers "
-                    "from it may not compare with published ones."
-                )
-            rows += [self._fake(corpus, quality, clip, on_disk, missing) for clip in clips]
-        inside = sum(
-            row["label"] == REAL and row["audio"] is None and row["video"] is not None for row in rows
-        )
+                self.note_size(f"{quality} has {found:,} fakes", f"{_FAKES_PER_QUALITY}")
+            rows += [_fake(corpus, quality, clip, on_disk, missing) for clip in clips]
+        self.note_unused(strays, f"avi files in {corpus.root} are not named like fakes")
+        return rows, missing
+
+    def deal(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
+        """See [`CorpusBuilder.deal`]."""
+        group_of = _pairs(rows)
+        swapped = {row["identity"] for row in rows if row["label"] == FAKE}
+        # The strata are dealt in alphabetical order: speakers without fakes come last, so that they move no pair.
+        strata = {
+            group_of[subject]: f"{'pairs' if subject in swapped else 'without fakes'} {subject[0]}"
+            for subject in sorted(group_of)
+        }
+        splits = split_twice(strata, self.config.seed)
+        return by_split(rows, lambda row: splits[group_of[row["identity"]]])
+
+    def _genuine_rows(
+        self, corpus: Corpus, spoken: set[tuple[str, str]], missing: MissingFiles
+    ) -> list[ClipRow]:
+        """Return the rows of the genuine clips `spoken`, or of all there are, as (subject, sentence)."""
+        genuine = _Genuine(corpus.media)
+        if self.config.all_speakers:
+            spoken = spoken | {*genuine.videos, *image_folders(corpus.absolute("VidTIMIT"))}
+            if len(spoken) != _CLIPS_OF_VIDTIMIT:
+                self.note_size(f"VidTIMIT has {len(spoken):,} clips", f"{_CLIPS_OF_VIDTIMIT}")
+        rows = [_real(corpus, genuine, *clip, missing) for clip in sorted(spoken)]
+        _require_videos(corpus, rows)
+        inside = sum(row["audio"] is None and row["video"] is not None for row in rows)
         if inside:
             self.note(
-                f"{inside:,} genuine clips have no wav file: their sound is looked for in the video file."
-            )
-        if strays:
-            self.note(
-                f"{len(strays):,} avi files in {corpus.root} are not named as fakes are and are not used, such as "
-                f"{', '.join(strays[:3])}."
+                f"{inside:,} genuine clips have no wav file: their sound is expected in the video file."
             )
         if genuine.repeated:
             self.note(
                 f"{len(genuine.repeated):,} genuine clips have several video files, of which the first by name is "
                 f"used, such as {genuine.repeated[0]}."
             )
-        return rows, missing
+        return rows
 
-    def deal(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
-        """See [`CorpusBuilder.deal`]."""
-        if not self.config.name.startswith("identity_70_30"):
-            return {FULL_SPLIT: rows}
-        group_of = _pairs(rows)
-        swapped = {row["identity"] for row in rows if row["label"] == FAKE}
-        # Speakers without fakes come last, so that they move no pair.
-        strata = {
-            group_of[subject]: f"{'pairs' if subject in swapped else 'without fakes'} {subject[0]}"
-            for subject in sorted(group_of)
-        }
-        splits = split_twice(strata, self.config.seed)
-        dealt: dict[str, list[ClipRow]] = {split: [] for split in _SHARES}
-        for row in rows:
-            dealt[splits[group_of[row["identity"]]]].append(row)
-        return dealt
 
-    def _real(
-        self, corpus: Corpus, genuine: _Genuine, subject: str, sentence: str, missing: MissingFiles
-    ) -> ClipRow:
-        path = _genuine_path(subject, sentence)
-        video = genuine.videos.get((subject, sentence))
-        sound = genuine.sounds.get((subject, sentence))
-        missing.count(path, f"VidTIMIT/{subject}", video is not None)
-        return make_row(
-            None if video is None else corpus.absolute(video),
-            path,
-            REAL,
-            audio=None if sound is None else corpus.absolute(sound),
-            language="en",
-            identity=subject,
-            quality=None,
-            donor=None,
-            gender=_gender(subject),
-            sentence=sentence,
+def _real(corpus: Corpus, genuine: _Genuine, subject: str, sentence: str, missing: MissingFiles) -> ClipRow:
+    path = _genuine_path(subject, sentence)
+    video = genuine.videos.get((subject, sentence))
+    sound = genuine.sounds.get((subject, sentence))
+    missing.count(path, f"VidTIMIT/{subject}", video is not None)
+    return make_row(
+        None if video is None else corpus.absolute(video),
+        path,
+        REAL,
+        audio=None if sound is None else corpus.absolute(sound),
+        language="en",
+        identity=subject,
+        quality=None,
+        donor=None,
+        gender=_gender(subject),
+        sentence=sentence,
+    )
+
+
+def _fake(
+    corpus: Corpus,
+    quality: str,
+    clip: tuple[str, str, str],
+    on_disk: set[str],
+    missing: MissingFiles,
+) -> ClipRow:
+    subject, sentence, donor = clip
+    folder = f"DeepfakeTIMIT/{quality}/{subject}"
+    path, sound = f"{folder}/{sentence}-video-{donor}.avi", f"{folder}/{sentence}.wav"
+    for file in (path, sound):
+        missing.count(file, f"DeepfakeTIMIT/{quality}", file in on_disk)
+    return make_row(
+        corpus.absolute(path) if {path, sound} <= on_disk else None,
+        path,
+        FAKE,
+        audio=corpus.absolute(sound),
+        video_label=FAKE,
+        audio_label=REAL,
+        generator="faceswap-gan",
+        language="en",
+        identity=subject,
+        source=_genuine_path(subject, sentence),
+        quality=_QUALITIES[quality],
+        donor=donor,
+        gender=_gender(subject),
+        sentence=sentence,
+    )
+
+
+def _require_videos(corpus: Corpus, rows: list[ClipRow]) -> None:
+    """Raise [`MissingFilesError`], with the command to run, if VidTIMIT is still folders of images."""
+    images = [
+        row["path"] for row in rows if row["video"] is None and os.path.isdir(corpus.absolute(row["path"]))
+    ]
+    if images:
+        vidtimit = corpus.absolute("VidTIMIT")
+        raise MissingFilesError(
+            f"df_timit: {len(images):,} genuine clips in {vidtimit} are folders of images, such as {images[0]}, "
+            f"and not video files. {_command(vidtimit)}"
         )
-
-    def _fake(
-        self,
-        corpus: Corpus,
-        quality: str,
-        clip: tuple[str, str, str],
-        on_disk: set[str],
-        missing: MissingFiles,
-    ) -> ClipRow:
-        subject, sentence, donor = clip
-        folder = f"DeepfakeTIMIT/{quality}/{subject}"
-        path, sound = f"{folder}/{sentence}-video-{donor}.avi", f"{folder}/{sentence}.wav"
-        for file in (path, sound):
-            missing.count(file, f"DeepfakeTIMIT/{quality}", file in on_disk)
-        return make_row(
-            corpus.absolute(path) if {path, sound} <= on_disk else None,
-            path,
-            FAKE,
-            audio=corpus.absolute(sound),
-            video_label=FAKE,
-            audio_label=REAL,
-            generator="faceswap-gan",
-            language="en",
-            identity=subject,
-            source=_genuine_path(subject, sentence),
-            quality=_QUALITIES[quality],
-            donor=donor,
-            gender=_gender(subject),
-            sentence=sentence,
-        )
-
-    def _require_videos(self, corpus: Corpus, rows: list[ClipRow]) -> None:
-        """Say what to do where VidTIMIT is as downloaded."""
-        images = [
-            row["path"]
-            for row in rows
-            if row["video"] is None and os.path.isdir(corpus.absolute(row["path"]))
-        ]
-        if images:
-            vidtimit = corpus.absolute("VidTIMIT")
-            raise MissingFilesError(
-                f"df_timit: {len(images):,} genuine clips in {vidtimit} are folders of images, such as {images[0]}, "
-                f"and not video files. {_command(vidtimit)}"
-            )
 
 
 def _gender(subject: str) -> str:
@@ -316,7 +283,7 @@ def _genuine_path(subject: str, sentence: str) -> str:
 
 
 def _fakes(media: list[str]) -> tuple[dict[str, set[tuple[str, str, str]]], list[str]]:
-    """(Subject, sentence, donor) of the fakes of each quality that is there, and the avi files of other names."""
+    """Return (subject, sentence, donor) of the fakes of each quality, and the avi files with other names."""
     fakes: dict[str, set[tuple[str, str, str]]] = {}
     strays: list[str] = []
     for path in media:
@@ -333,7 +300,7 @@ def _fakes(media: list[str]) -> tuple[dict[str, set[tuple[str, str, str]]], list
 
 
 class _Genuine:
-    """The video and sound files of VidTIMIT by (subject, sentence), wherever in the subject's folder they are."""
+    """The video and sound files of VidTIMIT by (subject, sentence), anywhere in the subject's folder."""
 
     def __init__(self, media: list[str]) -> None:
         self.videos: dict[tuple[str, str], str] = {}
@@ -350,7 +317,7 @@ class _Genuine:
 
 
 def _pairs(rows: list[ClipRow]) -> dict[str, str]:
-    """Speaker -> the first by name of all speakers whom swapped faces connect with them, themselves included."""
+    """Return speaker -> the first by name of all speakers connected with them by swapped faces."""
     first = {row["identity"]: row["identity"] for row in rows}
     swaps = {(row["identity"], row["donor"]) for row in rows if row["donor"] is not None}
     for subject, donor in sorted(swaps):

@@ -297,7 +297,7 @@ def test_images_that_cannot_be_used(tmp_path, capsys):
     with pytest.raises(MetadataError, match="image 2 is missing"):
         list(vidtimit.encode_vidtimit(str(root), str(tmp_path / "out")))
     (root / "fadg0/video/sa1/002").write_bytes(images(1)[0][:-200])
-    with pytest.raises(MetadataError, match=r"002 is no complete JPEG"):
+    with pytest.raises(MetadataError, match=r"002 is not a complete JPEG"):
         list(vidtimit.encode_vidtimit(str(root), str(tmp_path / "out")))
     (root / "fadg0/video/sa1/002").write_bytes(images(1)[0] * 2)  # two in one file: ffmpeg finds five
     with pytest.raises(MetadataError, match="ffmpeg stored 5 of 4 images"):
