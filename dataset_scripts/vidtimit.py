@@ -1,7 +1,7 @@
-"""VidTIMIT (Sanderson & Lovell, 2009), the genuine clips of DeepfakeTIMIT, as video files.
+"""Turn VidTIMIT (Sanderson & Lovell, 2009), the genuine clips of DeepfakeTIMIT, into video files.
 
-It is distributed as a folder of JPEG images and a sound file for each clip. This puts the images into video files as they
-are, without encoding them again:
+VidTIMIT is distributed as a folder of JPEG images and a sound file per clip. This command puts the images into video
+files as they are, without encoding them again:
 
     python -m dataset_scripts.vidtimit --input VidTIMIT --output VidTIMIT_avi
 
@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 
 from .corpus import find_root
 from .errors import CorpusError, CorpusNotFoundError, MetadataError, MissingFilesError
+from .files import written_whole
 
 SUBJECT = re.compile(r"[fm][a-z]{3}\d")  # as in TIMIT: sex, initials, a digit
 SENTENCE = re.compile(r"s[aix]\d+")  # the other sequences, head, head2 and head3, are turns of the head
@@ -31,12 +32,12 @@ _JPEG_BEGIN, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
 def subjects_in(folder: str) -> list[str]:
-    """The folders of speakers in a folder."""
+    """Return the names of the speakers' folders in a folder."""
     return sorted(e.name for e in os.scandir(folder) if e.is_dir() and SUBJECT.fullmatch(e.name))
 
 
 def image_folders(vidtimit: str) -> list[tuple[str, str]]:
-    """(Subject, sentence) of the clips that VidTIMIT has as a folder of images."""
+    """Return (subject, sentence) of the clips that are folders of images."""
     clips = []
     for subject in subjects_in(vidtimit):
         folder = os.path.join(vidtimit, subject, "video")
@@ -48,10 +49,10 @@ def image_folders(vidtimit: str) -> list[tuple[str, str]]:
 
 
 def encode_vidtimit(vidtimit: str, output: str, frame_rate: float = _FRAME_RATE) -> Iterator[str]:
-    """Put the folders of images of VidTIMIT into video files, with the sound files beside them.
+    """Turn VidTIMIT's folders of images into video files, with the sound files beside them.
 
     The JPEG images are stored as they are, as Motion JPEG in AVI: `<output>/<subject>/<sentence>.avi`. Nothing is
-    encoded again. Clips that are there already are passed over, so that a run can be taken up again.
+    encoded again. Existing clips are skipped, so that a stopped run can continue.
 
     Args:
         vidtimit (`str`):
@@ -63,11 +64,11 @@ def encode_vidtimit(vidtimit: str, output: str, frame_rate: float = _FRAME_RATE)
             Images per second.
 
     Yields:
-        `str`: each video file, once it and its sound file are there.
+        `str`: each video file, when it and its sound file are complete.
 
     Raises:
         [`CorpusNotFoundError`]: `vidtimit` has no such folders.
-        [`MetadataError`]: an image is missing in the middle of a clip, is no JPEG, or ffmpeg refuses it.
+        [`MetadataError`]: an image is missing in the middle of a clip, is not a JPEG, or is refused by ffmpeg.
         [`MissingFilesError`]: a clip has no sound file, or the ffmpeg command line is not installed.
     """
     if shutil.which("ffmpeg") is None:
@@ -82,15 +83,15 @@ def encode_vidtimit(vidtimit: str, output: str, frame_rate: float = _FRAME_RATE)
         raise MissingFilesError(f"VidTIMIT: {len(silent):,} sound files are missing, such as {silent[0]}.")
     for (subject, sentence), sound in sounds.items():
         video = os.path.join(output, subject, f"{sentence}.avi")
-        os.makedirs(os.path.dirname(video), exist_ok=True)
         if not os.path.isfile(video):
+            os.makedirs(os.path.dirname(video), exist_ok=True)
             shutil.copyfile(sound, os.path.splitext(video)[0] + ".wav")
             _encode(_images(os.path.join(root, subject, "video", sentence)), video, frame_rate)
         yield video
 
 
 def _images(folder: str) -> list[str]:
-    """The images of a clip in the order of their numbers, which must be complete."""
+    """Return the images of a clip in the order of their numbers, which must be complete."""
     numbered: dict[int, str] = {}
     for name in os.listdir(folder):
         match = re.fullmatch(r"(\d+)(\.jpe?g)?", name, re.IGNORECASE)
@@ -109,31 +110,35 @@ def _encode(images: Sequence[str], video: str, frame_rate: float) -> None:
         with open(image, "rb") as file:
             frames.append(file.read())
         if not frames[-1].startswith(_JPEG_BEGIN) or _JPEG_END not in frames[-1][-64:]:
-            raise MetadataError(f"{image} is no complete JPEG image.")
-    partial = f"{video}.partial"
+            raise MetadataError(f"{image} is not a complete JPEG image.")
     source = ["-f", "image2pipe", "-c:v", "mjpeg", "-framerate", f"{frame_rate:g}", "-i", "-"]
     copies = ["-c:v", "copy", "-f"]
-    outputs = [*copies, "avi", partial, *copies, "framecrc", "-"]  # the second says a line for each image
-    command = ["ffmpeg", "-loglevel", "error", "-y", *source, *outputs]
-    done = subprocess.run(command, input=b"".join(frames), capture_output=True, check=False)
-    stored = sum(not line.startswith(b"#") for line in done.stdout.splitlines())
-    if done.returncode or stored != len(images):
-        if os.path.exists(partial):
-            os.remove(partial)
-        said = done.stderr.decode(errors="replace").strip()
-        raise MetadataError(
-            f"{os.path.dirname(images[0])}: ffmpeg stored {stored} of {len(images)} images. {said}".rstrip()
-        )
-    os.replace(partial, video)
+    with written_whole(video) as partial:
+        outputs = [
+            *copies,
+            "avi",
+            str(partial),
+            *copies,
+            "framecrc",
+            "-",
+        ]  # the second prints a line per image
+        command = ["ffmpeg", "-loglevel", "error", "-y", *source, *outputs]
+        done = subprocess.run(command, input=b"".join(frames), capture_output=True, check=False)
+        stored = sum(not line.startswith(b"#") for line in done.stdout.splitlines())
+        if done.returncode or stored != len(images):
+            said = done.stderr.decode(errors="replace").strip()
+            raise MetadataError(
+                f"{os.path.dirname(images[0])}: ffmpeg stored {stored} of {len(images)} images. {said}".rstrip()
+            )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m dataset_scripts.vidtimit`: see [`encode_vidtimit`]."""
     parser = argparse.ArgumentParser(
         prog="python -m dataset_scripts.vidtimit",
-        description="Put the folders of images of VidTIMIT into video files, without loss, for `df_timit`.",
+        description="Turn VidTIMIT's folders of images into video files, without loss, for `df_timit`.",
     )
-    parser.add_argument("--input", required=True, help="folder of VidTIMIT as downloaded")
+    parser.add_argument("--input", required=True, help="folder of VidTIMIT, as downloaded")
     parser.add_argument(
         "--output", required=True, help="folder to write <speaker>/<sentence>.avi and .wav to"
     )

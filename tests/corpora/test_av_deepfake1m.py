@@ -255,7 +255,7 @@ def test_metadata_that_are_cut_off(tmp_path):
 def test_unknown_size_warns(tmp_path, monkeypatch):
     monkeypatch.setattr(AVDeepfake1M, "KNOWN_ROWS", {"train": 746_180, "val": 57_340})
     write_part(tmp_path, "val", first_edition_rows("val"))
-    with pytest.warns(CorpusWarning, match=r"val_metadata\.json lists 12 clips, not the published 57,340"):
+    with pytest.warns(CorpusWarning, match=r"val_metadata\.json lists 12 clips, not the known 57,340"):
         stream(FIRST, tmp_path)
 
 

@@ -210,7 +210,7 @@ def test_unused_columns_and_unlisted_files_are_reported(tmp_path):
     with pytest.warns(CorpusWarning) as caught:
         assert len(stream(tmp_path)["full"]) == 1
     said = " ".join(str(warning.message) for warning in caught)
-    assert "not used: camera" in said
+    assert "unused columns: camera" in said
     assert "1 video files are not in metadata.csv" in said
 
 

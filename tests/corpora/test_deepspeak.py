@@ -120,7 +120,7 @@ def test_people_without_a_split_and_swaps_across_splits_are_told(tmp_path):
     with pytest.warns(CorpusWarning) as caught:
         splits = stream(tmp_path / "copy")
     said = messages(caught)
-    assert any("7 clips are of people without a split" in message for message in said)
+    assert any("7 clips show people without a split" in message for message in said)
     assert any("4 fakes have the face or the voice of a person of another split" in m for m in said)
     assert not any(row["identity"] == "5" for rows in splits.values() for row in rows)
     crossing = [row[0] for row in fakes if {row[3], row[4]} == {"8", "9"}]
@@ -175,7 +175,7 @@ def test_strays_and_sizes_are_told(tmp_path, monkeypatch):
         rows = stream(tmp_path / "copy", "all")["full"]
     said = messages(caught)
     assert any("2 video files" in message and "preview.mp4" in message for message in said)
-    assert any("71 genuine clips and 96 fakes, not the 6,667 and 6,796 known of v1.1" in m for m in said)
+    assert any("71 genuine clips and 96 fakes, not the known 6,667 and 6,796 of v1.1" in m for m in said)
     assert any("4 fakes have no source" in message for message in said)
     assert sum(row["label"] and row["source"] is None for row in rows) == 4
 

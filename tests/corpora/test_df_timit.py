@@ -217,7 +217,7 @@ def test_unexpected_files_and_counts(tmp_path, monkeypatch):
     with pytest.warns(CorpusWarning) as caught:
         stream(tmp_path / "copy")
     said = [str(w.message) for w in caught]
-    assert any("higher_quality has 64 fakes, not the published 320" in m for m in said)
+    assert any("higher_quality has 64 fakes, not the known 320" in m for m in said)
     assert any("1 avi files" in m and "higher_quality/fadg0/sa1.avi" in m for m in said)
 
 

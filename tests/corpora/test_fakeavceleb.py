@@ -371,7 +371,7 @@ def test_missing_files_are_counted_and_listed(tmp_path):
     with pytest.warns(CorpusWarning) as caught:
         table = load_dataset("fakeavceleb", "all", data_dir=str(root), cache_dir=str(cache), split="full")
     assert len(table) == 410
-    assert ["lists 410 files and the one of v1.2 21,544" in str(w.message) for w in caught] == [True]
+    assert ["lists 410 files, not the known 21,544 of v1.2" in str(w.message) for w in caught] == [True]
 
 
 def test_too_many_missing_files(tmp_path):

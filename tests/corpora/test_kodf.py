@@ -187,7 +187,7 @@ def test_garbled_folders_and_tables_do_no_harm(tmp_path, aihub):
     with pytest.warns(CorpusWarning) as caught:
         rows = stream(tmp_path / "copy", "all")["full"]
     # The folder of noisy clips cannot be told any more: the user is.
-    assert any("2 names are on disk more than once" in message for message in messages(caught))
+    assert any("2 file names are on disk more than once" in message for message in messages(caught))
     assert sorted(row["path"] for row in rows) == sorted(row["path"] for row in stream(aihub, "all")["full"])
 
 

@@ -185,7 +185,7 @@ def test_strange_segments_and_counts(tmp_path):
     said = [str(w.message) for w in caught]
     assert any("1 clips have fake segments" in m and "train/000001.mp4" in m for m in said)
     assert any("1 fakes have no fake_periods, such as train/000002.mp4" in m for m in said)
-    assert any("test 7 clips, not the published train 8, dev 8, test 8" in m for m in said)
+    assert any("test 7 clips, not the known train 8, dev 8, test 8" in m for m in said)
     assert any("1 mp4 files" in m and "train/999999.mp4" in m for m in said)
 
 
