@@ -1,13 +1,13 @@
-"""Memory of a training step of AVPL at the published size, on a GPU of 12 GB.
+"""Measure or derive the memory of a training step of AVPL at the published size, for a GPU of 12 GB.
 
     python benchmarks/avpl_memory.py
     python benchmarks/avpl_memory.py --device cuda --save
 
 With `--device cuda` the peak of two steps is measured. Without a GPU it is derived from shapes: weights, gradients, AdamW's two
 moments, and everything that the forward pass keeps for the backward pass (`torch.autograd.graph.saved_tensors_hooks`), each
-storage once. The pass runs on fake tensors of the CPU, where nothing is computed but attention is fused and autocast casts (on
-the meta device neither happens); what is kept is what a real pass on the CPU keeps, to the byte. The buffers of single
-operations come on top, where activations are recomputed also those of one layer, and a GPU's kernels may keep something else.
+storage once. The pass runs on fake tensors of the CPU: nothing is computed, but attention is fused and autocast casts, neither of
+which happens on the meta device. It keeps exactly the bytes that a real pass on the CPU keeps. Buffers of single operations
+come on top, with recomputed activations also those of one layer, and the kernels of a GPU may keep something else.
 
 Derived for a batch of 8 in float32 and in bfloat16 (autocast), nothing measured on a GPU: 13.8 and 8.6 GiB with patches of 16
 pixels, 4.1 and 2.9 GiB with patches of 32. (torch 2.15, transformers 5.23, 2026-11-21)
@@ -57,7 +57,7 @@ def make_batch(config: AVPLConfig, size: int, device: str) -> dict[str, torch.Te
 
 
 def loss_of(model: AVPLForDeepfakeDetection, batch: dict, bf16: bool) -> torch.Tensor:
-    """A loss over everything the training loss reads; without its checks of labels, which need values."""
+    """Return a loss over everything that the training loss reads, without its checks of labels, which need values."""
     with torch.autocast(batch["pixel_values"].device.type, torch.bfloat16, enabled=bf16):
         output = model(**batch)
     return sum(part.float().sum() for part in (output.logits, output.video_logits, output.audio_logits)) + (
@@ -66,7 +66,7 @@ def loss_of(model: AVPLForDeepfakeDetection, batch: dict, bf16: bool) -> torch.T
 
 
 def kept_for_backward(model: AVPLForDeepfakeDetection, batch: dict, bf16: bool) -> int:
-    """Bytes that the forward pass keeps, beside the weights; with autocast also its copies of them."""
+    """Return the bytes that the forward pass keeps, beside the weights; with autocast, its copies of them are included."""
     kept: dict[int, int] = {}
     storages = []  # kept alive, so that no address is used twice
 
@@ -81,14 +81,14 @@ def kept_for_backward(model: AVPLForDeepfakeDetection, batch: dict, bf16: bool) 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = loss_of(model, batch, bf16)
     if not loss.requires_grad:
-        raise RuntimeError("Nothing of the model trains, so that nothing is kept.")
+        raise RuntimeError("No weight of the model trains, so nothing is kept.")
     return sum(size for address, size in kept.items() if address not in weights)
 
 
 def derived(
     patch_size: int, bf16: bool, recompute: bool, batch_size: int, fake: bool = True
 ) -> dict[str, float]:
-    """GiB of each part; on tensors with values if not `fake`, which takes a gigabyte a clip, and as many bytes."""
+    """Return the GiB of each part. Without `fake` the pass is run, which takes a gigabyte a clip and gives the same bytes."""
     with contextlib.ExitStack() as stack:
         if fake:
             stack.enter_context(FakeTensorMode())
@@ -107,7 +107,7 @@ def derived(
 
 
 def measured(patch_size: int, bf16: bool, recompute: bool, batch_size: int) -> float:
-    """Peak GiB of two steps."""
+    """Return the peak GiB of two steps on the GPU."""
     model = build(patch_size, recompute, "cuda")
     batch = make_batch(model.config, batch_size, "cuda")
     optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad])
@@ -123,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--batch-size", type=int, default=8, help="[%(default)s]")
+    parser.add_argument("--batch-size", type=int, default=8, help="clips in a step [%(default)s]")
     parser.add_argument(
         "--device",
         default="cuda" if torch.cuda.is_available() else "cpu",

@@ -1,22 +1,21 @@
-"""What a cascade gains: AUC and balanced accuracy against mean cost, for gates that are sure of more or fewer clips.
+"""Compute AUC and balanced accuracy of a small detector before a large one against mean cost, for wider and narrower bands.
 
     python evaluate_avd.py --model SMALL --dataset ... --output-dir runs/small
     python evaluate_avd.py --model LARGE --dataset ... --output-dir runs/large
     python benchmarks/cascade_curve.py --gate runs/small --model runs/large --gate-cost 2.3 --model-cost 9000 --to cascade
     python benchmarks/cascade_curve.py --gate runs/small --model runs/large --measure clips/*.mp4 --to cascade
 
-Nothing is scored again: the curve is computed from both detectors' predictions of the same split, and every clip gets the
-score and the label that `pipeline(..., model=LARGE, gate=SMALL, gate_band=...)` gives it. Everything that is chosen is chosen
-on the validation split: each detector's temperature and threshold as `evaluate_avd.py --calibrate` stores them, and the
-band. A band reaches equally far, in log-odds, to both sides of the gate's threshold, so that one number says how wide it is;
-the widths are those that leave 0, 5, 10, ... 100 % of validation clips to the large detector (our own choice). What is shown
-is measured on the test split.
+Nothing is scored again: the curve is computed from the predictions of both detectors on the same split, and every clip gets the
+score and label that `pipeline(..., model=LARGE, gate=SMALL, gate_band=...)` gives it. All choices are made on the validation
+split: the temperature and threshold of each detector, as `evaluate_avd.py --calibrate` stores them, and the band. In log-odds a
+band reaches equally far to both sides of the gate's threshold, so one number is its width; the widths leave 0, 5, 10, ... 100 % of
+the validation clips to the large detector (our own choice). The figures are those of the test split.
 
-A clip costs what the gate costs and, if it is left to the large detector, what that one costs too. The large detector alone
-is shown without the gate's cost.
+Every clip costs a pass of the gate, and a clip that is left to the large detector costs a pass of that one as well. The large
+detector alone is shown without the cost of the gate.
 
-AUC ranks clips whose scores come from different networks, which is meaningful only as far as both are P(fake) on one scale:
-hence the temperatures. Balanced accuracy does not depend on it: each label is made with its own detector's threshold.
+AUC ranks clips whose scores come from different networks. That is meaningful only if both are P(fake) on one scale, hence the
+temperatures. Balanced accuracy does not need this: each label comes from the threshold of its own detector.
 """
 
 import argparse
@@ -47,12 +46,12 @@ STEPS = 20
 
 
 class CurveError(ValueError):
-    """Predictions from which no curve can be made; the message says why."""
+    """No curve can be made from these predictions; the message says why."""
 
 
 @dataclass
 class Clips:
-    """Labels, and both detectors' calibrated scores, of the clips of a split that both could read."""
+    """Labels and the calibrated scores of both detectors, for the clips of a split that both could read."""
 
     labels: np.ndarray
     gate: np.ndarray
@@ -61,7 +60,7 @@ class Clips:
 
 @dataclass
 class Pair:
-    """Two detectors on one protocol, and what was fitted for them on its validation split."""
+    """Two detectors on one protocol, with the temperatures and thresholds that were fitted on its validation split."""
 
     validation: Clips
     test: Clips
@@ -73,16 +72,16 @@ class Pair:
 
 def load(gate: Path, model: Path, fit: bool = True) -> Pair:
     """
-    Reads and calibrates the predictions of two evaluation folders.
+    Read and calibrate the predictions of two evaluation folders.
 
     Args:
         gate, model (`Path`): Folders that evaluate_avd.py wrote.
         fit (`bool`, *optional*, defaults to `True`):
-            Fit temperatures on the validation split. Otherwise, and where none fits, they are those the detectors had
+            Fit temperatures on the validation split. Otherwise, and where none fits, the detectors keep those they had
             when they were evaluated.
 
     Raises:
-        CurveError: when the two are not of the same clips, or there is no validation split of both classes.
+        CurveError: if the two hold different clips, or no validation split has both classes.
     """
     read, about = {}, {}
     for name, folder in (("gate", gate), ("model", model)):
@@ -145,9 +144,9 @@ def _temperature(labels, scores, about: dict, fit: bool, who: str) -> float:
 
 def bands(clips: Clips, threshold: float, steps: int = STEPS) -> list[tuple[float, float]]:
     """
-    The bands around a threshold that leave 0, 1/steps, ... and all of the clips to the large detector.
+    Return the bands around a threshold that leave 0, 1/steps, ... and all of the clips to the large detector.
 
-    Half way between two clips' scores, so that rounding puts neither on the other side.
+    Edges lie half way between the scores of two clips, so that rounding moves neither to the other side.
     """
     centre = _log_odds(threshold)
     distances = np.sort(np.abs(_log_odds(clips.gate) - centre))
@@ -164,7 +163,7 @@ def _log_odds(scores):
 
 
 def cascade(clips: Clips, band: tuple[float, float], thresholds: dict[str, float]) -> dict:
-    """What the pipeline with a gate of this band makes of the clips."""
+    """Return the share of clips left to the large detector, and the quality of the verdicts, for a gate with this band."""
     low, high = band
     left = (low <= clips.gate) & (clips.gate <= high)
     scores = np.where(left, clips.model, clips.gate)
@@ -181,11 +180,11 @@ def _quality(labels, scores, fake) -> dict:
 
 def curve(pair: Pair, gate_cost: float, model_cost: float, steps: int = STEPS) -> list[dict]:
     """
-    One row for the gate alone, one for each band, one for the large detector alone.
+    Return a row for the gate alone, one for each band, and one for the large detector alone.
 
     Returns:
-        `list[dict]`: `who`, `low`, `high` (None for a detector alone), and of the test split `share` (left to the large
-        detector), `cost`, `auc`, `balanced_accuracy`; the same of validation with the prefix `validation_`.
+        `list[dict]`: `who`, `low`, `high` (None for a detector alone), and for the test split `share` (left to the large
+        detector), `cost`, `auc`, `balanced_accuracy`; the same for validation with the prefix `validation_`.
     """
     rows = []
     for who, share, cost in (("gate", 0.0, gate_cost), ("model", 1.0, model_cost)):
@@ -209,14 +208,14 @@ def curve(pair: Pair, gate_cost: float, model_cost: float, steps: int = STEPS) -
 
 
 def choose(rows: list[dict], metric: str, tolerance: float) -> dict | None:
-    """The cheapest band on validation that is at most `tolerance` below the large detector there."""
+    """Return the cheapest band that is at most `tolerance` below the large detector on validation, or None."""
     goal = rows[-1][f"validation_{metric}"] - tolerance
     enough = [row for row in rows if row["who"] == "cascade" and row[f"validation_{metric}"] >= goal]
     return min(enough, key=lambda row: row["validation_cost"], default=None)
 
 
 def measure(pair: Pair, files: list[str], device: str | None, repeats: int = 3) -> dict[str, float]:
-    """Seconds a clip of either detector, reading included: of each clip the quickest of some passes, then the mean."""
+    """Return the seconds a clip of each detector, reading included: the mean over clips of the quickest pass."""
     detectors = {who: load_detector(pair.about[who]["model"], device)[0] for who in ("gate", "model")}
     quickest = {who: [float("inf")] * len(files) for who in detectors}
     for repeat in range(-1, repeats):
@@ -231,7 +230,7 @@ def measure(pair: Pair, files: list[str], device: str | None, repeats: int = 3) 
 
 
 def draw(rows: list[dict], chosen: dict | None, unit: str, title: str, path: Path) -> None:
-    """AUC and balanced accuracy of the test split against mean cost."""
+    """Plot AUC and balanced accuracy of the test split against mean cost."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 3.6), layout="constrained")
         for axes, (metric, name) in zip(
@@ -256,7 +255,7 @@ def draw(rows: list[dict], chosen: dict | None, unit: str, title: str, path: Pat
 
 
 def table(rows: list[dict], chosen: dict | None, unit: str) -> str:
-    """The test split's numbers for people."""
+    """Return the figures of the test split as a table."""
     lines = [f"{'':8}  {'band of the gate':>19}  {'to large':>8}  {unit:>12}  {'AUC':>6}  {'bal.acc.':>8}"]
     for row in rows:
         band = "" if row["low"] is None else f"{row['low']:.5f} - {row['high']:.5f}"
@@ -267,20 +266,76 @@ def table(rows: list[dict], chosen: dict | None, unit: str) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def report(pair: Pair, rows: list[dict], chosen: dict | None, metric: str, costs: dict, unit: str) -> str:
+    """Return everything that the command prints."""
+    lines = [corpus_of(pair)]
+    lines.append(f"{len(pair.test.labels)} clips; {len(pair.validation.labels)} of validation for choices")
+    if pair.left_out:
+        lines.append(f"{pair.left_out} clips that either could not read are left out.")
+    lines += [
+        f"{who}: {pair.about[who]['model']}, {costs[who]:.4g} {unit} a clip, temperature {pair.temperatures[who]:.4g}, "
+        f"threshold {pair.thresholds[who]:.4f}"
+        for who in ("gate", "model")
+    ]
+    lines.append(table(rows, chosen, unit))
+    if chosen is None:
+        lines.append(f"No cascade reaches the large detector's {metric} on validation.")
+    else:
+        lines.append(
+            f"Chosen on validation: --gate-band {chosen['low']:.6g} {chosen['high']:.6g}. It holds for a gate with the "
+            "temperature and threshold above, which `evaluate_avd.py --calibrate` stores."
+        )
+    return "\n".join(lines)
+
+
+def corpus_of(pair: Pair) -> str:
+    """Return the name of the clips, which says so when they are synthetic."""
+    about = pair.about["gate"]
+    corpus = f"{about['dataset']}/{about['protocol']}, {about['split']}"
+    return corpus + (
+        ": SYNTHETIC clips in the corpus's layout, not the corpus" if about.get("synthetic") else ""
+    )
+
+
+def write(pair: Pair, rows: list[dict], chosen: dict | None, unit: str, to: Path, was_measured: bool) -> None:
+    """Write the curve as CSV, SVG and PNG."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    extra = {
+        "unit": unit,
+        **{key: pair.about["gate"][key] for key in ("dataset", "protocol", "split", "synthetic")},
+        "clips": len(pair.test.labels),
+        "gate": pair.about["gate"]["model"],
+        "model": pair.about["model"]["model"],
+        **{f"{who}_temperature": pair.temperatures[who] for who in ("gate", "model")},
+        **{f"{who}_threshold": pair.thresholds[who] for who in ("gate", "model")},
+        **{f"measured_{key}": environment()[key] for key in ("device", "torch") if was_measured},
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    with to.with_name(to.name + ".csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=[*rows[0], "chosen", *extra])
+        writer.writeheader()
+        writer.writerows({**row, "chosen": row is chosen, **extra} for row in rows)
+    for suffix in (".svg", ".png"):
+        draw(rows, chosen, unit, corpus_of(pair), to.with_name(to.name + suffix))
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--gate", type=Path, required=True, help="evaluation folder of the small detector")
     parser.add_argument("--model", type=Path, required=True, help="evaluation folder of the large detector")
-    parser.add_argument("--gate-cost", type=float, help="of a clip, in --unit")
-    parser.add_argument("--model-cost", type=float, help="of a clip, in --unit")
-    parser.add_argument("--unit", default="GFLOPs", help="of the costs [%(default)s]")
+    parser.add_argument("--gate-cost", type=float, help="cost of a clip, in --unit")
+    parser.add_argument("--model-cost", type=float, help="cost of a clip, in --unit")
+    parser.add_argument("--unit", default="GFLOPs", help="unit of the costs [%(default)s]")
     parser.add_argument(
         "--measure", nargs="+", metavar="FILE", help="time both detectors on these clips instead, in seconds"
     )
-    parser.add_argument("--device", help="for --measure [an accelerator where there is one]")
-    parser.add_argument("--threads", type=int, default=2, help="of the CPU, for --measure [%(default)s]")
+    parser.add_argument("--device", help="device for --measure [an accelerator if there is one]")
+    parser.add_argument(
+        "--threads", type=int, default=2, help="threads of the CPU, for --measure [%(default)s]"
+    )
     parser.add_argument(
         "--temperature",
         choices=("fit", "model"),
@@ -291,15 +346,15 @@ def main(arguments: list[str] | None = None) -> int:
         "--metric",
         choices=("auc", "balanced_accuracy"),
         default="balanced_accuracy",
-        help="by which a band is chosen on validation [%(default)s]",
+        help="metric by which a band is chosen on validation [%(default)s]",
     )
     parser.add_argument(
         "--tolerance",
         type=float,
         default=0.01,
-        help="loss of it that a cheaper cascade is worth [%(default)s]",
+        help="loss of that metric to accept for a cheaper cascade [%(default)s]",
     )
-    parser.add_argument("--steps", type=int, default=STEPS, help="widths of the band [%(default)s]")
+    parser.add_argument("--steps", type=int, default=STEPS, help="number of widths of the band [%(default)s]")
     parser.add_argument("--to", type=Path, metavar="STEM", help="write STEM.csv, STEM.svg and STEM.png")
     options = parser.parse_args(arguments)
     given = options.gate_cost is not None and options.model_cost is not None
@@ -307,6 +362,11 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("give --gate-cost and --model-cost, or --measure FILE ...")
     if options.steps < 1 or (given and min(options.gate_cost, options.model_cost) < 0):
         parser.error("costs must not be below 0, nor --steps below 1")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
     costs, unit = {"gate": options.gate_cost, "model": options.model_cost}, options.unit
     try:
         pair = load(options.gate, options.model, options.temperature == "fit")
@@ -318,46 +378,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     rows = curve(pair, costs["gate"], costs["model"], options.steps)
     chosen = choose(rows, options.metric, options.tolerance)
-
-    about = pair.about["gate"]
-    corpus = f"{about['dataset']}/{about['protocol']}, {about['split']}"
-    if about.get("synthetic"):
-        corpus += ": SYNTHETIC clips in the corpus's layout, not the corpus"
-    print(f"{corpus}\n{len(pair.test.labels)} clips; {len(pair.validation.labels)} of validation for choices")
-    if pair.left_out:
-        print(f"{pair.left_out} clips that either could not read are left out.")
-    for who in ("gate", "model"):
-        print(
-            f"{who}: {pair.about[who]['model']}, {costs[who]:.4g} {unit} a clip, temperature {pair.temperatures[who]:.4g}, "
-            f"threshold {pair.thresholds[who]:.4f}"
-        )
-    print(table(rows, chosen, unit))
-    if chosen is None:
-        print(f"No cascade reaches the large detector's {options.metric} on validation.")
-    else:
-        print(
-            f"Chosen on validation: --gate-band {chosen['low']:.6g} {chosen['high']:.6g}. It holds for a gate with the "
-            "temperature and threshold above, which `evaluate_avd.py --calibrate` stores."
-        )
+    print(report(pair, rows, chosen, options.metric, costs, unit))
     if options.to is not None:
-        options.to.parent.mkdir(parents=True, exist_ok=True)
-        extra = {
-            "unit": unit,
-            **{key: about[key] for key in ("dataset", "protocol", "split", "synthetic")},
-            "clips": len(pair.test.labels),
-            "gate": pair.about["gate"]["model"],
-            "model": pair.about["model"]["model"],
-            **{f"{who}_temperature": pair.temperatures[who] for who in ("gate", "model")},
-            **{f"{who}_threshold": pair.thresholds[who] for who in ("gate", "model")},
-            **{f"measured_{key}": environment()[key] for key in ("device", "torch") if options.measure},
-            "date": time.strftime("%Y-%m-%d"),
-        }
-        with options.to.with_name(options.to.name + ".csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=[*rows[0], "chosen", *extra])
-            writer.writeheader()
-            writer.writerows({**row, "chosen": row is chosen, **extra} for row in rows)
-        for suffix in (".svg", ".png"):
-            draw(rows, chosen, unit, corpus, options.to.with_name(options.to.name + suffix))
+        write(pair, rows, chosen, unit, options.to, bool(options.measure))
         print(f"written to {options.to}.csv, .svg and .png")
     return 0
 

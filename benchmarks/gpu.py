@@ -1,14 +1,13 @@
-"""Scoring and both training stages at the 7B shape on one GPU, in one command and within its time.
+"""Measure scoring and both training stages at the 7B shape on one GPU, in one command with a time limit.
 
     python benchmarks/gpu.py
     python benchmarks/gpu.py --shape tiny --device cpu --minutes 3 --output /tmp/rows   # the same code, on any machine
 
-Needs torch, transformers, peft, accelerate and torchvision: clips are made as tensors, nothing is decoded, and where TRL is not
-installed both sides of the training run in `transformers.Trainer`. What is measured, and how, say `scoring.py` and `training.py`;
-their rows stand in one CSV here, `what` says which: `scoring`,
-`stage 1` (LoRA) or `stage 2` (encoders). A part for which too little time is left is not begun, and one that breaks off
-does not end the others: both get a row whose `note` says so. The CSV is written anew after every part, so that a killed run
-leaves what it had.
+Needs torch, transformers, peft, accelerate and torchvision: clips are made as tensors and nothing is decoded. Without TRL both
+sides of the training run in `transformers.Trainer`. `scoring.py` and `training.py` describe what is measured and how. Their rows
+are in one CSV here, and `what` tells them apart: `scoring`, `stage 1` (LoRA) or `stage 2` (encoders). A part for which too little
+time is left is not begun, and a part that fails does not end the others: both get a row whose `note` says so. The CSV is rewritten
+after every part, so a killed run leaves what it had.
 """
 
 import argparse
@@ -30,11 +29,12 @@ from modeling_avlmm.inference.provenance import environment
 
 class Budget:
     """
-    The time that is there.
+    The time limit of the whole run.
 
     Args:
-        seconds (`float`): All of it, from now.
-        reserve (`float`): What a part must find left to begin; what the longest one before took, where that is more.
+        seconds (`float`): The limit, from now.
+        reserve (`float`):
+            Seconds that must be left for a part to begin, or the time of the longest part of its kind if that is more.
     """
 
     def __init__(self, seconds: float, reserve: float):
@@ -44,18 +44,20 @@ class Budget:
         self.longest: dict[str, float] = {}
 
     def left(self) -> float:
+        """Return the seconds that are left."""
         return self.end - time.monotonic()
 
     def needed(self, kind: str) -> float:
+        """Return the seconds that a part of this kind needs to begin."""
         return max(self.reserve, 1.2 * self.longest.get(kind, 0.0))
 
     def until(self) -> float:
-        """When the part that begins now should take no further turn: the rest is for those after it."""
+        """Return when the part that begins now should stop taking turns, to leave time for those after it."""
         return time.monotonic() + min(self.left() / 2, 60.0)
 
 
 def parts(options: argparse.Namespace, processor) -> list[tuple[str, str, Callable[[float], list[dict]]]]:
-    """What is measured: what, of which kind, and what gives its rows when told until when turns may begin."""
+    """Return the parts: kind, name, and a function that returns rows, given the time until which turns may begin."""
     dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
     vocabulary = VOCABULARIES[options.shape]
     built: dict[str, scoring.Scoring] = {}
@@ -71,9 +73,10 @@ def parts(options: argparse.Namespace, processor) -> list[tuple[str, str, Callab
     def train(kind: str, lengths: list[float], found: list[dict], way: str) -> Callable[[float], list[dict]]:
         def run(until: float) -> list[dict]:
             built.clear()
-            more = {"lora_rank": options.lora_rank, "until": until}
-            steps = options.steps + 1
-            row = training.train(way, kind, options.shape, processor, lengths, steps, options.device, **more)
+            setting = training.Setting(
+                options.shape, lengths, options.steps + 1, options.device, lora_rank=options.lora_rank
+            )
+            row = training.train(way, kind, processor, setting, until)
             found.append(row)
             return training.compare(found)[-1:]
 
@@ -91,7 +94,7 @@ def parts(options: argparse.Namespace, processor) -> list[tuple[str, str, Callab
 
 
 def write(rows: list[dict], options: argparse.Namespace) -> None:
-    """The rows so far, each with every column."""
+    """Write the rows so far, each with every column."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     full = [{column: row.get(column) for column in columns} for row in rows]
     packages = ("torch", "transformers")
@@ -104,20 +107,26 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cuda", choices=("cpu", "cuda"))
     parser.add_argument("--shape", default="7b", choices=SHAPES, help="[%(default)s]")
-    parser.add_argument("--minutes", type=float, default=7.5, help="all of it takes at most [%(default)s]")
-    parser.add_argument("--seconds", type=float, nargs="+", default=[4, 8, 16], help="of clips [%(default)s]")
-    parser.add_argument("--scoring-clips", type=int, default=48, help="in a batch [%(default)s]")
-    parser.add_argument("--training-clips", type=int, default=6, help="in a step [%(default)s]")
+    parser.add_argument(
+        "--minutes", type=float, default=7.5, help="time limit of the whole run [%(default)s]"
+    )
+    parser.add_argument(
+        "--seconds", type=float, nargs="+", default=[4, 8, 16], help="lengths of the clips [%(default)s]"
+    )
+    parser.add_argument("--scoring-clips", type=int, default=48, help="clips in a batch [%(default)s]")
+    parser.add_argument("--training-clips", type=int, default=6, help="clips in a step [%(default)s]")
     parser.add_argument("--lora-rank", type=int, default=64, help="[%(default)s]")
-    parser.add_argument("--turns", type=int, default=3, help="of each way of scoring, at most [%(default)s]")
-    parser.add_argument("--steps", type=int, default=3, help="of each training, that count [%(default)s]")
+    parser.add_argument(
+        "--turns", type=int, default=3, help="turns of each way of scoring, at most [%(default)s]"
+    )
+    parser.add_argument("--steps", type=int, default=3, help="timed steps of each training [%(default)s]")
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder of the CSV [benchmarks/results]")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("There is no GPU here. To exercise the code: --shape tiny --device cpu")
+        parser.error("there is no GPU here; to try the code: --shape tiny --device cpu")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    # At the 7B shape weights are drawn, and a first pass finds its kernels: half a minute is too little to begin with.
+    # At the 7B shape, drawing weights and choosing kernels in the first pass takes more than half a minute.
     budget = Budget(60 * options.minutes, reserve=45.0 if options.shape == "7b" else 5.0)
     rows: list[dict] = []
     with tempfile.TemporaryDirectory(prefix="gpu-") as work:
@@ -130,7 +139,7 @@ def main() -> None:
                 try:
                     found = [{"what": kind, **row} for row in run(budget.until())]
                 except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-                    # A GPU's time is dear: what comes after is measured all the same, and the row says what broke.
+                    # Time on a GPU is expensive: the other parts are still measured, and the row says what failed.
                     found = [{"what": kind, "batch": name, "note": f"{type(error).__name__}: {error}"[:500]}]
                 gc.collect()
                 if options.device == "cuda":

@@ -1,21 +1,21 @@
-"""From a clip's file to tensors for Qwen2.5-Omni: this package against the stock processor and qwen-omni-utils.
+"""Compare the time from a file to tensors for Qwen2.5-Omni: this package, the stock processor and qwen-omni-utils.
 
     python benchmarks/media_path.py --threads 2 --save
     python benchmarks/media_path.py --seconds 3 10 --heights 224 480 --turns 5
 
 Clips are made with ffmpeg (moving test picture with noise, tone and noise; H.264 and AAC in MP4, 25 frames per second).
-Three ways take turns on each, and the quickest turn of each counts, which was disturbed least:
+Three ways take turns on each, and the quickest turn of each counts, as it was disturbed least:
 
 - `ours`: `AVLMMProcessor(path)`.
 - `stock`: `Qwen2_5OmniProcessor.apply_chat_template(messages, load_audio_from_video=True, tokenize=True)`.
-- `utils`: `qwen_omni_utils.process_mm_info`, then that processor; where the package is installed.
+- `utils`: `qwen_omni_utils.process_mm_info`, then that processor; if the package is installed.
 
-All are asked for the same frames per second, the same range of pixels and the same question. The tokenizer is a small one
-made on the spot; its texts are short and cost next to nothing. `pixel_difference` and `spectrum_difference` are the largest
-from ours, nothing where shapes differ. The stock processor pads every spectrum to 300 s; the part with sound is compared.
-It adds the two channels of a stereo sound at 0.71 each (FFmpeg's downmix), where this package and the loader of
-qwen-omni-utils average them, so that its spectra of such a sound lie log10(2) / 4 = 0.075 higher. The last frame may differ
-more: it takes the decoder's samples past the end of the track too. Of mono sound all other frames are equal.
+All get the same frames per second, the same range of pixels and the same question. The tokenizer is a small one made on the spot;
+its texts are short and cost next to nothing. `pixel_difference` and `spectrum_difference` are the largest differences from ours, and
+empty where shapes differ. The stock processor pads every spectrum to 300 s; only the part with sound is compared. It adds the two
+channels of stereo sound at 0.71 each (FFmpeg's downmix), while this package and the loader of qwen-omni-utils average them, so its
+spectra of such sound are log10(2) / 4 = 0.075 higher. The last frame may differ more, as it also takes the decoder's samples past
+the end of the track. For mono sound all other frames are equal.
 """
 
 import argparse
@@ -39,7 +39,7 @@ WIDTHS = {224: 398, 480: 854, 720: 1280, 1080: 1920}
 
 
 def make_clip(path: Path, seconds: float, height: int) -> Path:
-    """A clip of about 0.1 bit a pixel and frame."""
+    """Make a clip of about 0.1 bit a pixel and frame."""
     width = WIDTHS[height]
     picture = f"testsrc2=size={width}x{height}:rate=25:duration={seconds},noise=alls=8:allf=t"
     sound = f"aevalsrc='0.2*sin(2*PI*220*t)+0.1*(random(0)-0.5)|0.1*(random(1)-0.5)':s=48000:d={seconds}"
@@ -51,7 +51,7 @@ def make_clip(path: Path, seconds: float, height: int) -> Path:
 
 
 def conversation(processor: AVLMMProcessor, path: Path, **video: object) -> list[dict]:
-    """The question as chat messages."""
+    """Return the question as chat messages."""
     return [
         {"role": "system", "content": [{"type": "text", "text": processor.prompts["system"]}]},
         {
@@ -66,7 +66,7 @@ def conversation(processor: AVLMMProcessor, path: Path, **video: object) -> list
 
 
 def ways(processor: AVLMMProcessor, stock: Qwen2_5OmniProcessor, path: Path) -> dict[str, Callable[[], dict]]:
-    """The ways from a file to tensors, by name."""
+    """Return the ways from a file to tensors, by name."""
     sizes = {"shortest_edge": processor.min_pixels, "longest_edge": processor.max_pixels}
 
     def by_stock() -> dict:
@@ -113,7 +113,7 @@ def ways(processor: AVLMMProcessor, stock: Qwen2_5OmniProcessor, path: Path) -> 
 
 
 def difference(ours: dict, other: dict) -> dict[str, float | None]:
-    """Largest differences of normalised pixels and of spectra; None where shapes differ, as the sampling does."""
+    """Return the largest differences of normalised pixels and of spectra; None where shapes differ, as sampling does."""
     pixels = other["pixel_values_videos"]
     spectra = other["input_features"][..., : ours["input_features"].shape[-1]]
     pairs = {
@@ -177,11 +177,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, nargs="+", default=[3, 10, 60], help="[%(default)s]")
+    parser.add_argument(
+        "--seconds", type=float, nargs="+", default=[3, 10, 60], help="lengths of the clips [%(default)s]"
+    )
     parser.add_argument("--heights", type=int, nargs="+", choices=WIDTHS, default=[224, 480, 1080])
     parser.add_argument("--fps", type=float, default=2.0, help="sampled frames per second [%(default)s]")
-    parser.add_argument("--turns", type=int, default=3, help="[%(default)s]")
-    parser.add_argument("--threads", type=int, default=2, help="of PyTorch [%(default)s]")
+    parser.add_argument("--turns", type=int, default=3, help="timed turns of each way [%(default)s]")
+    parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch [%(default)s]")
     parser.add_argument("--save", action="store_true", help="write a CSV to benchmarks/results")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -1,16 +1,16 @@
-"""Memory of AV-LMMDetect at the shape of Qwen2.5-Omni-7B, by seconds, frames per second and pixels.
+"""Predict the memory of AV-LMMDetect at the shape of Qwen2.5-Omni-7B, by seconds, frames per second and pixels.
 
     python benchmarks/memory_table.py --save                       all cells: about 20 minutes of one core
     python benchmarks/memory_table.py --seconds 8 --fps 2 --markdown
     python benchmarks/memory_table.py --validate --save            predictions against measured passes of a small model
 
-One clip at a time (`--batch-size`), three questions about each, weights in bfloat16 and what trains in float32, LoRA of rank
-64, fused attention. Predicted on tensors without values by `modeling_avlmm.planning.memory`; nothing of it was measured on a GPU.
-`gib` is what is in use at the worst moment, `needed_gib` has the headroom of `--dry-run` on top.
+One clip at a time (`--batch-size`), three questions about each, frozen weights in bfloat16 and trained ones in float32, LoRA of
+rank 64, fused attention. Predicted on tensors without values by `modeling_avlmm.planning.memory`; none of it was measured on a GPU.
+`total_gib` is in use at the worst moment; `needed_gib` adds the headroom of `--dry-run`.
 
-`--validate` runs passes of a model of 77 M weights for real on the CPU and compares what PyTorch's allocator gave out at the
-worst moment (`torch.profiler`), beside weights and optimiser states, with what was predicted; `resident_mib` is by how much
-the process grew, of which a part is the allocator's and the kernels' own.
+`--validate` runs real passes of a model of 77 M weights on the CPU and compares the prediction with the most that PyTorch's
+allocator handed out (`torch.profiler`), beside weights and optimiser states. `resident_mib` is the growth of the process, which
+includes memory of the allocator and the kernels themselves.
 """
 
 import argparse
@@ -41,12 +41,12 @@ KINDS = {"scoring": None, "stage 1": "alignment", "stage 2": "encoders"}
 
 
 def shape_7b() -> Qwen2_5OmniThinkerConfig:
-    """The thinker of Qwen2.5-Omni-7B: 8.93 G weights. Its vision encoder is narrower than the library's default."""
+    """Return the thinker of Qwen2.5-Omni-7B, 8.93 G weights. Its vision encoder is narrower than the library's default."""
     return Qwen2_5OmniThinkerConfig(vision_config={"hidden_size": 1280})
 
 
 def shape_small() -> Qwen2_5OmniThinkerConfig:
-    """A thinker that a CPU runs in a second, whose activations are hundreds of megabytes all the same."""
+    """Return a thinker that a CPU runs in a second, although its activations take hundreds of megabytes."""
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 8, 8]}
     text = {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8, "num_attention_heads": 8}
     audio = {"d_model": 512, "encoder_layers": 6, "encoder_attention_heads": 8, "encoder_ffn_dim": 2048}
@@ -62,7 +62,7 @@ def shape_small() -> Qwen2_5OmniThinkerConfig:
 
 
 def stages(batch_size: int) -> list[tuple[str, StageRecipe | None]]:
-    """Scoring, and both stages with and without recomputed activations."""
+    """Return scoring, and both stages with and without recomputed activations."""
     return [
         (name, kind and StageRecipe(kind, batch_size=batch_size, gradient_checkpointing=recomputed))
         for name, kind in KINDS.items()
@@ -93,7 +93,7 @@ def predict_table(options: argparse.Namespace) -> list[dict]:
 
 
 def markdown(rows: list[dict]) -> str:
-    """GiB by clip and setting."""
+    """Return a table of GiB by clip and setting."""
     columns = list(dict.fromkeys((row["what"], row["recomputed"]) for row in rows))
     heads = [f"{what}{', recomputed' if recomputed else ''}" for what, recomputed in columns]
     lines = [
@@ -110,11 +110,11 @@ def markdown(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-# -- predictions against passes that are run ---------------------------------------------------------------------------
+# -- predictions against real passes ----------------------------------------------------------------------------------
 
 
 def allocated_at_most(run: Callable[[], object]) -> int:
-    """Bytes that PyTorch's CPU allocator had given out at the worst moment of a call, beyond those before it."""
+    """Return the most bytes that PyTorch's CPU allocator handed out during a call, beyond those before it."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         run()
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
@@ -126,7 +126,7 @@ def allocated_at_most(run: Callable[[], object]) -> int:
 
 
 def validate_one(what: str, recomputed: bool, dtype: torch.dtype) -> dict:
-    """A prediction, and a pass that is run."""
+    """Predict one setting, run it, and return both results."""
     torch.manual_seed(0)
     config, batch_size = shape_small(), 2
     shape = clip_shape(config, 4.0, 2.0, 224 * 224)
@@ -168,7 +168,7 @@ def validate_one(what: str, recomputed: bool, dtype: torch.dtype) -> dict:
 
 
 def validate() -> list[dict]:
-    """Every setting in a process of its own, as memory that was given back to the allocator is not measured again."""
+    """Run every setting in a process of its own, as reused memory of the allocator would not be measured."""
     rows = []
     for dtype in (torch.float32, torch.bfloat16):
         for name, stage in stages(1):
@@ -192,12 +192,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, nargs="+", default=[4, 8, 16, 30], help="[%(default)s]")
-    parser.add_argument("--fps", type=float, nargs="+", default=[1, 2, 4], help="[%(default)s]")
-    parser.add_argument("--sides", type=int, nargs="+", default=[224, 336, 448], help="pixels [%(default)s]")
-    parser.add_argument("--batch-size", type=int, default=1, help="[%(default)s]")
-    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown, too")
-    parser.add_argument("--validate", action="store_true", help="compare with passes that are run instead")
+    parser.add_argument(
+        "--seconds", type=float, nargs="+", default=[4, 8, 16, 30], help="lengths of clips [%(default)s]"
+    )
+    parser.add_argument(
+        "--fps", type=float, nargs="+", default=[1, 2, 4], help="frames a second [%(default)s]"
+    )
+    parser.add_argument(
+        "--sides",
+        type=int,
+        nargs="+",
+        default=[224, 336, 448],
+        help="width and height of frames, pixels [%(default)s]",
+    )
+    parser.add_argument("--batch-size", type=int, default=1, help="clips at a time [%(default)s]")
+    parser.add_argument("--markdown", action="store_true", help="also print the table as Markdown")
+    parser.add_argument(
+        "--validate", action="store_true", help="compare predictions with real passes instead"
+    )
     parser.add_argument("--save", action="store_true", help="write a CSV to benchmarks/results")
     options = parser.parse_args()
     rows = validate() if options.validate else predict_table(options)

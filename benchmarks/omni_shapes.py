@@ -1,7 +1,7 @@
-"""Detectors of the real classes with random weights, and synthetic clips for them: what scoring and training are timed on.
+"""Detectors of the real classes with random weights, and synthetic clips for them, to time scoring and training.
 
-Weights are drawn with variance 1 / fan-in, so that nothing overflows and no verdict is degenerate. What is timed does not
-depend on their values. Clips are noise, as tensors: nothing is decoded, so that neither torchcodec nor FFmpeg is needed.
+Weights are drawn with variance 1 / fan-in, so that nothing overflows and no verdict is degenerate; times do not depend on their
+values. Clips are tensors of noise: nothing is decoded, so neither torchcodec nor FFmpeg is needed.
 """
 
 import argparse
@@ -52,13 +52,13 @@ VOCABULARIES = {"tiny": 4096, "mid": 6144, "7b": REAL_VOCABULARY}
 
 
 def processor_for(folder: str | Path) -> AVLMMProcessor:
-    """A processor whose tokenizer is trained on the spot; it samples 2 frames a second, up to 336 x 336 pixels."""
+    """Return a processor with a tokenizer trained on the spot; it samples 2 frames a second, up to 336 x 336 pixels."""
     backbone = make_tiny_backbone(Path(folder) / "backbone")
     return AVLMMProcessor.from_backbone(str(backbone), fps=2.0, max_frames=1024, max_seconds=600.0)
 
 
 def detector_config(shape: str, processor: AVLMMProcessor, vocabulary: int | None = None) -> AVLMMConfig:
-    """The configuration of a shape, with the token ids of the processor's tokenizer."""
+    """Return the configuration of a shape, with the token ids of the processor's tokenizer."""
     sizes, (heads, key_heads) = SHAPES[shape], SHAPES[shape]["heads"]
     tokenizer = processor.tokenizer
     thinker = tiny_thinker_config(tokenizer, "test").to_dict()
@@ -108,7 +108,7 @@ def build_detector(
     vocabulary: int | None = None,
     seed: int = 0,
 ) -> AVLMMForDeepfakeDetection:
-    """A detector of a shape with random weights, made on its device."""
+    """Return a detector of a shape with random weights, made on its device."""
     config = detector_config(shape, processor, vocabulary)
     with torch.device(device), initialization.no_init_weights():
         model = AVLMMForDeepfakeDetection._from_config(config, dtype=dtype)
@@ -123,7 +123,7 @@ def build_detector(
 
 
 def synthetic_clip(seconds: float, side: int = 224, fps: float = 2.0, seed: int = 0) -> Clip:
-    """A clip of noise: `fps` square frames a second, and sound. 224 pixels is the face crop of FakeAVCeleb."""
+    """Return a clip of noise: `fps` square frames a second, and sound. 224 pixels is the face crop of FakeAVCeleb."""
     generator = torch.Generator().manual_seed(seed)
     frames = round(seconds * fps)
     return Clip(
@@ -137,7 +137,7 @@ def synthetic_clip(seconds: float, side: int = 224, fps: float = 2.0, seed: int 
 
 
 def move(batch: dict, device: str | torch.device, dtype: torch.dtype) -> dict:
-    """A batch on its device; what is not whole numbers in the weights' type."""
+    """Move a batch to its device, and its floats to the type of the weights."""
     return {
         name: value.to(device, dtype) if value.is_floating_point() else value.to(device)
         for name, value in batch.items()
@@ -145,7 +145,7 @@ def move(batch: dict, device: str | torch.device, dtype: torch.dtype) -> dict:
 
 
 def stock_arguments(batch: dict, second_per_grid: float = 1.0) -> dict:
-    """The same tensors as the stock thinker takes them: it computes the positions itself."""
+    """Return the arguments that the stock thinker takes; it computes the positions itself."""
     names = ("input_ids", "attention_mask", "input_features", "feature_attention_mask")
     names += ("pixel_values_videos", "video_grid_thw")
     arguments = {name: batch[name] for name in names if name in batch}
@@ -158,7 +158,7 @@ def stock_arguments(batch: dict, second_per_grid: float = 1.0) -> dict:
 
 
 def stock_thinker(model: AVLMMForDeepfakeDetection):
-    """The detector's own weights in a thinker as `transformers` makes it, attention included; nothing is copied."""
+    """Return a stock thinker, attention included, that shares the weights of a detector."""
     config = copy.deepcopy(model.thinker.config)
     config._attn_implementation = "sdpa"
     with torch.device("meta"):
@@ -175,28 +175,30 @@ def stock_thinker(model: AVLMMForDeepfakeDetection):
 
 def parser_for(description: str, clips: tuple[int, int], counted: str) -> argparse.ArgumentParser:
     """
-    The options that the benchmarks of these shapes share, `batch_size` with its default for the device in [`settled`].
+    Return a parser with the options that the benchmarks of these shapes share; [`settled`] fills in defaults for the device.
 
     Args:
-        description (`str`): Of the benchmark.
-        clips (`tuple[int, int]`): Clips at a time on the CPU, and on a GPU.
-        counted (`str`): What they are at a time of.
+        description (`str`): Text for `--help`.
+        clips (`tuple[int, int]`): Default of `--batch-size` on the CPU, and on a GPU.
+        counted (`str`): Name of what holds so many clips, for `--help`.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--shape", choices=SHAPES, help="[mid on the CPU, 7b on a GPU]")
-    parser.add_argument("--seconds", type=float, nargs="+", default=[4, 8, 16], help="[%(default)s]")
+    parser.add_argument(
+        "--seconds", type=float, nargs="+", default=[4, 8, 16], help="lengths of the clips [%(default)s]"
+    )
     default = f"[{clips[0]} on the CPU, {clips[1]} on a GPU]"
-    parser.add_argument("--batch-size", type=int, help=f"clips of {counted} {default}")
-    parser.add_argument("--threads", type=int, default=2, help="of PyTorch on the CPU [%(default)s]")
+    parser.add_argument("--batch-size", type=int, help=f"clips in {counted} {default}")
+    parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch on the CPU [%(default)s]")
     parser.add_argument("--save", action="store_true", help="write a CSV to benchmarks/results")
     return parser
 
 
 def settled(parser: argparse.ArgumentParser, clips: tuple[int, int]) -> argparse.Namespace:
-    """The command line's options with the device's defaults, `clips` as for [`parser_for`]; sets threads and quiet."""
+    """Parse the options, fill in the defaults for the device, set the threads, and silence transformers."""
     options = parser.parse_args()
     cuda = options.device == "cuda"
     options.shape = options.shape or ("7b" if cuda else "mid")

@@ -1,17 +1,17 @@
-"""Hours and memory to train and evaluate AV-LMMDetect (7B) on FakeAVCeleb and MAVOS-DD with 1, 8 and 64 GPUs, as Markdown.
+"""Derive hours and memory to train and evaluate AV-LMMDetect (7B) on FakeAVCeleb and MAVOS-DD with 1, 8 and 64 GPUs.
 
-    python benchmarks/planning.py                                    the derivation, with what nobody measured left open
+    python benchmarks/planning.py                                    the derivation; what nobody measured is left open
     python benchmarks/planning.py --measured benchmarks/results/gpu_....csv
-    python benchmarks/planning.py --mfu 0.4 --gpu H100               under an assumption of yours
+    python benchmarks/planning.py --mfu 0.4 --gpu H100               under your own assumption
 
-Known without any measurement: how many clips each stage of the recipes draws, what a pass over a clip costs in floating-point
-operations (`modeling_avlmm.training.throughput`), and how much memory it takes (`modeling_avlmm.planning.memory`). Not known is
-how fast a GPU does it. That comes from a CSV of measured rows, or from a model FLOP utilisation that you assume; otherwise the
-hours are left open. From one GPU to many the hours are divided by their number: a bound that communication keeps a run from
-reaching.
+Prints a table in Markdown. Some things are known without any measurement: how many clips each stage of the recipes draws, how many
+floating-point operations a pass over a clip takes (`modeling_avlmm.training.throughput`), and how much memory
+(`modeling_avlmm.planning.memory`). How fast a GPU does it is not known. It comes from a CSV of measured rows, or from a model FLOP
+utilisation that you assume; otherwise the hours are left open. For many GPUs the hours are divided by their number, a bound that
+communication keeps a run from reaching.
 
-The CSV has a row for each of `scoring`, `stage 1` and `stage 2` in the column `what`, with `clips_per_s` of one GPU and `peak_gib`;
-of several rows of a kind the one with most clips per second counts. Its clips should be as long as the recipe's.
+The CSV has a row for each of `scoring`, `stage 1` and `stage 2` in the column `what`, with `clips_per_s` of one GPU and `peak_gib`.
+Of several rows of a kind the one with the most clips per second counts. Its clips should be as long as the recipe's.
 """
 
 import argparse
@@ -39,11 +39,11 @@ SCORED_AT_ONCE = 8
 @dataclass(frozen=True)
 class Corpus:
     """
-    Sizes of a corpus.
+    The sizes of a corpus.
 
     Args:
-        name (`str`): Its name, and which split of it.
-        recipe (`str`): File of the recipe that trains on it.
+        name (`str`): Its name and split.
+        recipe (`str`): File name of the recipe that trains on it.
         train (`int`): Clips of the training split.
         scored (`int`): Clips that an evaluation scores: validation and test.
     """
@@ -55,7 +55,7 @@ class Corpus:
 
 
 CORPORA = (
-    # 21,544 files; 70 % of them, and 30 %. Of `identity_70_30` a part of the 70 % is for validation.
+    # 70 % and 30 % of 21,544 files. `identity_70_30` takes a part of the 70 % for validation.
     Corpus("FakeAVCeleb v1.2, 70/30", "fakeavceleb_7b.yaml", 15_080, 6_464),
     # As published (60,364 clips), and as the Hub has had it since 2026 (87,038).
     Corpus("MAVOS-DD version 1, open_full", "mavos_dd_7b.yaml", 19_770, 3_295 + 37_299),
@@ -65,7 +65,7 @@ CORPORA = (
 
 @dataclass(frozen=True)
 class Work:
-    """What one kind of work on a corpus is: `clips`, floating-point operations of each, and memory, predicted."""
+    """One kind of work on a corpus: number of clips, operations of each, and predicted GiB on one GPU and on one of many."""
 
     what: str
     clips: int
@@ -75,7 +75,7 @@ class Work:
 
 
 def flops_per_clip(recipe: Recipe, stage: StageRecipe | None) -> float:
-    """Operations of a pass over the longest clip of a recipe, recomputed ones not counted."""
+    """Return the operations of a pass over the longest clip of a recipe, without recomputed ones."""
     config = shape_7b()
     with torch.device("meta"):
         model = real_stage(config, stage, torch.bfloat16)
@@ -89,12 +89,12 @@ def flops_per_clip(recipe: Recipe, stage: StageRecipe | None) -> float:
 
 @functools.cache
 def passes(recipe_file: str) -> list[tuple[str, float, float, float, float]]:
-    """Of each stage of a recipe, and of scoring: its name, epochs, operations of a clip, GiB on one GPU and on one of many."""
+    """Return name, epochs, operations of a clip and GiB on one GPU and on one of many, for each stage and for scoring."""
     recipe, config = load_recipe(RECIPES / recipe_file), shape_7b()
     found = []
     for number, stage in enumerate(recipe.stages, start=1):
         need = predict(recipe, stage, config)
-        # Several processes keep their gradients twice, to exchange them.
+        # With several processes gradients are kept twice, to exchange them.
         many = need.total + 4 * need.trained
         flops = flops_per_clip(recipe, stage)
         found.append((f"stage {number}", stage.epochs, flops, need.total / GIB, many / GIB))
@@ -105,7 +105,7 @@ def passes(recipe_file: str) -> list[tuple[str, float, float, float, float]]:
 
 
 def work_on(corpus: Corpus) -> list[Work]:
-    """Scoring and the stages of the corpus's recipe."""
+    """Return scoring and the stages of the corpus's recipe."""
     return [
         Work(what, corpus.scored if what == "scoring" else round(epochs * corpus.train), flops, alone, many)
         for what, epochs, flops, alone, many in passes(corpus.recipe)
@@ -114,10 +114,10 @@ def work_on(corpus: Corpus) -> list[Work]:
 
 def read_measured(path: Path) -> dict[str, dict[str, float]]:
     """
-    Clips a second of one GPU and peak memory, by kind of work.
+    Read clips a second of one GPU and peak memory, by kind of work.
 
     Raises:
-        ValueError: when the file has no such columns or no such rows.
+        ValueError: if the file lacks the columns or has no such rows.
     """
     with path.open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
@@ -141,7 +141,7 @@ def read_measured(path: Path) -> dict[str, dict[str, float]]:
 
 
 def table(measured: dict[str, dict], mfu: float | None, gpu: str) -> str:
-    """The plan as Markdown."""
+    """Return the plan as Markdown."""
     heads = [f"hours on {count} GPU{'s' if count > 1 else ''}" for count in GPUS]
     columns = ["corpus", "work", "clips", "TFLOP a clip", "clips/s of a GPU", *heads, "GiB a GPU"]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
@@ -164,7 +164,7 @@ def table(measured: dict[str, dict], mfu: float | None, gpu: str) -> str:
             lines.append("| " + " | ".join(cells) + " |")
     notes = [
         "Hours = clips / (clips/s of a GPU x GPUs) / 3600. Clips = epochs of the recipe x clips of the split. "
-        "TFLOP of the longest clip that the recipe takes, without what is computed anew.",
+        "TFLOP of the longest clip that the recipe takes, without recomputation.",
     ]
     if mfu is not None:
         notes.append(

@@ -1,4 +1,4 @@
-"""Where measured figures are kept: CSV files whose names say on what hardware and with which versions."""
+"""Measured figures as CSV files whose names state the hardware and versions."""
 
 import csv
 import re
@@ -20,14 +20,14 @@ def write_results(
     **conditions,
 ) -> Path:
     """
-    Writes rows as `TOPIC_HARDWARE_CONDITIONS_VERSIONS.csv`, with all versions and the date in every row.
+    Write rows as `TOPIC_HARDWARE_CONDITIONS_VERSIONS.csv`, with all versions and the date in every row.
 
     Args:
-        rows (`Sequence[dict]`): What was measured; the first one's keys are the columns.
-        topic (`str`): What it is about, e.g. `ssavd_streaming`.
-        packages (`Sequence[str]`, *optional*, defaults to `("torch",)`): Whose versions the name tells.
-        folder (`Path`, *optional*): Where it goes. Defaults to `benchmarks/results`.
-        conditions: What else the name tells, e.g. `threads=2`.
+        rows (`Sequence[dict]`): Measurements; the keys of the first are the columns.
+        topic (`str`): Beginning of the name, e.g. `ssavd_streaming`.
+        packages (`Sequence[str]`, *optional*, defaults to `("torch",)`): Packages whose versions the name states.
+        folder (`Path`, *optional*): Folder of the file. Defaults to `benchmarks/results`.
+        conditions: Further parts of the name, e.g. `threads=2`.
 
     Returns:
         `Path`: the file.

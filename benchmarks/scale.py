@@ -1,23 +1,23 @@
-"""Scoring at scale: processes that load, processes that score, and a folder of ten thousand files.
+"""Measure scoring at scale: loading processes, scoring processes, and a folder of ten thousand files.
 
     python benchmarks/scale.py --save
     python benchmarks/scale.py folder --files 10000 --save
     python benchmarks/scale.py processes --counts 1 2 4 --model my-org/my-detector
 
-- `loading`: clips/s of the pipeline with 0, 1, 2 and 4 processes that decode (`num_workers`), turn by turn; the best turn counts.
-  Its clips are of 3 s, 854 x 480, which take as long to decode as the small detector takes to score them.
-- `crossing`: ms that a clip's patches for AV-LMMDetect (10 s, 336 x 336, 2 frames a second, not decoded here) take from one
-  loading process to normalised floats in this one: crossing as bytes, as they do, and as floats, normalised by the loading one.
-- `processes`: clips/s of `modeling_avlmm.evaluation.predictions.predict`, which `evaluate_avd.py` runs, under 1 and 2 processes of
-  one thread each. Starting up and loading is not counted.
+- `loading`: clips/s of the pipeline with 0, 1, 2 and 4 processes that decode (`num_workers`), in turn; the best turn counts.
+  Clips are 3 s of 854 x 480, which take as long to decode as the small detector takes to score them.
+- `crossing`: ms that the patches of a clip for AV-LMMDetect (10 s, 336 x 336, 2 frames a second, not decoded here) take from a
+  loading process to normalised floats in this one: crossing as bytes, as in the package, or as floats that were normalised there.
+- `processes`: clips/s of `modeling_avlmm.evaluation.predictions.predict`, which `evaluate_avd.py` runs, in 1 and 2 processes of
+  one thread each. Start-up and loading are not counted.
 - `folder`: `python -m modeling_avlmm detect FOLDER --resume JOURNAL` and `evaluate_avd.py --dataset avfolder`, each killed at a
-  chosen share and started again. Every file must have exactly one result. `memory_growth` is the resident memory of the last
-  tenth of the results over that of the second tenth (when everything is loaded), `slowing` the time of the last thousand over
-  that of the first thousand of the same process.
+  chosen share and started again. Every file must have exactly one result. `memory_growth` is the resident memory during the last
+  tenth of the results over that during the second tenth (when everything is loaded), `slowing` the time of the last thousand
+  results over that of the first thousand of the same process.
 
-Clips are made with ffmpeg: 20 different ones, of 1 s and 96 x 96 unless said otherwise, H.264 and AAC; the folder's are hard
-links to them. `folder` scores with a network of a few thousand random weights, as reading, keeping and resuming is what is
-measured; `loading` and `processes` with this package's small detector, unless `--model` names another.
+Clips are made with ffmpeg: 20 different ones, 1 s of 96 x 96 unless stated otherwise, H.264 and AAC; those in the folder are hard
+links to them. `folder` measures reading, keeping and resuming, so it scores with a network of a few thousand random weights;
+`loading` and `processes` use the package's small detector, unless `--model` names another.
 """
 
 import argparse
@@ -50,7 +50,7 @@ DIFFERENT = 20
 
 
 def make_clips(folder: Path, seconds: int = 1, size: str = "96x96") -> list[Path]:
-    """Different clips of some seconds."""
+    """Make clips that differ."""
     folder.mkdir(parents=True)
     made = []
     for number in range(DIFFERENT):
@@ -65,7 +65,7 @@ def make_clips(folder: Path, seconds: int = 1, size: str = "96x96") -> list[Path
 
 
 def make_folder(folder: Path, clips: list[Path], count: int) -> Path:
-    """So many names for the clips, a hundred in a folder, as `avfolder` reads them."""
+    """Make `count` links to the clips, a hundred in each folder, in the layout of `avfolder`."""
     for number in range(count):
         kind = ("real", "fake/made")[number % 2]
         path = folder / "test" / kind / f"{number // 100:04}" / f"{number:06}.mp4"
@@ -75,7 +75,7 @@ def make_folder(folder: Path, clips: list[Path], count: int) -> Path:
 
 
 def tiny_network(folder: Path) -> Path:
-    """A detector that costs next to nothing."""
+    """Save a detector that costs next to nothing to run."""
     torch.manual_seed(0)
     config = SSAVDConfig(
         channels=(4, 4), depths=(1, 1), num_frames=4, image_size=56, audio_samples=16_000, frontend="fast"
@@ -114,7 +114,7 @@ def measure_loading(options: argparse.Namespace, work: Path) -> list[dict]:
 
 
 class _Patches(torch.utils.data.Dataset):
-    """One clip's patches again and again, as bytes or, `normalized`, as floats."""
+    """The patches of one clip, repeated, as bytes or as normalised floats."""
 
     def __init__(self, patches: torch.Tensor, count: int, normalized: bool):
         self.patches, self.count, self.normalized = patches, count, normalized
@@ -159,7 +159,7 @@ def measure_crossing(options: argparse.Namespace, work: Path) -> list[dict]:
 
 
 def score_share(model: str, folder: Path, count: int) -> None:
-    """What each process of `measure_processes` runs: the main one prints how long all took."""
+    """Score a share, in each process of `measure_processes`; the main process prints the time of all."""
     from accelerate import PartialState
 
     torch.set_num_threads(1)
@@ -228,15 +228,15 @@ def measure_processes(options: argparse.Namespace, work: Path) -> list[dict]:
 
 def follow(command: list[str], results: Path, until: int | None = None) -> list[tuple[int, float, int]]:
     """
-    Runs a command and follows how its file of results grows.
+    Run a command and follow the growth of its file of results.
 
     Args:
-        command (`list[str]`): What to run.
+        command (`list[str]`): The command.
         results (`Path`): A file with a line for each result.
-        until (`int`, *optional*): Results of this run after which it is killed.
+        until (`int`, *optional*): Number of results after which the command is killed.
 
     Returns:
-        `list[tuple[int, float, int]]`: results so far of this run, seconds, resident bytes; about four times a second.
+        `list[tuple[int, float, int]]`: results so far of this run, seconds and resident bytes, about four times a second.
     """
     before = count_lines(results)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -262,7 +262,7 @@ def follow(command: list[str], results: Path, until: int | None = None) -> list[
 
 
 class _Lines:
-    """Counts the lines of files that grow, reading only what is new."""
+    """Count the lines of files that grow, reading only the new part."""
 
     def __init__(self):
         self.known: dict[Path, tuple[int, int]] = {}
@@ -272,7 +272,7 @@ class _Lines:
             self.known.pop(path, None)
             return 0
         place, lines = self.known.get(path, (0, 0))
-        if path.stat().st_size < place:  # begun anew
+        if path.stat().st_size < place:  # started again
             place, lines = 0, 0
         with path.open("rb") as file:
             file.seek(place)
@@ -287,7 +287,7 @@ count_lines = _Lines()
 
 
 def over_the_run(seen: list[tuple[int, float, int]], lines_each: int = 1) -> dict[str, float]:
-    """How memory and the time of a clip changed from the beginning of a process to its end."""
+    """Return how memory and the time of a clip changed between the beginning and the end of a process."""
     begin, last = seen[0][0], max(count for count, _, _ in seen)
     tenth = (last - begin) / 10
     early = [memory for count, _, memory in seen if begin + tenth <= count < begin + 2 * tenth]
@@ -320,7 +320,7 @@ def measure_folder(options: argparse.Namespace, work: Path) -> list[dict]:
     journal, table = work / "journal.jsonl", work / "table.csv"
     command = [*python, "-m", "modeling_avlmm", "detect", str(folder), "--model", network, "--device", "cpu"]
     command += ["--resume", str(journal), "--csv", str(table), "--batch-size", "8"]
-    # Two lines of the journal are of one file: begun and done.
+    # A file has two lines in the journal: begun and done.
     killed = follow(command, journal, until=int(2 * options.kill_at * options.files))
     finished = follow(command, journal)
     with table.open(encoding="utf-8", newline="") as lines:
@@ -332,16 +332,8 @@ def measure_folder(options: argparse.Namespace, work: Path) -> list[dict]:
     rows += _both("detect", options.files, killed, finished, once, 2)
 
     output = work / "evaluation"
-    command = [
-        *python,
-        str(ROOT / "evaluate_avd.py"),
-        "--model",
-        network,
-        "--dataset",
-        "avfolder",
-        "--data-dir",
-    ]
-    command += [str(folder), "--output-dir", str(output), "--resamples", "0"]
+    command = [*python, str(ROOT / "evaluate_avd.py"), "--model", network, "--dataset", "avfolder"]
+    command += ["--data-dir", str(folder), "--output-dir", str(output), "--resamples", "0"]
     command += ["--batch-size", "8", "--device", "cpu"]
     journal = output / "test.0of1.jsonl"
     killed = follow(command, journal, until=int(options.kill_at * options.files))
@@ -353,7 +345,7 @@ def measure_folder(options: argparse.Namespace, work: Path) -> list[dict]:
 
 
 def _both(what: str, files: int, killed: list, finished: list, once: bool, lines_each: int) -> list[dict]:
-    """Rows of a run that was killed and of the one that went on."""
+    """Return the rows of a run that was killed and of the one that went on."""
     return [
         {"what": what, "run": name, "files": files, **over_the_run(seen, lines_each), "every_file_once": once}
         for name, seen in (("killed", killed), ("went on", finished))
@@ -374,16 +366,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="*", help=f"of {', '.join(PARTS)} [all]")
+    parser.add_argument("what", nargs="*", help=f"parts to measure, of {', '.join(PARTS)} [all]")
     parser.add_argument("--model", default=default_model(), help="detector of `loading` and `processes`")
-    parser.add_argument("--clips", type=int, default=200, help="of all but `folder` [%(default)s]")
     parser.add_argument(
-        "--workers", type=int, nargs="+", default=[0, 1, 2, 4], help="that load [%(default)s]"
+        "--clips", type=int, default=200, help="number of clips, in all parts but `folder` [%(default)s]"
     )
-    parser.add_argument("--counts", type=int, nargs="+", default=[1, 2], help="that score [%(default)s]")
-    parser.add_argument("--turns", type=int, default=2, help="of `loading` and `crossing` [%(default)s]")
-    parser.add_argument("--files", type=int, default=10_000, help="of `folder` [%(default)s]")
-    parser.add_argument("--kill-at", type=float, default=0.4, help="share of `folder` [%(default)s]")
+    parser.add_argument(
+        "--workers", type=int, nargs="+", default=[0, 1, 2, 4], help="loading processes [%(default)s]"
+    )
+    parser.add_argument(
+        "--counts", type=int, nargs="+", default=[1, 2], help="scoring processes [%(default)s]"
+    )
+    parser.add_argument(
+        "--turns", type=int, default=2, help="timed turns of `loading` and `crossing` [%(default)s]"
+    )
+    parser.add_argument("--files", type=int, default=10_000, help="files of `folder` [%(default)s]")
+    parser.add_argument(
+        "--kill-at", type=float, default=0.4, help="share of `folder` after which it is killed [%(default)s]"
+    )
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--save", action="store_true", help="write CSVs to benchmarks/results")
     options = parser.parse_args()

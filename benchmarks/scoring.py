@@ -1,22 +1,21 @@
-"""Verdicts a second and their peak memory: this package's one pass against the stock model's `generate`, on the same tensors.
+"""Compare verdicts a second and peak memory of this package's one pass with the stock model's `generate`, on the same tensors.
 
     python benchmarks/scoring.py --threads 2 --save
     python benchmarks/scoring.py --device cuda --save
 
-Weights are random and shared by all ways; on a GPU they have the shape of Qwen2.5-Omni-7B and are bfloat16, on the CPU about
-90 M parameters beside the vocabulary, and are float32 (`omni_shapes.py`). Clips are square faces of 224 pixels, 2 frames a
+Weights are random and shared by all ways. On a GPU they have the shape of Qwen2.5-Omni-7B, in bfloat16; on the CPU there are about
+90 M parameters beside the vocabulary, in float32 (`omni_shapes.py`). Clips are square faces of 224 pixels, 2 frames a
 second, with sound. Three ways take turns on each batch:
 
 - `stock`: `thinker.generate(max_new_tokens=1, do_sample=False)` of transformers, attention `sdpa`. Rows are padded to the longest,
-  positions are computed from the tokens, the language head runs on every position, a cache is filled, windows of pictures and
-  sound are attended to one after another.
+  positions are computed from the tokens, the language head runs on every position, a cache is filled, and attention runs on one
+  window of picture or sound after another.
 - `one pass`: `AVLMMForDeepfakeDetection.forward` with that stock attention. The language head runs on two rows and one position,
   positions come with the batch, there is no cache.
-- `ours`: the same with packed attention, as it is by default: no padding in the language model, one call for all windows of a
-  length.
+- `ours`: the same with packed attention, the default: no padding in the language model, one call for all windows of a length.
 
-`clips_of_stock` is clips a second over those of `stock` in the same row of turns, `peak_of_stock` likewise of peak memory, weights
-included. `logit_difference` is the largest difference of the answers' logits from those of `stock`.
+`clips_of_stock` is clips a second over those of `stock` in the same turns; `peak_of_stock` is the same for peak memory, weights
+included. `logit_difference` is the largest difference of the two answers' logits from those of `stock`.
 """
 
 import argparse
@@ -45,7 +44,7 @@ from modeling_avlmm.inference.provenance import environment
 from modeling_avlmm.modeling_packed_attention import attend_in_groups
 
 CLIPS = (3, 48)
-"""In a batch, on the CPU and on a GPU."""
+"""Clips in a batch, on the CPU and on a GPU."""
 WHAT = {
     "stock": "thinker.generate of one token: padded rows, full language head, cache, a call per window",
     "one pass": "our forward with the stock attention: two rows of the head at one position, no cache",
@@ -54,7 +53,7 @@ WHAT = {
 
 
 def batches(seconds: Sequence[float], size: int) -> dict[str, list[float]]:
-    """Lengths of the clips of each batch: one clip, clips of one length, and of all lengths in turn."""
+    """Return the lengths of clips in each batch: one clip, clips of one length, and clips of all lengths in turn."""
     middle = sorted(seconds)[len(seconds) // 2]
     found = {"one": [middle], "alike": [middle] * size}
     if len(set(seconds)) > 1:
@@ -64,12 +63,12 @@ def batches(seconds: Sequence[float], size: int) -> dict[str, list[float]]:
 
 class Scoring:
     """
-    A shape's detector in its three ways.
+    A detector with random weights that scores in three ways.
 
     Args:
-        shape (`str`): Of `omni_shapes.SHAPES`.
+        shape (`str`): Key of `omni_shapes.SHAPES`.
         processor ([`AVLMMProcessor`]): Encodes the clips.
-        device (`str`), dtype (`torch.dtype`): Where and in what it computes.
+        device (`str`), dtype (`torch.dtype`): Device and type of the weights.
         vocabulary (`int`): Rows of the language head.
     """
 
@@ -82,6 +81,7 @@ class Scoring:
         self.thinker = stock_thinker(self.model)
 
     def with_stock_attention(self, batch: dict):
+        """Return the output of a pass with the attention that `transformers` comes with."""
         modules = (self.model.language_model, self.model.vision_encoder, self.model.audio_encoder)
         for module in modules:
             module.config._attn_implementation = "sdpa"
@@ -94,7 +94,7 @@ class Scoring:
     def measure(
         self, name: str, lengths: Sequence[float], turns: int, until: float | None = None
     ) -> list[dict]:
-        """A row for each way on a batch of clips of these lengths, seconds."""
+        """Return a row for each way, on a batch of clips of these lengths in seconds."""
         clips = [synthetic_clip(length, seed=index) for index, length in enumerate(lengths)]
         batch = move(dict(self.processor(clips)), self.device, self.dtype)
         stock = stock_arguments(batch)
@@ -149,6 +149,7 @@ class Scoring:
 
 
 def measure(options: argparse.Namespace, processor: AVLMMProcessor) -> Iterator[list[dict]]:
+    """Yield the rows of each batch."""
     dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
     for vocabulary in options.vocabulary or [VOCABULARIES[options.shape]]:
         scoring = Scoring(options.shape, processor, options.device, dtype, vocabulary)
@@ -157,6 +158,7 @@ def measure(options: argparse.Namespace, processor: AVLMMProcessor) -> Iterator[
 
 
 def show(rows: Sequence[dict]) -> None:
+    """Print rows."""
     for row in rows:
         print(
             f"{row['batch']:<6} {row['clips']:>3} x {row['seconds']:<7} s  vocabulary {row['vocabulary']:>6}  "
@@ -172,7 +174,7 @@ def main() -> None:
     parser.add_argument(
         "--vocabulary", type=int, nargs="+", help="rows of the language head [the shape's own]"
     )
-    parser.add_argument("--turns", type=int, default=3, help="[%(default)s]")
+    parser.add_argument("--turns", type=int, default=3, help="timed turns of each way [%(default)s]")
     options = settled(parser, CLIPS)
     rows, begin = [], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="scoring-") as work:

@@ -1,14 +1,14 @@
-"""Cost of SSAVD with its published and its fast front end, on PyTorch, onnxruntime and OpenVINO, measured in one run.
+"""Measure the cost of SSAVD with its published and its fast front end, on PyTorch, onnxruntime and OpenVINO, in one run.
 
     python benchmarks/ssavd_flops.py --threads 2
     python benchmarks/ssavd_flops.py --preset large --save
 
 FLOPs are 2 per multiply-add of every convolution and matrix product (`torch.utils.flop_counter`), for one clip and without
-training heads; they are the same everywhere. Clips per second depend on the machine and on what else runs there: all take
-turns, and of each the quickest pass counts, which was disturbed least. `speedup` is over the published front end on the same
+training heads; they are the same everywhere. Clips per second depend on the machine and on what else runs there, so all take
+turns, and the quickest pass of each counts, as it was disturbed least. `speedup` is over the published front end on the same
 engine, `times_of_published` over the published front end on PyTorch. Engines that are not installed are left out; on a GPU
-there is PyTorch only. Where others compute too, set OMP_WAIT_POLICY=PASSIVE: else threads that wait for one another take the
-processors away from each other.
+only PyTorch is measured. On a busy machine set OMP_WAIT_POLICY=PASSIVE; otherwise threads that wait for one another keep the
+cores from those that work.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def build(preset: str, frontend: str) -> SSAVDForDeepfakeDetection:
 
 @torch.no_grad()
 def settle(model: SSAVDForDeepfakeDetection) -> SSAVDForDeepfakeDetection:
-    """Gives random weights the statistics of activations that training gives: without, they overflow."""
+    """Give a network with random weights running statistics as after training; without them activations overflow."""
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.momentum = None  # the mean over all passes
@@ -56,7 +56,7 @@ def make_inputs(config: SSAVDConfig, batch_size: int, device: torch.device) -> d
 
 @torch.no_grad()
 def count_flops(preset: str, frontend: str) -> tuple[int, int]:
-    """FLOPs of one clip: of the whole network, and of its front end, which turns the waveform into bands."""
+    """Return the FLOPs of one clip, for the whole network and for the front end that turns the waveform into bands."""
     counter = FlopCounterMode(display=False)
     with torch.device("meta"):
         model = build(preset, frontend)
@@ -75,7 +75,7 @@ def engines(
     threads: int,
     batch: dict[str, torch.Tensor],
 ) -> dict[str, Callable[[], object]]:
-    """A pass of the batch on PyTorch, and on each other engine that is wanted and there."""
+    """Return functions that pass the batch through PyTorch and through each other engine that is wanted and installed."""
 
     @torch.no_grad()
     def by_pytorch() -> None:
@@ -100,7 +100,7 @@ def engines(
 
 
 def seconds_per_pass(passes: dict, repeats: int) -> dict:
-    """Least time of each pass, taken in turn, so that a busy machine is busy for all of them."""
+    """Return the shortest time of each pass. They take turns, so that a busy machine is busy for all of them."""
     times = {key: [] for key in passes}
     for repeat in range(-2, repeats):
         for key, run in passes.items():
@@ -112,7 +112,7 @@ def seconds_per_pass(passes: dict, repeats: int) -> dict:
 
 
 def measure(options: argparse.Namespace, work: Path) -> list[dict]:
-    """One row for each batch size, engine and front end, the published front end first."""
+    """Return a row for each batch size, engine and front end, the published front end first."""
     models = {name: settle(build(options.preset, name).to(options.device)) for name in FRONT_ENDS}
     flops = {name: count_flops(options.preset, name) for name in FRONT_ENDS}
     rows = []
@@ -150,10 +150,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--preset", choices=PRESETS, default="small")
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8], help="[%(default)s]")
+    parser.add_argument(
+        "--batch-sizes", type=int, nargs="+", default=[1, 8], help="clips at a time [%(default)s]"
+    )
     parser.add_argument("--engines", nargs="+", choices=["pytorch", *ENGINES], default=["pytorch", *ENGINES])
-    parser.add_argument("--repeats", type=int, default=15, help="timed passes of each [%(default)s]")
-    parser.add_argument("--threads", type=int, default=2, help="of the CPU [%(default)s]")
+    parser.add_argument("--repeats", type=int, default=15, help="timed passes of each network [%(default)s]")
+    parser.add_argument("--threads", type=int, default=2, help="threads of the CPU [%(default)s]")
     parser.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
     parser.add_argument("--save", action="store_true", help="write a CSV to benchmarks/results")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""How many times faster than real time SSAVD scores a growing recording, decoding included, and in how much memory.
+"""Measure the speed of SSAVD on a growing recording in times real time, decoding included, and its memory.
 
     python benchmarks/ssavd_streaming.py --threads 2
     python benchmarks/ssavd_streaming.py --threads 2 --memory --save
@@ -6,9 +6,9 @@
 Makes a synthetic 480p recording with ffmpeg (moving test picture, noise and tone; H.264 and AAC in MPEG-TS) and streams it
 with every network: fast and sinc front end, on PyTorch, onnxruntime, onnxruntime with eight bits and OpenVINO. Weights are random,
 which costs the same as trained ones. All take turns in one run, so that a busy machine is busy for all of them, and the
-quickest turn counts, which was disturbed least; on a machine that does other work only the ratios mean something. `decode`
-is reading and decoding alone; with more than one thread it goes on beside the network. With --memory each network also streams 60 and 600 seconds in a process of
-its own, and its largest resident memory is compared.
+quickest turn counts, as it was disturbed least. On a busy machine only the ratios mean something. `decode` is reading and
+decoding alone; with more than one thread it runs beside the network. With --memory each network also streams 60 and 600 seconds
+in a process of its own, and the largest resident memory of the two is compared.
 """
 
 import argparse
@@ -37,7 +37,7 @@ ENGINES = ("pytorch", "onnxruntime", "onnxruntime_int8", "openvino")
 
 
 def make_recording(path: Path, seconds: int) -> Path:
-    """854 x 480 at 25 frames per second, keyframes every 2 s, stereo at 48 kHz: some 1.5 Mbit/s."""
+    """Make a recording of 854 x 480 at 25 frames a second, keyframes every 2 s, stereo at 48 kHz: about 1.5 Mbit/s."""
     picture = f"testsrc2=size=854x480:rate=25:duration={seconds},noise=alls=8:allf=t"
     sound = f"aevalsrc='0.2*sin(2*PI*220*t)+0.1*(random(0)-0.5)|0.1*(random(1)-0.5)':s=48000:d={seconds}"
     codecs = ["-c:v", "libx264", "-preset", "veryfast", "-g", "50", "-b:v", "1400k", "-pix_fmt", "yuv420p"]
@@ -48,7 +48,7 @@ def make_recording(path: Path, seconds: int) -> Path:
 
 
 def make_detector(folder: Path, frontend: str) -> None:
-    """Random weights with statistics of activations as they are after training, for PyTorch and as ONNX."""
+    """Save a network with random weights and running statistics as after training, for PyTorch and as ONNX."""
     torch.manual_seed(0)
     model = settle(build("small", frontend))
     model.save_pretrained(folder / "pytorch")
@@ -74,7 +74,7 @@ def seconds_to_stream(detector: StreamingDetector, path: Path) -> tuple[float, i
 
 
 def seconds_to_decode(path: Path, side: int = 224) -> float:
-    """Reading and decoding as in a stream: every packet, and ten frames a second converted and made small."""
+    """Time reading and decoding as in a stream: every packet, with ten frames a second converted and resized."""
     begin = time.perf_counter()
     due, zero = 0.0, None
     file = GrowingFile(path, 0)
@@ -91,7 +91,7 @@ def seconds_to_decode(path: Path, side: int = 224) -> float:
 
 
 def peak_memory(folder: Path, engine: str, threads: int, path: Path) -> tuple[float, float]:
-    """MB of a fresh process: the most after streaming `path`, and what it had before the first window."""
+    """Return the peak MB of a new process that streams `path`, and its MB before the first window."""
     command = [sys.executable, __file__, "--threads", str(threads)]
     command += ["--one", json.dumps([str(folder), engine, str(path)])]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -107,8 +107,8 @@ def stream_once(folder: str, engine: str, path: str, threads: int) -> None:
 
 
 def resident() -> float:
-    """Largest resident memory of this process so far, MB."""
-    # Not getrusage where it can be helped: its figure starts with that of the process that started this one.
+    """Return the largest resident memory of this process so far, in MB."""
+    # `getrusage` only where there is nothing better: it starts with the figure of the parent process.
     status = Path("/proc/self/status")
     if status.is_file():
         lines = status.read_text(encoding="utf-8").splitlines()
@@ -162,13 +162,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--threads", type=int, default=2, help="of decoding and the network [%(default)s]")
-    parser.add_argument("--seconds", type=int, default=60, help="of recording [%(default)s]")
-    parser.add_argument("--turns", type=int, default=3, help="[%(default)s]")
+    parser.add_argument(
+        "--threads", type=int, default=2, help="threads for decoding and the network [%(default)s]"
+    )
+    parser.add_argument("--seconds", type=int, default=60, help="length of the recording [%(default)s]")
+    parser.add_argument("--turns", type=int, default=3, help="timed turns of each network [%(default)s]")
     parser.add_argument("--frontends", nargs="+", choices=FRONT_ENDS, default=["fast", "sinc"])
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
     parser.add_argument(
-        "--memory", action="store_true", help="measure memory, in two more processes for each"
+        "--memory", action="store_true", help="measure memory too, in two more processes for each network"
     )
     parser.add_argument("--save", action="store_true", help="write a CSV to benchmarks/results")
     parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)

@@ -1,28 +1,27 @@
-"""Tokens a second, MFU and memory of both training stages: this package's trainer against `SFTTrainer` with the stock model.
+"""Compare tokens a second, MFU and memory of both training stages with those of `SFTTrainer` and the stock model.
 
     python benchmarks/training.py --threads 2 --save
     python benchmarks/training.py --device cuda --save
 
-Weights are random; on a GPU they have the shape of Qwen2.5-Omni-7B, on the CPU about 90 M parameters beside the vocabulary
+Weights are random. On a GPU they have the shape of Qwen2.5-Omni-7B, on the CPU there are about 90 M parameters beside the vocabulary
 (`omni_shapes.py`). Each pass has clips of 4, 8 and 16 s in turn (square faces of 224 pixels, 2 frames a second, with sound), the
-question and its answer. They are encoded beforehand: only the steps are timed, the first does not count, and the quickest of the
-others does. Frozen weights are bfloat16 on a GPU and trained ones float32 (autocast), all are float32 on the CPU. Activations are
-recomputed in both ways: it is TRL's default, and what the 7B recipes say.
+question and its answer. They are encoded beforehand, so only the steps are timed; the first does not count, and the quickest of the
+others does. On a GPU frozen weights are bfloat16 and trained ones float32 (autocast); on the CPU all are float32. Activations are
+recomputed in all ways, which is TRL's default and set in the 7B recipes.
 
-- `stock`: the thinker of transformers with `sdpa` in TRL's `SFTTrainer` as it comes, spectra padded to 300 s as the stock
-  processor does; where TRL is not installed in `transformers.Trainer`, and then so is `ours`: the column `trainer` says which.
+- `stock`: the thinker of transformers with `sdpa` in TRL's `SFTTrainer`, with spectra padded to 300 s as the stock processor does.
+  Without TRL, this and `ours` run in `transformers.Trainer`; the column `trainer` says which.
 - `ours`: the detector in `AVSFTTrainer`: no padding in the language model, one call for all windows of a length, loss on the
   answers' positions only, no backward pass through frozen encoders.
-- `cached`: the same from the second epoch on with `encoder_cache`, in stage 1 alone: the encoders are not run, and their operations
-  not counted.
+- `cached`: the same with `encoder_cache`, from the second epoch on, in stage 1 only: the encoders are not run, and their operations
+  are not counted.
 
-MFU is useful work over time and the device's peak. Useful work of a pass over N tokens: 2 N for each weight of a linear layer or
-convolution in the forward pass, 2 N more where a gradient passes through it, 2 N more where it trains. Frozen parts are counted so:
-the encoders of stage 1 with 2 N, the language model of stage 2 with 4 N. Padding and recomputation are work but no use, and are
-not counted (`modeling_avlmm.training.throughput.FlopsCounter`). The peak is the data sheet's, or that of a matrix product timed
-here.
+MFU is useful work over time and the device's peak. A pass over N tokens does 2 N of useful work for each weight of a linear layer or
+convolution in the forward pass, 2 N more if a gradient passes through it, and 2 N more if it trains. So the frozen encoders of
+stage 1 count 2 N, and the frozen language model of stage 2 counts 4 N. Padding and recomputation are not useful and are not
+counted (`modeling_avlmm.training.throughput.FlopsCounter`). The peak is the data sheet's, or that of a matrix product timed here.
 
-`loss` is that of the first step, the same in both ways as their weights are.
+`loss` is that of the first step. It is the same in all ways, as the weights are.
 """
 
 import argparse
@@ -34,6 +33,7 @@ import math
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -62,30 +62,51 @@ from modeling_avlmm.training.stages import count_trainable, freeze_for_stage, ke
 from modeling_avlmm.training.throughput import FlopsCounter, peak_flops
 
 CLIPS = (3, 6)
-"""In a step, on the CPU and on a GPU."""
+"""Clips in a step, on the CPU and on a GPU."""
 STAGES = ("alignment", "encoders")
 STOCK_SPECTRUM = 30_000
-"""Frames to which the stock processor pads every spectrum: 300 s."""
+"""Frames to which the stock processor pads every spectrum, 300 s."""
 
 WITH_TRL = importlib.util.find_spec("trl") is not None
-TRAINERS = {
-    ("stock", True): "trl.SFTTrainer",
-    ("ours", True): "AVSFTTrainer",
-    ("cached", True): "AVSFTTrainer",
-    ("stock", False): "transformers.Trainer (TRL is not installed)",
-    ("ours", False): "transformers.Trainer (TRL is not installed)",
-    ("cached", False): "transformers.Trainer (TRL is not installed)",
-}
+TRAINERS = {"stock": "trl.SFTTrainer", "ours": "AVSFTTrainer", "cached": "AVSFTTrainer"}
+WITHOUT_TRL = "transformers.Trainer (TRL is not installed)"
 WHAT = {
     "stock": "stock thinker: padded rows, spectra of 300 s, a call per window",
     "ours": "detector: no padding, a call per length of window, frozen encoders without gradients",
-    "cached": "as ours, with what the frozen encoders make of the clips from the encoder cache",
+    "cached": "as ours, with the output of the frozen encoders read from the encoder cache",
 }
 WAYS = {"alignment": ("stock", "ours", "cached"), "encoders": ("stock", "ours")}
 
 
+@dataclass(frozen=True)
+class Setting:
+    """
+    The training that all ways run.
+
+    Args:
+        shape (`str`): Key of `omni_shapes.SHAPES`.
+        lengths (`Sequence[float]`): Seconds of each clip in a step.
+        steps (`int`): Steps, of which the first is not timed.
+        device (`str`): `cpu` or `cuda`.
+        vocabulary (`int`, *optional*): Rows of the language head; those of the shape if left out.
+        lora_rank (`int`, *optional*, defaults to 64): Rank of LoRA in stage 1.
+    """
+
+    shape: str
+    lengths: Sequence[float]
+    steps: int
+    device: str
+    vocabulary: int | None = None
+    lora_rank: int = 64
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the frozen weights."""
+        return torch.bfloat16 if self.device == "cuda" else torch.float32
+
+
 class Clock(TrainerCallback):
-    """Takes the time of each step but the first and their peak memory, and ends a training that lasts too long."""
+    """Time all steps but the first, record their peak memory, and end a training that takes too long."""
 
     def __init__(self, device: str, until: float | None):
         self.device, self.until = device, until
@@ -107,35 +128,35 @@ class Clock(TrainerCallback):
                 control.should_training_stop = True
 
 
-def stage_recipe(kind: str, batch_size: int, steps: int, lora_rank: int) -> StageRecipe:
-    """What the 7B recipes say, without dropout, so that both ways have the same loss."""
+def stage_recipe(kind: str, setting: Setting) -> StageRecipe:
+    """Return a stage as in the 7B recipes, but without dropout, so that all ways have the same loss."""
     return StageRecipe(
         kind=kind,
-        max_steps=steps,
+        max_steps=setting.steps,
         learning_rate=1e-5,
-        lora_rank=lora_rank,
-        lora_alpha=2 * lora_rank,
+        lora_rank=setting.lora_rank,
+        lora_alpha=2 * setting.lora_rank,
         lora_dropout=0.0,
-        batch_size=batch_size,
+        batch_size=len(setting.lengths),
         gradient_checkpointing=True,
         log_steps=1,
-        save_steps=steps + 1,
+        save_steps=setting.steps + 1,
     )
 
 
 def training_batch(processor: AVLMMProcessor, lengths: Sequence[float]) -> dict:
-    """Clips of these lengths, seconds, each with the question and an answer."""
+    """Return a batch of clips of these lengths in seconds, each with the question and an answer."""
     encoded = [
         processor.encode(synthetic_clip(length, seed=index), [processor.question("overall", index % 2)])
         for index, length in enumerate(lengths)
     ]
-    # floats, as the stock thinker of the first way takes them
+    # Floats, as the stock thinker takes them.
     return normalize_pixels(dict(processor.collate(encoded, padding_side="right")))
 
 
 @torch.no_grad()
 def cached_batch(batch: dict, model: AVLMMForDeepfakeDetection) -> dict:
-    """The same with what the encoders make of the clips, as the encoder cache gives it."""
+    """Return the batch with the output of the encoders in place of their input, as the encoder cache gives it."""
     media = {name: batch[name].to(model.device) for name in ENCODER_INPUTS}
     sound, picture = model.encode_media(**media)
     rest = {name: value for name, value in batch.items() if name not in ENCODER_INPUTS}
@@ -143,7 +164,7 @@ def cached_batch(batch: dict, model: AVLMMForDeepfakeDetection) -> dict:
 
 
 def stock_batch(batch: dict) -> dict:
-    """The same as the stock processor gives it, with the same labels."""
+    """Return the batch as the stock processor would make it, with the same labels."""
     stock = {**stock_arguments(batch), "labels": batch["labels"]}
     for name in ("input_features", "feature_attention_mask"):
         missing = max(0, STOCK_SPECTRUM - stock[name].shape[-1])
@@ -152,7 +173,7 @@ def stock_batch(batch: dict) -> dict:
 
 
 def make_trainer(way: str, model, processor, stage, batch: dict, device: str, folder: Path):
-    """A trainer of one stage on one batch, drawn again and again."""
+    """Return a trainer for one stage, which gets the same batch in every step."""
     bf16, steps = device == "cuda", stage.max_steps
     recipe = Recipe("benchmark", str(folder), data=DataRecipe(num_workers=0), stages=[stage])
     freeze_for_stage(model, stage)
@@ -197,7 +218,7 @@ def make_trainer(way: str, model, processor, stage, batch: dict, device: str, fo
 
 
 def without_weights(config: AVLMMConfig, stage: StageRecipe) -> AVLMMForDeepfakeDetection:
-    """The detector as a stage trains it, to count its operations; both ways do the same useful ones."""
+    """Return the detector as a stage trains it, to count its operations; the useful ones are the same in all ways."""
     with torch.device("meta"):
         model = AVLMMForDeepfakeDetection(config)
         freeze_for_stage(model, stage)
@@ -207,31 +228,25 @@ def without_weights(config: AVLMMConfig, stage: StageRecipe) -> AVLMMForDeepfake
 
 
 def train(
-    way: str,
-    kind: str,
-    shape: str,
-    processor: AVLMMProcessor,
-    lengths: Sequence[float],
-    steps: int,
-    device: str,
-    vocabulary: int | None = None,
-    lora_rank: int = 64,
-    until: float | None = None,
+    way: str, kind: str, processor: AVLMMProcessor, setting: Setting, until: float | None = None
 ) -> dict:
-    """A row: one way through some steps of one stage."""
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    stage = stage_recipe(kind, len(lengths), steps, lora_rank)
-    batch = training_batch(processor, lengths)
-    model = build_detector(shape, processor, device, dtype, vocabulary)
-    vocabulary = model.config.get_text_config().vocab_size
-    parameters = sum(weight.numel() for weight in model.parameters())
-    error, clock = None, Clock(device, until)
+    """Run one way through some steps of one stage, and return its row."""
+    stage = stage_recipe(kind, setting)
+    batch = training_batch(processor, setting.lengths)
+    model = build_detector(
+        setting.shape, processor, setting.device, setting.dtype, vocabulary=setting.vocabulary
+    )
+    size = {
+        "parameters_m": round(sum(weight.numel() for weight in model.parameters()) / 1e6, 1),
+        "vocabulary": model.config.get_text_config().vocab_size,
+    }
+    error, clock = None, Clock(setting.device, until)
     with tempfile.TemporaryDirectory(prefix="training-") as folder:
         given = {"stock": stock_batch, "ours": dict, "cached": partial(cached_batch, model=model)}[way](batch)
-        trainer = make_trainer(way, model, processor, stage, given, device, Path(folder))
+        trainer = make_trainer(way, model, processor, stage, given, setting.device, Path(folder))
         flops = FlopsCounter(without_weights(model.config, stage)).step(given if way == "cached" else batch)
         del model
-        trained = count_trainable(trainer.model)
+        size["trained_m"] = round(count_trainable(trainer.model) / 1e6, 4)
         keep_in_float32(trainer.model)
         trainer.add_callback(clock)
         try:
@@ -240,28 +255,34 @@ def train(
         except torch.cuda.OutOfMemoryError:
             error = "out of memory"
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    seconds = min(clock.taken, default=None)
-    useful = int(batch["attention_mask"].sum())
-    top, source = peak_flops(torch.device(device), dtype)
     del trainer
     gc.collect()
-    if device == "cuda":
+    if setting.device == "cuda":
         torch.cuda.empty_cache()
+    row = training_row(way, kind, setting, batch, clock, flops)
+    return {**row, **size, "loss": losses[0] if losses else None, "note": error or WHAT[way]}
+
+
+def training_row(way: str, kind: str, setting: Setting, batch: dict, clock: Clock, flops: float) -> dict:
+    """Return the columns of a row, with the measured rates; size, loss and note are filled in by [`train`]."""
+    seconds, clips = min(clock.taken, default=None), len(setting.lengths)
+    useful = int(batch["attention_mask"].sum())
+    top, source = peak_flops(torch.device(setting.device), setting.dtype)
     return {
         "way": way,
         "stage": kind,
-        "trainer": TRAINERS[way, WITH_TRL],
-        "clips": len(lengths),
-        "seconds": "+".join(f"{length:g}" for length in sorted(set(lengths))),
+        "trainer": TRAINERS[way] if WITH_TRL else WITHOUT_TRL,
+        "clips": clips,
+        "seconds": "+".join(f"{length:g}" for length in sorted(set(setting.lengths))),
         "tokens": useful,
         "padded_tokens": batch["attention_mask"].numel(),
-        "shape": shape,
-        "parameters_m": round(parameters / 1e6, 1),
-        "trained_m": round(trained / 1e6, 4),
-        "vocabulary": vocabulary,
-        "dtype": str(dtype).removeprefix("torch."),
+        "shape": setting.shape,
+        "parameters_m": None,
+        "trained_m": None,
+        "vocabulary": None,
+        "dtype": str(setting.dtype).removeprefix("torch."),
         "steps": len(clock.taken),
-        "clips_per_s": None if seconds is None else float(f"{len(lengths) / seconds:.4g}"),
+        "clips_per_s": None if seconds is None else float(f"{clips / seconds:.4g}"),
         "tokens_per_s": None if seconds is None else float(f"{useful / seconds:.4g}"),
         "tokens_of_stock": None,
         "mfu": None if seconds is None else round(flops / seconds / top, 4),
@@ -269,13 +290,11 @@ def train(
         "peak_tflops_from": source,
         "peak_gib": rounded(clock.peak_gib, 3),
         "peak_of_stock": None,
-        "loss": losses[0] if losses else None,
-        "note": error or WHAT[way],
     }
 
 
 def compare(rows: Sequence[dict]) -> list[dict]:
-    """The quickest of each way's rounds of a stage, with its ratios to `stock`."""
+    """Return the quickest round of each way, with its ratios to `stock`."""
     best: dict[str, dict] = {}
     for row in rows:
         known = best.get(row["way"])
@@ -289,20 +308,17 @@ def compare(rows: Sequence[dict]) -> list[dict]:
 
 
 def measure(options: argparse.Namespace, processor: AVLMMProcessor) -> Iterator[list[dict]]:
+    """Yield the rows of each stage."""
     lengths = [options.seconds[index % len(options.seconds)] for index in range(options.batch_size)]
+    shared = {"vocabulary": options.vocabulary, "lora_rank": options.lora_rank}
+    setting = Setting(options.shape, lengths, options.steps + 1, options.device, **shared)
     for kind in options.stages:
-        rows = []
-        for _ in range(options.rounds):
-            for way in WAYS[kind]:
-                more = {"vocabulary": options.vocabulary, "lora_rank": options.lora_rank}
-                found = train(
-                    way, kind, options.shape, processor, lengths, options.steps + 1, options.device, **more
-                )
-                rows.append(found)
+        rows = [train(way, kind, processor, setting) for _ in range(options.rounds) for way in WAYS[kind]]
         yield compare(rows)
 
 
 def show(rows: Sequence[dict]) -> None:
+    """Print rows."""
     for row in rows:
         print(
             f"{row['stage']:<9} {row['clips']:>2} x {row['seconds']:<7} s  {row['way']:<5} in {row['trainer']:<14.14}  "
@@ -317,9 +333,11 @@ def main() -> None:
     parser = parser_for(__doc__, CLIPS, "a step")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="[both]")
     parser.add_argument("--vocabulary", type=int, help="rows of the language head [the shape's own]")
-    parser.add_argument("--lora-rank", type=int, default=64, help="[%(default)s]")
-    parser.add_argument("--steps", type=int, default=2, help="that count, of each round [%(default)s]")
-    parser.add_argument("--rounds", type=int, default=2, help="[%(default)s]")
+    parser.add_argument("--lora-rank", type=int, default=64, help="rank of LoRA [%(default)s]")
+    parser.add_argument("--steps", type=int, default=2, help="timed steps of each round [%(default)s]")
+    parser.add_argument(
+        "--rounds", type=int, default=2, help="runs of each way, of which the quickest counts [%(default)s]"
+    )
     options = settled(parser, CLIPS)
     options.vocabulary = options.vocabulary or VOCABULARIES[options.shape]
     rows, begin = [], time.monotonic()

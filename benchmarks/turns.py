@@ -1,4 +1,4 @@
-"""Ways to do one thing take turns; of each the quickest turn counts, which was disturbed least, and its peak memory."""
+"""Time several ways to do one thing in turn: the quickest turn of each counts, as it was disturbed least."""
 
 import gc
 import time
@@ -12,12 +12,13 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def synchronize(device: str) -> None:
+    """Wait for the GPU."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def reset_peak(device: str) -> None:
-    """Forgets the peak so far. On the CPU it is the kernel's count of this process's resident memory (Linux only)."""
+    """Reset the peak. On the CPU it is the kernel's count of this process's resident memory (Linux only)."""
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()
@@ -27,7 +28,7 @@ def reset_peak(device: str) -> None:
 
 
 def peak(device: str) -> float | None:
-    """GiB at most since [`reset_peak`]: what was allocated on the GPU, or what the process had on the CPU."""
+    """Return the peak since [`reset_peak`] in GiB: allocations on the GPU, or resident memory of the process on the CPU."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / GIB
     if not _RESET.exists():
@@ -40,17 +41,17 @@ def take_turns(
     ways: dict[str, Callable[[], object]], turns: int, device: str, until: float | None = None
 ) -> dict[str, dict]:
     """
-    Times ways in alternation, after a pass of each that does not count.
+    Time ways in alternation, after one pass of each that does not count.
 
     Args:
-        ways (`dict[str, Callable]`): What to time, by name.
+        ways (`dict[str, Callable]`): Functions to time, by name.
         turns (`int`): Turns of each.
         device (`str`): `cuda` or `cpu`.
-        until (`float`, *optional*): On the clock of `time.monotonic`: after that no further turn begins, though one is taken.
+        until (`float`, *optional*): Time of `time.monotonic` after which no further turn begins; one turn is always taken.
 
     Returns:
-        `dict[str, dict]`: `seconds` of the quickest turn, `turns`, `peak_gib` of the last one, and `error` where the memory
-        of the GPU did not suffice.
+        `dict[str, dict]`: `seconds` of the quickest turn, `turns`, `peak_gib` of the last one, and `error` if the GPU ran
+        out of memory.
     """
     found: dict[str, dict] = {name: {"seconds": None, "turns": 0, "peak_gib": None} for name in ways}
     for turn in range(turns + 1):
@@ -78,8 +79,10 @@ def take_turns(
 
 
 def rounded(value: float | None, digits: int) -> float | None:
+    """Round a number, or return None."""
     return None if value is None else round(value, digits)
 
 
 def ratio(one: float | None, other: float | None) -> float | None:
+    """Return the ratio of two numbers, or None if one is missing or 0."""
     return None if not one or not other else round(one / other, 3)

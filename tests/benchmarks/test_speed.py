@@ -1,4 +1,4 @@
-"""The speed benchmarks on a tiny shape: both sides do the same, and what cannot be measured is said."""
+"""The speed benchmarks on a tiny shape: all ways compute the same, and missing figures have a reason."""
 
 import csv
 import subprocess
@@ -46,10 +46,10 @@ def test_every_way_of_scoring_gives_the_same_verdicts(processor):
 @pytest.mark.parametrize("kind", training.STAGES)
 def test_both_trainers_start_from_the_same_loss(processor, monkeypatch, kind, with_trl):
     monkeypatch.setattr(training, "WITH_TRL", with_trl)
-    options = ("tiny", processor, [0.5, 1.0], 2, "cpu")
+    setting = training.Setting("tiny", [0.5, 1.0], 2, "cpu", lora_rank=4)
     ways = training.WAYS[kind]
     assert ("cached" in ways) == (kind == "alignment")
-    rows = training.compare([training.train(way, kind, *options, lora_rank=4) for way in ways])
+    rows = training.compare([training.train(way, kind, processor, setting) for way in ways])
     stock, ours = rows[:2]
     for cached in rows[2:]:
         assert cached["loss"] == pytest.approx(ours["loss"], abs=1e-5)
@@ -85,7 +85,7 @@ def test_a_part_needs_the_time_of_the_longest_before_it():
     assert budget.needed("scoring") == 60 and budget.needed("stage 1") == 10
 
 
-def test_what_breaks_does_not_end_the_rest(processor, monkeypatch, tmp_path, capsys):
+def test_a_part_that_fails_does_not_end_the_rest(processor, monkeypatch, tmp_path, capsys):
     def broken(*args, **kwargs):
         raise RuntimeError("no kernel for this")
 

@@ -2,10 +2,9 @@
 
 import csv
 import json
-import re
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection
 from typing import TextIO
 
 from tqdm import tqdm
@@ -77,8 +76,9 @@ class ResultTable:
             for window in result["windows"]:
                 span = f"  {window['start']:.1f} - {window['end']:.1f} s"
                 self.write(f"{self._first(span)}  {'':<10}  {_number(window['score'], 3):>6}")
-        for note in once(note for note in result["warnings"] if note not in self.notices):
-            self.write(f"  {shown(note)}")
+        for note in result["warnings"]:
+            if note not in self.notices:
+                self.write(f"  {shown(note)}")
         if result["error"] is not None:
             self.write(f"  {shown(result['error']['message'])}")
 
@@ -92,15 +92,6 @@ class ResultTable:
 
     def _first(self, text: str) -> str:
         return text + " " * (self.width - columns(text))
-
-
-def once(notes: Iterable[str]) -> Iterator[str]:
-    """Yield notes that differ in their numbers alone as one, such as those of every window about missing frames."""
-    alike: dict[str, list[str]] = {}
-    for note in notes:
-        alike.setdefault(re.sub(r"\d[\d.,]*", "#", note), []).append(note)
-    for first, *more in alike.values():
-        yield f"{first} (and the like {len(more)} more times)" if more else first
 
 
 def _number(value: float | None, digits: int) -> str:
