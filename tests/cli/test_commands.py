@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
-from modeling_avlmm.__main__ import main
+from modeling_avlmm.__main__ import COMMANDS, main
+from modeling_avlmm.cli.console import UsageError, guarded
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,6 +84,49 @@ def test_wrong_use_is_answered_in_one_line(tmp_path):
         .startswith("evaluate_avd: There is no dataset 'fakeavcelebb' (did you mean")
     )
     assert "Traceback" not in done.stderr
+
+
+def test_help_waits_for_no_library():
+    """Every command's `--help`, in one process that must not import what takes seconds."""
+    code = """
+import sys
+from modeling_avlmm.__main__ import COMMANDS, main
+for words in ([], *([name] for name in COMMANDS)):
+    try:
+        main([*words, "--help"])
+    except SystemExit as end:
+        assert not end.code
+slow = {"torch", "transformers", "datasets", "matplotlib", "sklearn", "trl", "gradio"} & set(sys.modules)
+assert not slow, slow
+"""
+    done = run("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("usage: avlmm") == 1 + len(COMMANDS)
+
+
+def test_warnings_are_plain_and_told_once(capsys):
+    def warned() -> int:
+        for _ in range(2):
+            warnings.warn("two\n  lines", stacklevel=1)
+        return 0
+
+    assert guarded(warned) == 0
+    assert capsys.readouterr().err == "avlmm: two lines\n"
+
+
+def test_errors_end_a_command_and_defects_keep_their_traceback(capsys):
+    def fails(error: BaseException):
+        def body() -> int:
+            raise error
+
+        return body
+
+    assert guarded(fails(UsageError("give --a")), KeyError) == 2
+    assert guarded(fails(KeyError("x")), KeyError) == 2
+    assert guarded(fails(KeyboardInterrupt()), stopped="stopped here") == 130
+    assert capsys.readouterr().err.splitlines() == ["avlmm: give --a", "avlmm: 'x'", "avlmm: stopped here"]
+    with pytest.raises(ZeroDivisionError):
+        guarded(fails(ZeroDivisionError()), KeyError)
 
 
 def test_errors_and_help(tiny_detector, clips, tmp_path, capsys):
