@@ -6,10 +6,10 @@ from transformers.configuration_utils import PreTrainedConfig
 from .configuration_detector import AVDetectorConfig
 
 TOKENS_PER_SECOND = 50
-"""Whisper's encoder gives one token for every two spectra, which are 10 ms apart."""
+"""Whisper's encoder gives a token for every two spectra; these are 10 ms apart."""
 
 VIT_BASE = {"patch_size": 16}
-"""`openai/clip-vit-base-patch16`; the other sizes are the defaults of `CLIPVisionConfig`."""
+"""Sizes of `openai/clip-vit-base-patch16` that differ from the defaults of `CLIPVisionConfig`."""
 
 WHISPER_BASE = {
     "d_model": 512,
@@ -27,47 +27,48 @@ class AVPLConfig(AVDetectorConfig):
     """
     Configuration of [`AVPLForDeepfakeDetection`].
 
-    Published (AAAI 2025, doi 10.1609/aaai.v39i1.32042; there is no code): frozen CLIP and Whisper, sequential visual
-    prompts, short-time audio prompts, features aligned frame by frame, three tasks, a matching loss, 4.4 million
-    parameters that train. All numbers below are our own choice, made so that they give 4.4 million.
+    The paper (AAAI 2025, doi 10.1609/aaai.v39i1.32042; there is no code) describes frozen CLIP and Whisper encoders,
+    sequential visual prompts, short-time audio prompts, features aligned frame by frame, three tasks, a matching loss, and
+    4.4 million trained parameters. All numbers below are our own choice; together they give 4.4 million.
 
     Args:
         vision_encoder, audio_encoder (`str`, *optional*):
-            Hub id or folder of the CLIP and the Whisper checkpoint that the detector was trained on, and is loaded with.
-            None: the encoder has no other home and is stored with the detector.
+            Hub id or folder of the CLIP and the Whisper checkpoint that the detector was trained on and loads. None: the
+            encoder exists nowhere else and is stored with the detector.
         vision_revision, audio_revision (`str`, *optional*): Commit of each on the Hub.
-        vision_config (`CLIPVisionConfig` or `dict`, *optional*): The visual encoder; that of `openai/clip-vit-base-patch16`.
-        audio_config (`WhisperConfig` or `dict`, *optional*): The audio encoder; that of `openai/whisper-base`.
+        vision_config (`CLIPVisionConfig` or `dict`, *optional*): Defaults to that of `openai/clip-vit-base-patch16`.
+        audio_config (`WhisperConfig` or `dict`, *optional*): Defaults to that of `openai/whisper-base`.
         encoder_fingerprints (`dict[str, str]`, *optional*):
-            `vision` and `audio`: hashes of the encoders' weights in training ([`weights_fingerprint`]); other weights
-            are refused. Set by [`AVPLForDeepfakeDetection.from_encoders`].
+            Hashes of the encoders' weights in training, `vision` and `audio` ([`weights_fingerprint`]); other weights are
+            refused. Set by [`AVPLForDeepfakeDetection.from_encoders`].
         save_encoders (`bool`, *optional*, defaults to `False`):
-            Store the encoders with the detector although they have ids, so that it needs nothing else to load.
-        num_frames (`int`, *optional*, defaults to 16): Most frames of a clip, `T`.
-        clip_seconds (`float`, *optional*, defaults to 1.0): Length of a clip.
-        num_visual_prompts (`int`, *optional*, defaults to 4): Prompt tokens of every frame at every layer; 0 for none.
+            Store the encoders with the detector even if they have ids, so that it loads without them.
+        num_frames (`int`, *optional*, defaults to 16): Largest number of frames in a clip, `T`.
+        clip_seconds (`float`, *optional*, defaults to 1.0): Length of a clip in seconds.
+        num_visual_prompts (`int`, *optional*, defaults to 4): Prompt tokens of each frame at each layer; 0 for none.
         sequential_prompts (`bool`, *optional*, defaults to `True`):
-            Hand the prompts of a frame on to the next frame, from layer to layer.
-        carry_width (`int`, *optional*, defaults to 32): Width of the bottleneck that hands them on, shared by the layers.
-        short_time_prompts (`bool`, *optional*, defaults to `True`): Prompts for the audio encoder; without, it is as it is.
-        prompt_window (`int`, *optional*, defaults to 5): Audio tokens (20 ms) that share a prompt.
+            Pass a frame's prompts on to the next frame, from layer to layer.
+        carry_width (`int`, *optional*, defaults to 32): Width of the bottleneck that passes them on, shared by the layers.
+        short_time_prompts (`bool`, *optional*, defaults to `True`): Use prompts in the audio encoder.
+        prompt_window (`int`, *optional*, defaults to 5): Audio tokens (20 ms each) that share a prompt.
         align_width (`int`, *optional*, defaults to 512): Width `D` of the aligned features.
-        align_seconds (`float`, *optional*, defaults to 0.06): How far from a frame, before and after, its sound reaches.
+        align_seconds (`float`, *optional*, defaults to 0.06): Reach of a frame's sound before and after it, in seconds.
         head_width (`int`, *optional*, defaults to 256): Hidden width of the heads.
         multi_task (`bool`, *optional*, defaults to `True`):
-            Heads and losses for picture and sound of their own. Without, there are no `video_logits` and `audio_logits`.
-        label_smoothing (`float`, *optional*, defaults to 0.0): Of the classification losses.
-        video_weight, audio_weight (`float`, *optional*, default to 1.0): Weights of their losses; the overall one has 1.
+            Use separate heads and losses for picture and sound. Without them there are no `video_logits` and `audio_logits`.
+        label_smoothing (`float`, *optional*, defaults to 0.0): Label smoothing of the classification losses.
+        video_weight, audio_weight (`float`, *optional*, default to 1.0):
+            Weights of the losses of picture and sound; the overall loss has 1.
         matching_weight (`float`, *optional*, defaults to 1.0):
-            Weight of the matching loss; 0 turns it off, and with it `frame_scores`, which it gives their meaning.
-        matching_margin (`float`, *optional*, defaults to 0.0): Cosine similarity that what does not match may have.
-        matching_temperature (`float`, *optional*, defaults to 0.1): Of the matching loss's contrast between moments.
-        shift_seconds (`float`, *optional*, defaults to 0.2): Least time between a frame and sound that does not match it.
+            Weight of the matching loss. 0 turns it off, and `frame_scores` too, which mean nothing without it.
+        matching_margin (`float`, *optional*, defaults to 0.0): Cosine similarity that pairs which don't match may have.
+        matching_temperature (`float`, *optional*, defaults to 0.1): Temperature of the matching loss's contrast.
+        shift_seconds (`float`, *optional*, defaults to 0.2): Shortest time between a frame and sound of another moment.
         threshold, temperature, abstain_band, calibration, notice, training_summary (*optional*):
             See [`AVDetectorConfig`].
 
     Raises:
-        ValueError: for sizes that do not fit one another.
+        ValueError: If sizes do not fit together.
     """
 
     model_type = "avpl"
@@ -110,9 +111,15 @@ class AVPLConfig(AVDetectorConfig):
                 **(WHISPER_BASE if self.audio_config is None else self.audio_config)
             )
         super().__post_init__(**kwargs)
-        for name in ("num_frames", "prompt_window", "align_width", "head_width", "carry_width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"AVPLConfig: {name} must be at least 1, not {getattr(self, name)}.")
+        for name, value in (
+            ("num_frames", self.num_frames),
+            ("prompt_window", self.prompt_window),
+            ("align_width", self.align_width),
+            ("head_width", self.head_width),
+            ("carry_width", self.carry_width),
+        ):
+            if value < 1:
+                raise ValueError(f"AVPLConfig: {name} must be at least 1, not {value}.")
         if self.num_visual_prompts < 0:
             raise ValueError(
                 f"AVPLConfig: num_visual_prompts must not be negative, is {self.num_visual_prompts}."
@@ -133,23 +140,31 @@ class AVPLConfig(AVDetectorConfig):
 
     @property
     def image_size(self) -> int:
-        """Height and width of a frame, pixels."""
+        """Height and width of a frame, in pixels."""
         return self.vision_config.image_size
 
     @property
     def num_audio_tokens(self) -> int:
-        """Audio tokens of a clip."""
+        """Number of audio tokens in a clip."""
         return round(self.clip_seconds * TOKENS_PER_SECOND)
 
     @property
     def gives_frame_scores(self) -> bool:
-        """Whether the detector says when picture and sound disagree."""
+        """True if the detector was trained with the matching loss, which gives `frame_scores` their meaning."""
         return self.matching_weight > 0
 
+    @property
+    def encoder_sources(self) -> dict[str, tuple[str | None, str | None]]:
+        """Id and revision of the two encoders, `vision` and `audio`."""
+        return {
+            "vision": (self.vision_encoder, self.vision_revision),
+            "audio": (self.audio_encoder, self.audio_revision),
+        }
+
     def stored_encoders(self) -> tuple[str, ...]:
-        """Which of `vision` and `audio` are part of a saved detector; the others come from their ids."""
-        ids = {"vision": self.vision_encoder, "audio": self.audio_encoder}
-        return tuple(name for name, source in ids.items() if self.save_encoders or source is None)
+        """Return the encoders that are stored with the detector, of `vision` and `audio`; the others load from their ids."""
+        sources = self.encoder_sources.items()
+        return tuple(part for part, (source, _) in sources if self.save_encoders or source is None)
 
 
 __all__ = ["AVPLConfig"]

@@ -1,4 +1,4 @@
-"""What the configuration of every detector of this package holds: labels, threshold, calibration."""
+"""Base of the detectors' configurations, and the names of labels, parts and scores."""
 
 from transformers.configuration_utils import PreTrainedConfig
 
@@ -18,12 +18,12 @@ SCORE_NAMES = {"overall": "score", "video": "video_score", "audio": "audio_score
 """Name of each part's P(fake) in a result."""
 
 IGNORE_INDEX = -100
-"""Label of what is not to be learned: an unknown one, or a token that is not part of an answer."""
+"""Label that training ignores: an unknown label, or a token outside an answer."""
 
 DEMONSTRATION_NOTICE = (
     "demonstration model trained on drawn faces: its verdict on a real recording means nothing"
 )
-"""The `notice` of detectors that were trained on synthetic clips."""
+"""The `notice` of detectors trained on synthetic clips."""
 
 
 class AVDetectorConfig(PreTrainedConfig):
@@ -32,20 +32,22 @@ class AVDetectorConfig(PreTrainedConfig):
 
     Args:
         threshold (`float`, *optional*, defaults to 0.5):
-            Calibrated P(fake) from which the label is fake; chosen on validation data.
+            Calibrated P(fake) from which on the label is fake; chosen on validation data.
         temperature (`dict[str, float]`, *optional*):
-            For each of `overall`, `video` and `audio`, what the log-odds of a file's score are divided by. Fitted on
-            validation data by `evaluate_avd.py --calibrate`; 1 where it is not given.
+            Divisors of the log-odds of a file's scores, for `overall`, `video` and `audio`; 1 where missing. Fitted on
+            validation data by `evaluate_avd.py --calibrate`.
         abstain_band (`list[float]`, *optional*):
-            `[low, high]`: between the two, calibrated P(fake) is too uncertain for a verdict at the coverage that
-            `calibration` states.
+            `[low, high]`: calibrated scores between the two are too uncertain for a verdict at the coverage stated in
+            `calibration`.
         calibration (`dict`, *optional*):
-            What `temperature`, `threshold` and `abstain_band` were fitted on, for people; not read by code.
+            The data behind `temperature`, `threshold` and `abstain_band`; for people, not read by code.
         training_summary (`dict`, *optional*):
-            What produced the weights (backbone, stages, data), for people; not read by code.
+            The origin of the weights (backbone, stages, data); for people, not read by code.
         notice (`str`, *optional*):
-            What everyone who uses these weights has to know: the pipeline warns of it when it is made, and it is among
-            the `warnings` of every result. See `DEMONSTRATION_NOTICE`.
+            A text that every user of these weights has to see: the pipeline warns with it once, and every result has it
+            among its `warnings`. See `DEMONSTRATION_NOTICE`.
+        prompts (`dict[str, str]`, *optional*):
+            Texts that the weights were trained with; None for a detector that reads no text.
     """
 
     _auto_class = "AutoConfig"  # what is saved names, and brings, its own code
@@ -56,12 +58,18 @@ class AVDetectorConfig(PreTrainedConfig):
     calibration: dict | None = None
     training_summary: dict | None = None
     notice: str | None = None
+    prompts: dict | None = None
 
     def __post_init__(self, **kwargs):
         kwargs["id2label"] = dict(enumerate(LABELS))
         kwargs["label2id"] = {name: index for index, name in enumerate(LABELS)}
-        # With the package installed its own pipeline serves the task; the entry in a published config is for
-        # those without it, and would make `pipeline()` ask for `trust_remote_code` where no remote code is needed.
+        # With the package installed, its own pipeline serves the task. The entry in a published configuration is for
+        # users without it; here it would make `pipeline()` ask for `trust_remote_code` for no reason.
         if not __name__.startswith("transformers_modules"):
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
+
+    @property
+    def gives_frame_scores(self) -> bool:
+        """True for a detector that tells when picture and sound disagree."""
+        return False

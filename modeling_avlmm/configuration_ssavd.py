@@ -3,10 +3,10 @@
 from .configuration_detector import AVDetectorConfig
 
 SAMPLING_RATE = 16_000
-"""Hz, of the sound that the network hears."""
+"""Sampling rate of the network's sound in Hz."""
 
 WINDOW = 7
-"""Side of the square windows into which the joint attention cuts a frame, pixels of the stage's feature map."""
+"""Side of the joint attention's square windows, in pixels of a stage's feature map."""
 
 FRONT_ENDS = ("sinc", "fast")
 
@@ -20,59 +20,61 @@ PRESETS = {
 class SSAVDConfig(AVDetectorConfig):
     """
     Configuration of [`SSAVDForDeepfakeDetection`]. The defaults are the published small network ("SS-AVD", arXiv
-    2506.07358) as the authors' code has it; what they left open, and what is our own, is marked.
+    2506.07358) as in its authors' code; our own choices are marked.
 
     Args:
         channels (`tuple[int]`, *optional*, defaults to `(8, 16, 32, 64)`):
-            Channels of each stage, the same for picture and sound. Its length is the number of stages.
+            Channels of each stage, the same for picture and sound. The number of stages is its length.
         depths (`tuple[int]`, *optional*, defaults to `(2, 2, 6, 2)`): Blocks of each stage.
-        mlp_ratio (`int`, *optional*, defaults to 4): Width of a block's convolutional MLP over its input's.
+        mlp_ratio (`int`, *optional*, defaults to 4): Ratio of the width of a block's convolutional MLP to its input's.
         num_frames (`int`, *optional*, defaults to 10): Frames of a clip, `T`.
-        image_size (`int`, *optional*, defaults to 224): Height and width of a frame, pixels.
+        image_size (`int`, *optional*, defaults to 224): Height and width of a frame, in pixels.
         audio_samples (`int`, *optional*, defaults to 48000): Samples of a clip at 16 kHz.
-        drop_path (`float`, *optional*, defaults to 0.1): Probability with which a block's branch is left out in training.
+        drop_path (`float`, *optional*, defaults to 0.1): Probability of dropping a block's branch in training.
         interleave_windows (`bool`, *optional*, defaults to `False`):
-            The authors' code puts the attention's output back with the two indices of each window swapped: pixel `h` of
-            window `p` goes to row `h * P + p` instead of `p * 7 + h`. Set this to do the same.
+            Put the attention's output back as the authors' code does, with the two indices of each window swapped: pixel
+            `h` of window `p` goes to row `h * P + p` instead of `p * 7 + h`.
         frontend (`str`, *optional*, defaults to `"sinc"`):
-            What turns the waveform into bands. `"sinc"`, as published: 128 pairs of learned sinc filters at every
-            sample, which takes 6.2 of the network's 8.4 GFLOPs. `"fast"` (our own): the envelopes of the same 128 pairs at
-            every 16th sample, 2.3 GFLOPs in all and 0.007 M parameters less; other weights, so train anew.
+            Front end that turns the waveform into bands. `"sinc"`, as published: 128 pairs of learned sinc filters at every
+            sample; they take 6.2 of the network's 8.4 GFLOPs. `"fast"` (our own): the envelopes of the same 128 pairs at
+            every 16th sample; 2.3 GFLOPs in all and 0.007 M parameters fewer. The weights are not interchangeable.
         num_filters (`int`, *optional*, defaults to 256): Sinc filters, two for each band.
         filter_length (`int`, *optional*, defaults to 251): Taps of a filter; odd.
         rectified_pooling (`bool`, *optional*, defaults to `False`):
-            Average only what is positive in the last features of picture and sound (our own; no weights more). As published
-            the mean is of all, and sound reaches it almost linearly, from bands whose mean over time was taken away: what
-            fluctuates differently in a fake is hardly seen then. See docs/small-detector.md.
+            Average only the positive values of the last features of picture and sound (our own; no extra weights). The
+            published network averages all values. Sound then reaches the mean almost linearly, from bands without their
+            own mean, and fluctuations that are peculiar to fakes hardly show. See docs/small-detector.md.
         activation_limit (`float`, *optional*):
-            Deviations at which the normalised input of every spatial attention is cut (our own; as published it is not). The
-            attention multiplies features with features: what is far from all that training saw grows as a square from block
-            to block, and a picture of noise can overflow. 64 is more than any clip reaches that resembles those of training.
+            Limit, in standard deviations, for the normalised input of every spatial attention (our own; the published
+            network has none). The attention multiplies features with features, so inputs far from the training data grow
+            quadratically from block to block, and a picture of noise can overflow. Clips that resemble the training data
+            stay below 64.
         stream_heads (`bool`, *optional*, defaults to `True`):
-            Verdicts on picture and on sound alone, with their losses. Without them there are no `video_logits` and
-            `audio_logits`, and a clip without picture or sound is judged by the joint head on what the zeros give.
-        label_smoothing (`float`, *optional*, defaults to 0.1): Of the three classification losses, and the mismatched one.
+            Use separate heads and losses for picture and sound. Without them there are no `video_logits` and
+            `audio_logits`, and the joint head judges a clip without picture or sound by the zeros in its place.
+        label_smoothing (`float`, *optional*, defaults to 0.1):
+            Label smoothing of the three classification losses and of the loss on shuffled sound.
         video_weight, audio_weight (`float`, *optional*, default to 1.0):
-            Weights of the classification losses of picture and sound; the overall one has 1. (Published weights unknown.)
+            Weights of the losses of picture and sound; the overall loss has 1. (The published weights are unknown.)
         contrast_weight (`float`, *optional*, defaults to 1.0): Weight of the contrastive loss; 0 turns it off.
         contrast_margin (`float`, *optional*, defaults to 0.4):
-            Cosine similarity up to which features of different labels are left alone.
-        contrast_overall (`bool`, *optional*, defaults to `True`): Whether the joint features are contrasted too.
+            Cosine similarity that features of different labels may have.
+        contrast_overall (`bool`, *optional*, defaults to `True`): Apply the contrastive loss to the joint features too.
         shuffle_av (`bool`, *optional*, defaults to `True`):
-            Train the joint head on pictures with other clips' sound as well.
+            Also train the joint head on pictures with the sound of other clips.
         mismatch_is_fake (`bool`, *optional*, defaults to `False`):
-            As published, a genuine picture with another clip's genuine sound is real. Set this to call it fake (our own).
+            Call a genuine picture with the genuine sound of another clip fake (our own). The paper calls it real.
         style_aug (`bool`, *optional*, defaults to `True`):
-            Train on features whose per-channel mean and deviation are mixed with another clip's, and train style heads, which
-            tell the label from style alone (0.0041 M parameters that only training uses).
+            Train on features whose per-channel mean and deviation are mixed with another clip's, and train style heads that
+            predict the label from style alone (0.0041 M parameters, used in training only).
         adversarial_weight (`float`, *optional*, defaults to 0.1):
-            Weight of the loss that makes style useless to the style heads; 0 turns it off. Needs `style_aug`. (Published
-            weight unknown; this is SagNet's.)
+            Weight of the loss that makes style useless to the style heads; 0 turns it off. Needs `style_aug`. (The
+            published weight is unknown; this is SagNet's.)
         threshold, temperature, abstain_band, calibration, notice, training_summary (*optional*):
             See [`AVDetectorConfig`].
 
     Raises:
-        ValueError: for sizes that do not divide as the network divides them.
+        ValueError: If sizes are not divisible as the network needs.
     """
 
     model_type = "ssavd"
@@ -119,7 +121,7 @@ class SSAVDConfig(AVDetectorConfig):
                 f"SSAVDConfig: num_filters ({self.num_filters}) must be even and filter_length "
                 f"({self.filter_length}) odd."
             )
-        # The frame is halved twice in the first stage and once in each other, and then cut into windows.
+        # A frame is halved twice in the first stage and once in each other one, then cut into windows.
         step = 2 ** (stages + 1) * WINDOW
         if self.image_size <= 0 or self.image_size % step:
             raise ValueError(
@@ -138,18 +140,18 @@ class SSAVDConfig(AVDetectorConfig):
 
     @classmethod
     def from_preset(cls, name: str, **kwargs) -> "SSAVDConfig":
-        """A published size, `"small"` or `"large"`; `kwargs` replace its fields."""
+        """Return a published size, `"small"` or `"large"`; `kwargs` replace its fields."""
         if name not in PRESETS:
             raise ValueError(f"There is no preset {name!r}; there are {', '.join(PRESETS)}.")
         return cls(**{**PRESETS[name], **kwargs})
 
     @property
     def clip_seconds(self) -> float:
-        """Length of a clip, seconds."""
+        """Length of a clip in seconds."""
         return self.audio_samples / SAMPLING_RATE
 
     def stage_sizes(self) -> list[tuple[int, int]]:
-        """Side of the frames and length of the sound in each stage: 56 and 12000 in the first."""
+        """Return the frames' side and the sound's length in each stage; 56 and 12000 in the first."""
         steps = [2 ** (stage + 2) for stage in range(len(self.channels))]
         return [(self.image_size // step, self.audio_samples // step) for step in steps]
 

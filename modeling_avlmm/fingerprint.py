@@ -1,4 +1,4 @@
-"""A short hash of a network's weights, the same on every machine."""
+"""A short hash of a network's weights that is the same on every machine."""
 
 import hashlib
 
@@ -7,16 +7,16 @@ import torch
 from torch import nn
 
 SAMPLES = 64
-"""Evenly spaced values of every tensor that are looked at."""
+"""Number of values that are hashed of each tensor, evenly spaced."""
 
 
 def weights_fingerprint(module: nn.Module, dtype: torch.dtype = torch.float32) -> str:
     """
-    Hash over the names and shapes of all parameters and evenly spaced values of each: training any part changes it.
+    Return a hash of the names and shapes of all parameters and of evenly spaced values: training any part changes it.
 
     Args:
         module (`torch.nn.Module`): The network.
-        dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): Type in which values are compared.
+        dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): Type to which values are rounded first.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.named_parameters()):

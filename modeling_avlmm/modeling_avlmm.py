@@ -1,7 +1,7 @@
 """AV-LMMDetect: an omni-modal language model whose next token, Real or Fake, is the verdict on a clip.
 
 Method: "Leveraging large multimodal models for audio-video deepfake detection: a pilot study" (arXiv 2602.23393).
-Asking several questions about a clip in one pass is our own addition.
+Several questions about a clip in one pass are our own addition.
 """
 
 import importlib
@@ -12,11 +12,11 @@ import transformers
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel
 
-from .configuration_avlmm import BACKBONES, LABEL_WORDS, AVLMMConfig
+from .configuration_avlmm import BACKBONES, LABEL_WORDS, AVLMMConfig, known_thinker, split_hub_options
 from .configuration_detector import IGNORE_INDEX, PARTS
 from .hub_mixin import AVDetectionHubMixin
 from .modeling_outputs import AVDetectionOutput
-from .modeling_packed_attention import TEXT_ATTENTION, attend_in_groups, pack_rows, packs
+from .modeling_packed_attention import TEXT_ATTENTION, attend_in_groups, pack_rows, packs, question_mask
 from .processing_patches import normalize_patches
 
 ENCODER_INPUTS = ("input_features", "feature_attention_mask", "pixel_values_videos", "video_grid_thw")
@@ -24,6 +24,8 @@ POSITION_INPUTS = ("feature_attention_mask", "video_grid_thw", "video_second_per
 
 
 class AVLMMPreTrainedModel(AVDetectionHubMixin, PreTrainedModel):
+    """Base of AV-LMMDetect: configuration and supported features."""
+
     config_class = AVLMMConfig
     base_model_prefix = ""
     main_input_name = "input_ids"
@@ -35,7 +37,7 @@ class AVLMMPreTrainedModel(AVDetectionHubMixin, PreTrainedModel):
     _supports_attention_backend = True
 
     def _init_weights(self, module):
-        # The thinker initialises its own modules when it is built; there are none beside it.
+        # The thinker initialises its own modules; there are no others.
         pass
 
 
@@ -44,12 +46,12 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
     Deepfake detector around the thinker of an omni-modal language model.
 
     The verdict is the pair of logits of the two label tokens (`Real`, `Fake`) at the answer position, from one forward
-    pass and without generation. The language head is computed for those two rows and that position only. With `sdpa`
-    attention, the default, padding is left out of the language model, and windows of one size are one call
+    pass without generation. The language head is computed for these two tokens and this position only. With `sdpa`
+    attention, the default, the language model skips padding, and windows of one size are one call
     (modeling_packed_attention.py); results are the same up to rounding.
 
     Args:
-        config ([`AVLMMConfig`]): Configuration; `thinker_config` and `label_token_ids` must be set.
+        config ([`AVLMMConfig`]): The configuration; `thinker_config` and `label_token_ids` must be set.
 
     Example:
 
@@ -74,34 +76,25 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         cls, backbone: str, prompts: dict | None = None, **kwargs
     ) -> "AVLMMForDeepfakeDetection":
         """
-        Builds an untrained detector from an omni checkpoint; its talker and vocoder are never loaded.
+        Return an untrained detector on an omni checkpoint; its talker and vocoder are not loaded.
 
         Args:
             backbone (`str`):
                 Hub id or folder of an omni checkpoint, e.g. `"Qwen/Qwen2.5-Omni-7B"`, or of its thinker alone.
             prompts (`dict[str, str]`, *optional*):
-                Replaces entries of the published prompts, see [`AVLMMConfig`].
+                Replacements for entries of the published prompts, see [`AVLMMConfig`].
             kwargs:
-                Passed to the thinker's `from_pretrained`: `dtype`, `device_map`, `attn_implementation`, `revision`, ...
+                Options of the thinker's `from_pretrained`: `dtype`, `device_map`, `attn_implementation`, `revision`, ...
 
         Raises:
-            ValueError: when the backbone is not a known omni model, or an answer is not a single token of its
-                vocabulary.
+            ValueError: If the backbone is not a known omni model, or an answer is not a single token of its vocabulary.
         """
-        hub_kwargs = {
-            k: kwargs[k] for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs
-        }
-        config = transformers.AutoConfig.from_pretrained(backbone, **hub_kwargs)
-        thinker_config = getattr(config, "thinker_config", config)
-        if thinker_config.model_type not in BACKBONES:
-            raise ValueError(
-                f"{backbone!r} has model_type {config.model_type!r}, which is not a known omni model "
-                f"({', '.join(BACKBONES)}). Its thinker can be added to BACKBONES in configuration_avlmm.py."
-            )
-        tokenizer = AutoTokenizer.from_pretrained(backbone, **hub_kwargs)
+        hub, _ = split_hub_options(kwargs)
+        thinker_config = known_thinker(transformers.AutoConfig.from_pretrained(backbone, **hub), backbone)
+        tokenizer = AutoTokenizer.from_pretrained(backbone, **hub)
         thinker_class = getattr(transformers, BACKBONES[thinker_config.model_type].thinker_class)
         thinker = thinker_class.from_pretrained(backbone, **kwargs)
-        # Read first: the configuration around it, which has none yet, sets that of all inside to none.
+        # Read it now: the new configuration, whose attention is not set, would unset the thinker's.
         attention = thinker.config._attn_implementation
         detector_config = AVLMMConfig(
             thinker_config=thinker.config, label_token_ids=label_token_ids(tokenizer), prompts=prompts
@@ -118,10 +111,11 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
     def _attend_in_groups(self):
         attend_in_groups(self.language_model, (self.vision_encoder, self.audio_encoder))
 
-    # -- the parts, by role ------------------------------------------------------------------------------------------
+    # -- the parts by role -------------------------------------------------------------------------------------------
 
     @property
     def language_model(self) -> nn.Module:
+        """The language model, without its head."""
         return self.thinker.get_submodule(self.config.backbone.language_model)
 
     @property
@@ -171,38 +165,43 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         **kwargs,
     ) -> AVDetectionOutput:
         """
+        Judge a batch of clips.
+
         Args:
             input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
-                Prompt with the clip's placeholder tokens, as made by [`AVLMMProcessor`] or the backbone's own
-                processor. Padding may be on either side.
+                Prompt with the clip's placeholder tokens, from [`AVLMMProcessor`] or the backbone's own processor. Padding
+                may be on either side.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`):
                 1 for tokens, 0 for padding.
             position_ids (`torch.LongTensor` of shape `(3, batch_size, sequence_length)`, *optional*):
-                Time, height and width positions. Left out, the thinker computes them, which needs all clips of a batch
-                to have the same modalities.
+                Time, height and width positions. By default the thinker computes them; then all clips of a batch must have
+                the same modalities.
             question_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                0 for the clip and what comes before it, `k` for the tokens of the k-th question. Questions see the clip
-                but not one another. Needed where a row holds more than one question; needs an attention implementation
-                that takes a mask (`sdpa` or `eager`).
+                0 for the clip and the text before it, `k` for the tokens of the k-th question. Questions see the clip but
+                not one another. Needed if a row holds more than one question; the attention must take a mask (`sdpa` or
+                `eager`).
             answer_positions (`torch.LongTensor` of shape `(batch_size, 3)`, *optional*):
-                Position whose next token is the answer, for the questions overall, video, audio; -1 where not asked.
-                Defaults to the last token that is not padding, as the overall question.
+                Position before the answer for the questions overall, video and audio; -1 if not asked. Defaults to the
+                last token that is not padding, for the overall question.
             input_features, feature_attention_mask, pixel_values_videos, video_grid_thw:
-                The clips' log-mel spectra and pixel patches, as for the thinker. Patches that are uint8, as
-                [`AVLMMProcessor.collate`] gives them, are normalised here.
+                The clips' log-mel spectra and pixel patches, as for the thinker. uint8 patches, as from
+                [`AVLMMProcessor.collate`], are normalised here.
             audio_embeds, video_embeds (`torch.FloatTensor` of shape `(tokens, width)`, *optional*):
-                What [`~AVLMMForDeepfakeDetection.encode_media`] made of them before, both or neither; the encoders are not
-                run. Of a modality that no clip has: no tokens.
+                Results of [`~AVLMMForDeepfakeDetection.encode_media`], both or neither; then the encoders do not run. A
+                modality that no clip has takes no tokens.
             video_second_per_grid, use_audio_in_video:
-                Only used where `position_ids` is left out.
+                Used only without `position_ids`.
             labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                The answer's token ids at their positions, -100 elsewhere. The loss is the language-modelling loss on
-                those tokens.
+                Token ids of the answers at their positions, -100 elsewhere. The loss is the language-modelling loss on
+                these tokens.
             num_items_in_batch (`int`, *optional*):
-                Divisor of the summed loss (answer tokens of the whole optimiser step). Defaults to those given here.
+                Divisor of the summed loss: the answer tokens of the whole optimiser step. Defaults to those in this batch.
 
         Returns:
-            [`AVDetectionOutput`]
+            [`AVDetectionOutput`]: The verdicts, with a loss if there are labels.
+
+        Raises:
+            ValueError: If the inputs do not belong together.
         """
         states, places = self._states(
             input_ids,
@@ -234,7 +233,7 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
     def _states(
         self, input_ids, attention_mask, position_ids, question_ids, **media
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Last hidden states `(tokens, width)`, and where among them each place `(batch_size, sequence_length)` is."""
+        """Return the last hidden states `(tokens, width)`, and the index `(batch_size, sequence_length)` of each token's state."""
         if position_ids is None and question_ids is not None:
             raise ValueError("`question_ids` needs `position_ids`: both come from AVLMMProcessor.")
         if position_ids is None or not packs(self.language_model):
@@ -243,7 +242,7 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         ids = input_ids[tokens][None]
         states = self.language_model(
             inputs_embeds=self._with_media(ids, **media),
-            # Nothing to mask: what a token sees is in `packed_rows`.
+            # No mask: `packed_rows` says what a token sees.
             attention_mask={"full_attention": None},
             position_ids=position_ids[:, tokens][:, None],
             use_cache=False,
@@ -259,14 +258,14 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         video_grid_thw: torch.LongTensor | None = None,
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """
-        Runs the encoders and projectors alone.
+        Run only the encoders and projectors.
 
         Args:
             input_features, feature_attention_mask, pixel_values_videos, video_grid_thw: As for `forward`.
 
         Returns:
-            `tuple`: `audio_embeds` and `video_embeds` of `forward`, each `(tokens, width)`, clip after clip; None where not
-            given.
+            `tuple`: `audio_embeds` and `video_embeds` for `forward`, each `(tokens, width)`, clip after clip; None for
+            missing inputs.
         """
         thinker, sound, picture = self.thinker.model, None, None
         if input_features is not None:
@@ -283,7 +282,7 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         return sound, picture
 
     def _with_media(self, ids: torch.Tensor, audio_embeds=None, video_embeds=None, **media) -> torch.Tensor:
-        """Embeddings of tokens, their placeholders replaced by what the encoders make, or made, of the clips."""
+        """Return the embeddings of tokens, with the clips' embeddings in place of placeholders."""
         embeds = self.get_input_embeddings()(ids)
         if audio_embeds is None and video_embeds is None:
             if torch.distributed.is_available() and torch.distributed.is_initialized() and self.training:
@@ -303,7 +302,7 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
     def _padded_states(
         self, input_ids, attention_mask, position_ids, question_ids, **media
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """[`_states`] by the stock thinker's own way, for other attentions than `sdpa` and for positions it computes."""
+        """Return [`_states`] from the stock thinker, for attentions other than `sdpa` and for positions that it computes."""
         embeds = self._with_media(input_ids, **media)
         mask = attention_mask
         if question_ids is not None:
@@ -320,17 +319,17 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
             attention_mask=mask,
             position_ids=position_ids,
             use_cache=False,
-            # Of the clips only what positions are computed from: the encoders have run.
+            # Only the inputs that positions are computed from: the encoders have run.
             **{name: media[name] for name in POSITION_INPUTS},
         ).last_hidden_state
         places = torch.arange(input_ids.numel(), device=states.device).view(input_ids.shape)
         return states.flatten(0, 1), places
 
     def _absent_modalities(self, embeds: torch.Tensor, **media) -> torch.Tensor:
-        """Zero, computed through every encoder this batch does not use.
+        """Return zero, computed through every encoder that this batch does not use.
 
-        In distributed training all ranks must run the same modules or the collectives of sharded weights and gradients
-        wait for each other for ever; a rank whose batch has no sound still runs the audio encoder.
+        In distributed training all ranks must run the same modules, or the collectives of sharded weights and gradients
+        wait forever. So a rank whose batch has no sound runs the audio encoder too.
         """
         zero = embeds.new_zeros(())
         if media["input_features"] is None:
@@ -350,14 +349,14 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
     def _label_logits(
         self, states: torch.Tensor, places: torch.Tensor, answer_positions: torch.Tensor
     ) -> list[torch.Tensor | None]:
-        """Logits `(batch_size, 2)` for each column of `answer_positions`; None where no clip was asked."""
+        """Return logits `(batch_size, 2)` for each column of `answer_positions`; None for a question that no clip was asked."""
         asked = answer_positions >= 0
         rows = torch.arange(len(places), device=places.device)[:, None].expand_as(answer_positions)
         answers = states[places[rows[asked], answer_positions[asked]]]
         ids = torch.tensor(self.config.label_token_ids, device=states.device)
         head = self.get_output_embeddings()
         if is_sharded(head.weight):
-            # Sharded weights are gathered by the module's own forward, not by indexing.
+            # Only the module's own forward gathers sharded weights.
             values = head(answers)[:, ids]
         else:
             values = F.linear(answers, head.weight[ids], None if head.bias is None else head.bias[ids])
@@ -376,14 +375,14 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
 
 def gradients_if_needed(encoder: nn.Module, values: torch.Tensor) -> torch.set_grad_enabled:
     """
-    Switches gradients off for an encoder in which nothing trains.
+    Return a context without gradients for an encoder that is not trained.
 
-    `enable_input_require_grads`, which training with LoRA and recomputed activations calls, asks for gradients of the
-    inputs of every encoder too, frozen or not: the backward pass would go through all of it, for nothing.
+    Training with LoRA and recomputed activations calls `enable_input_require_grads`, which requests gradients of the inputs
+    of every encoder, also of a frozen one. The backward pass would run through all of it for nothing.
 
     Args:
         encoder (`nn.Module`): The encoder.
-        values (`torch.Tensor`): Its input; where this needs a gradient, so does the encoder's output.
+        values (`torch.Tensor`): Its input. If it needs a gradient, so does the output.
     """
     needed = values.requires_grad or any(weight.requires_grad for weight in encoder.parameters())
     return torch.set_grad_enabled(needed and torch.is_grad_enabled())
@@ -391,13 +390,15 @@ def gradients_if_needed(encoder: nn.Module, values: torch.Tensor) -> torch.set_g
 
 def check_placeholders(what: str, places: torch.Tensor, features: torch.Tensor) -> None:
     """
+    Check that there is a placeholder for every feature.
+
     Args:
         what (`str`): The media, for the message.
-        places (`torch.BoolTensor` of shape `(1, tokens, 1)`): The placeholder tokens.
-        features (`torch.Tensor` of shape `(tokens, width)`): What takes their place.
+        places (`torch.BoolTensor` of shape `(1, tokens, 1)`): True for placeholder tokens.
+        features (`torch.Tensor` of shape `(tokens, width)`): The features that replace them.
 
     Raises:
-        ValueError: when a batch has more or fewer placeholders than its encoder gives features.
+        ValueError: If the numbers differ.
     """
     found = int(places.sum())
     if found != len(features):
@@ -409,10 +410,10 @@ def check_placeholders(what: str, places: torch.Tensor, features: torch.Tensor) 
 
 def label_token_ids(tokenizer) -> list[int]:
     """
-    Vocabulary ids of the answers, ordered `real, fake`.
+    Return the vocabulary ids of the answers, ordered `real, fake`.
 
     Raises:
-        ValueError: when an answer is not exactly one token.
+        ValueError: If an answer is not exactly one token.
     """
     ids = []
     for word in LABEL_WORDS:
@@ -426,34 +427,8 @@ def label_token_ids(tokenizer) -> list[int]:
     return ids
 
 
-def question_mask(
-    attention_mask: torch.Tensor, question_ids: torch.Tensor, dtype: torch.dtype
-) -> torch.Tensor:
-    """
-    Additive attention mask under which each question sees the clip and itself, but no other question.
-
-    Args:
-        attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`): 1 for tokens, 0 for padding.
-        question_ids (`torch.Tensor` of shape `(batch_size, sequence_length)`): 0 for the clip, k for question k.
-        dtype (`torch.dtype`): Type of the attention scores.
-
-    Returns:
-        `torch.Tensor` of shape `(batch_size, 1, sequence_length, sequence_length)`: 0 where a token is seen, the
-        type's lowest value elsewhere.
-    """
-    length = question_ids.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=question_ids.device).tril()
-    shared = question_ids[:, None, :] == 0
-    same = question_ids[:, None, :] == question_ids[:, :, None]
-    seen = causal & (shared | same) & attention_mask[:, None, :].bool()
-    # A padding row that sees nothing would be 0 / 0.
-    seen |= torch.eye(length, dtype=torch.bool, device=seen.device)
-    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
-    return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
-
-
 def is_sharded(weight: torch.Tensor) -> bool:
-    """Whether a weight is a shard of DeepSpeed ZeRO-3 or FSDP2, which cannot be indexed by rows."""
+    """Return True for a shard of DeepSpeed ZeRO-3 or FSDP2, which cannot be indexed by rows."""
     if hasattr(weight, "ds_id"):
         return True
     distributed_tensor = (

@@ -1,7 +1,7 @@
-"""AVPL: prompts make two frozen foundation models, CLIP and Whisper, tell real from fake, part by part and frame by frame.
+"""AVPL: a detector of prompts and small heads on two frozen foundation models, CLIP and Whisper.
 
 Method: "Multi-task audio-visual prompt learning" (Miao, Guo, Liu, Wang, AAAI 2025, doi 10.1609/aaai.v39i1.32042), which has
-no public code. Written after its abstract; what the abstract leaves open is our own and marked where it is made.
+no public code. Implemented from the abstract; details that it leaves open are our own and marked in place.
 """
 
 import torch
@@ -27,7 +27,7 @@ from .modeling_avpl_blocks import (
 from .modeling_avpl_encoders import check_encoder, commit_of, load_encoder
 from .modeling_avpl_training import disagreement, distinct_sounds, matching_loss
 from .modeling_outputs import AVDetectionOutput
-from .modeling_verdicts import complete_labels, verdicts_loss, verdicts_on_what_there_is
+from .modeling_verdicts import check_shapes, complete_labels, masked_verdicts, normalized, verdicts_loss
 
 logger = logging.get_logger(__name__)
 
@@ -35,6 +35,8 @@ HUB_NAMES = ("token", "cache_dir", "local_files_only")
 
 
 class AVPLPreTrainedModel(AVDetectionHubMixin, PreTrainedModel):
+    """Base of AVPL: configuration and initialisation of weights."""
+
     config_class = AVPLConfig
     base_model_prefix = ""
     main_input_name = "pixel_values"
@@ -57,7 +59,7 @@ class AVPLPreTrainedModel(AVDetectionHubMixin, PreTrainedModel):
                 init.zeros_(module.carry_up.weight)
         elif isinstance(module, ShortTimeAudioPrompts) and module.prompts is not None:
             init.normal_(module.prompts, std=0.02)
-            # A new detector hears what Whisper hears.
+            # A new detector's audio tokens are Whisper's.
             for mix in module.mix:
                 init.zeros_(mix.weight)
 
@@ -66,11 +68,11 @@ class AVPLForDeepfakeDetection(AVPLPreTrainedModel):
     """
     Deepfake detector of prompts, alignment and heads on a frozen CLIP and a frozen Whisper encoder.
 
-    Only what is not in `vision_encoder` and `audio_encoder` trains, and only that is saved: the encoders are loaded from
-    the ids in the configuration, in the revision and with the weights they had in training.
+    Everything outside `vision_encoder` and `audio_encoder` is trained, and only that is saved. The encoders are loaded from
+    the ids in the configuration, in the revision and with the weights of the training.
 
     Args:
-        config ([`AVPLConfig`]): Configuration. The encoders have random weights; see `from_encoders`.
+        config ([`AVPLConfig`]): The configuration. The encoders get random weights; see `from_encoders`.
 
     Example:
 
@@ -84,7 +86,7 @@ class AVPLForDeepfakeDetection(AVPLPreTrainedModel):
     ```
     """
 
-    # The losses are averages, over pairs too: the trainer divides them by the accumulation steps, not we.
+    # The losses are averages, some of them over pairs: the trainer divides them by the accumulation steps.
     accepts_loss_kwargs = False
 
     def __init__(self, config: AVPLConfig):
@@ -94,12 +96,12 @@ class AVPLForDeepfakeDetection(AVPLPreTrainedModel):
         self._freeze_encoders()
         self.visual_prompts = SequentialVisualPrompts(config)
         self.audio_prompts = ShortTimeAudioPrompts(config)
-        # What trains at the published size, ViT-B and Whisper-base, d_v = 768, d_a = D = 512:
+        # Trained parameters at the published size, ViT-B and Whisper-base, d_v = 768, d_a = D = 512:
         #   visual prompts  12 * 4 * 768 = 36,864     carry  768 * 32 + 32 + 32 * 768 + 768 = 49,952
         #   audio prompts   6 * (512 + 1024 * 512 + 512) = 3,151,872
         #   alignment       768 * 512 + 512 = 393,728 and 512 * 512 + 512 = 262,656
         #   heads           2 * (512 * 256 + 256 + 514) = 263,684 and 1025 * 256 + 256 + 514 = 263,170
-        # together 4,421,926: the 4.4 million that the paper is reported to have.
+        # together 4,421,926, the reported 4.4 million of the paper.
         width, hidden = config.align_width, config.head_width
         self.align_video = nn.Linear(config.vision_config.hidden_size, width)
         self.align_audio = nn.Linear(config.audio_config.d_model, width)
@@ -107,8 +109,8 @@ class AVPLForDeepfakeDetection(AVPLPreTrainedModel):
         self.head = PooledHead(2 * width + 1, hidden)
         if config.multi_task:
             self.video_head, self.audio_head = PooledHead(width, hidden), PooledHead(width, hidden)
-        self._keys_to_ignore_on_save = self._keys_of_others()
-        # Those come from their own checkpoints; others that a file lacks are told of.
+        self._keys_to_ignore_on_save = self._keys_not_stored()
+        # These come from their own checkpoints; a warning names other keys that a file lacks.
         absent = {"vision", "audio"} - set(config.stored_encoders())
         self._keys_to_ignore_on_load_missing = [rf"^{part}_encoder\." for part in sorted(absent)]
         self.post_init()
@@ -125,17 +127,17 @@ class AVPLForDeepfakeDetection(AVPLPreTrainedModel):
         **kwargs,
     ) -> "AVPLForDeepfakeDetection":
         """
-        An untrained detector on two foundation models.
+        Return an untrained detector on two foundation models.
 
         Args:
             vision_encoder (`str`): Hub id or folder of a CLIP checkpoint, e.g. `"openai/clip-vit-base-patch16"`.
             audio_encoder (`str`): Hub id or folder of a Whisper checkpoint, e.g. `"openai/whisper-base"`.
             vision_revision, audio_revision (`str`, *optional*):
-                Branch, tag or commit of each. The commit that it stood for is kept.
+                Branch, tag or commit of each. The configuration keeps the commit.
             kwargs: Other fields of [`AVPLConfig`], and `token`, `cache_dir`, `local_files_only` for the Hub.
 
         Raises:
-            EncoderError: when one cannot be loaded, or is not what it should be.
+            EncoderError: If an encoder cannot be loaded or has another type.
         """
         hub = {name: kwargs.pop(name) for name in HUB_NAMES if name in kwargs}
         vision = load_encoder("vision", vision_encoder, revision=vision_revision, **hub)
@@ -158,20 +160,19 @@ class AVPLForDeepfakeDetection(AVPLPreTrainedModel):
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
         """
-        Loads a detector, and its encoders from where they are; see [`~transformers.PreTrainedModel.from_pretrained`].
+        Load a detector and its encoders; see [`~transformers.PreTrainedModel.from_pretrained`].
 
-        `vision_encoder` and `audio_encoder` (`str`) replace the ids of the configuration, for copies kept elsewhere.
+        `vision_encoder` and `audio_encoder` (`str`) replace the ids in the configuration, for copies in another place.
 
         Raises:
-            EncoderError: when an encoder cannot be loaded, or is not the one that the detector was trained with.
+            EncoderError: If an encoder cannot be loaded, or is not the one of the training.
         """
         hub = {name: kwargs[name] for name in HUB_NAMES if kwargs.get(name) is not None}
         wanted = kwargs.pop("output_loading_info", False)
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         stored = model.config.stored_encoders()
-        for part in ("vision", "audio"):
-            source = getattr(model.config, f"{part}_encoder")
-            # `save_encoders` may have been set after the file was written: what the file lacks is random until here.
+        for part, (source, _) in model.config.encoder_sources.items():
+            # `save_encoders` may have been set after the file was written: weights that it lacks are still random here.
             missing = any(key.startswith(f"{part}_encoder.") for key in info["missing_keys"])
             if part not in stored or (missing and source is not None):
                 model._load_encoder(part, **hub)
@@ -180,36 +181,39 @@ class AVPLForDeepfakeDetection(AVPLPreTrainedModel):
         model._freeze_encoders()
         return (model, info) if wanted else model
 
+    def _encoders(self) -> dict[str, nn.Module]:
+        return {"vision": self.vision_encoder, "audio": self.audio_encoder}
+
     def _load_encoder(self, part: str, **hub) -> None:
-        config, own = self.config, getattr(self, f"{part}_encoder")
-        source, revision = getattr(config, f"{part}_encoder"), getattr(config, f"{part}_revision")
+        own, (source, revision) = self._encoders()[part], self.config.encoder_sources[part]
         loaded = load_encoder(part, source, revision=revision, **hub)
-        check_encoder(part, source, loaded, own, (config.encoder_fingerprints or {}).get(part))
-        # Into the weights that are there: of their type, on their device.
+        check_encoder(part, source, loaded, own, (self.config.encoder_fingerprints or {}).get(part))
+        # Into the existing weights, to keep their type and device.
         own.load_state_dict(loaded.state_dict())
 
     def save_pretrained(self, save_directory, **kwargs):
-        """Saves the part that trains, and those encoders that have no other home or that `save_encoders` asks for."""
-        self._keys_to_ignore_on_save = self._keys_of_others()
+        """Save the trained part, and encoders that exist nowhere else or that `save_encoders` asks for."""
+        self._keys_to_ignore_on_save = self._keys_not_stored()
         super().save_pretrained(save_directory, **kwargs)
 
-    def _keys_of_others(self) -> set[str]:
-        """Names of the weights that are not stored, for saving and for a trainer that resumes."""
-        absent = {"vision", "audio"} - set(self.config.stored_encoders())
+    def _keys_not_stored(self) -> set[str]:
+        """Return the names of the weights that are not stored, for saving and for a trainer that resumes."""
+        stored = self.config.stored_encoders()
         return {
             f"{part}_encoder.{name}"
-            for part in absent
-            for name in getattr(self, f"{part}_encoder").state_dict()
+            for part, encoder in self._encoders().items()
+            if part not in stored
+            for name in encoder.state_dict()
         }
 
     # -- frozen ------------------------------------------------------------------------------------------------------------
 
     def _freeze_encoders(self) -> None:
-        for encoder in (self.vision_encoder, self.audio_encoder):
+        for encoder in self._encoders().values():
             encoder.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "AVPLForDeepfakeDetection":
-        """Training mode for what trains; the encoders stay as they are."""
+        """Switch the trained part to training mode; the encoders stay in evaluation mode."""
         super().train(mode)
         self.vision_encoder.eval()
         self.audio_encoder.eval()
@@ -231,26 +235,36 @@ class AVPLForDeepfakeDetection(AVPLPreTrainedModel):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> AVDetectionOutput:
         """
-        A clip without picture or without sound is judged by the head of what it has, and so is the whole of it: `logits`
-        are then the `video_logits` or `audio_logits`, those of the absent part are NaN, and so are its `frame_scores`.
+        Judge a batch of clips.
+
+        The verdict on a clip without picture or without sound is that on its other part: `logits` are then its
+        `video_logits` or `audio_logits`; those of the absent part and the clip's `frame_scores` are NaN.
 
         Args:
             pixel_values (`torch.Tensor` of shape `(batch_size, num_frames, 3, image_size, image_size)`, *optional*):
-                RGB frames: uint8 in [0, 255], or floating point and normalised by CLIP's mean and deviation. Left out, no
-                clip has a picture.
+                RGB frames: uint8 in [0, 255], or floating point and normalised by CLIP's mean and deviation. Without them
+                no clip has a picture.
             input_features (`torch.FloatTensor` of shape `(batch_size, num_mel_bins, 2 * num_tokens + 1)`, *optional*):
-                Log-mel spectra of [`~transformers.WhisperFeatureExtractor`], one every 10 ms. Left out, no clip has sound.
+                Log-mel spectra of [`~transformers.WhisperFeatureExtractor`], one every 10 ms. Without them no clip has
+                sound.
             frame_mask (`torch.Tensor` of shape `(batch_size, num_frames)`, *optional*):
-                1 for frames, 0 for padding. A row of zeros: a clip without picture.
+                1 for frames, 0 for padding. A clip without picture has a row of zeros.
             frame_times (`torch.FloatTensor` of shape `(batch_size, num_frames)`):
-                When each frame is on screen, seconds from the first sample of sound, in float32. Needed with both.
+                Times at which frames are on screen, in seconds from the first sample of sound. Needed if there are both
+                frames and sound.
             audio_mask (`torch.Tensor` of shape `(batch_size, num_tokens)`, *optional*):
-                1 for audio tokens (20 ms), 0 after the end of the sound. A row of zeros: a clip without sound.
+                1 for audio tokens (20 ms), 0 after the end of the sound. A clip without sound has a row of zeros.
             questions (`torch.Tensor` of shape `(batch_size, 3)`, *optional*):
-                Which of the verdicts overall, video and audio are wanted; the others are NaN. All, if left out.
+                1 for the requested verdicts overall, video and audio; the others are NaN. Defaults to all.
             labels, video_labels, audio_labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
-                0 real, 1 fake, -100 unknown; what follows from the others is filled in ([`complete_labels`]).
-            num_items_in_batch (*optional*): Taken and not used: the loss is an average.
+                0 real, 1 fake, -100 unknown; labels that follow from others are filled in ([`complete_labels`]).
+            num_items_in_batch (`int`, *optional*): Not used: the losses are averages over clips and pairs.
+
+        Returns:
+            [`AVDetectionOutput`]: The verdicts, with a loss if there are labels.
+
+        Raises:
+            ValueError: If there is neither picture nor sound, or a shape does not fit.
         """
         config = self.config
         frames, spectra, frame_mask, frame_times, audio_mask = self._inputs(
@@ -292,7 +306,7 @@ class AVPLForDeepfakeDetection(AVPLPreTrainedModel):
                     config.shift_seconds,
                     config.matching_temperature,
                 )
-        logits = verdicts_on_what_there_is(logits, has_video, has_audio, questions)
+        logits = masked_verdicts(logits, has_video, has_audio, questions)
         frame_scores = None
         if config.gives_frame_scores:
             frame_scores = disagreement(*pair, matched, config.matching_margin)
@@ -302,9 +316,9 @@ class AVPLForDeepfakeDetection(AVPLPreTrainedModel):
 
     def _judge_both(self, seen, heard, alike, sound, frame_mask, audio_mask) -> torch.Tensor:
         """
-        Logits of the joint head: of each frame what is seen, what is heard and how alike they are, then the mean.
+        Return the logits of the joint head, which takes each frame's picture, its sound and their similarity.
 
-        Without a picture there is one step: no frame, and the mean of the sound. (The likeness as an input is our own.)
+        Without a picture there is one step, with the mean of the sound. (The similarity as an input is our own.)
         """
         both = torch.cat([seen, heard, alike[..., None].to(seen.dtype)], dim=-1)
         alone = masked_mean(sound, audio_mask)[:, None]
@@ -313,7 +327,7 @@ class AVPLForDeepfakeDetection(AVPLPreTrainedModel):
         return self.head(torch.cat([both, alone], dim=1), steps)
 
     def _inputs(self, pixel_values, input_features, frame_mask, frame_times, audio_mask) -> tuple:
-        """Normalised frames, spectra (None where no clip has any), and masks and times of both."""
+        """Return normalised frames and spectra (None if no clip has any), the frames' mask and times, and the tokens' mask."""
         config = self.config
         given = pixel_values if pixel_values is not None else input_features
         if given is None:
@@ -338,18 +352,16 @@ class AVPLForDeepfakeDetection(AVPLPreTrainedModel):
             frame_times = torch.zeros(batch, num_frames, device=device)
         if input_features is None:
             audio_mask = torch.zeros(batch, num_tokens, device=device)
-        for name, values, shape in (
-            ("pixel_values", pixel_values, frame_shape),
-            ("input_features", input_features, spectra),
-            ("frame_mask", frame_mask, frame_shape[:2]),
-            ("frame_times", frame_times, frame_shape[:2]),
-            ("audio_mask", audio_mask, (batch, num_tokens)),
-        ):
-            if values is not None and tuple(values.shape) != shape:
-                raise ValueError(
-                    f"{name} has shape {tuple(values.shape)}, and this model takes {shape} here. Prepare clips with "
-                    "AVPLProcessor.from_config(model.config)."
-                )
+        check_shapes(
+            {
+                "pixel_values": (pixel_values, frame_shape),
+                "input_features": (input_features, spectra),
+                "frame_mask": (frame_mask, frame_shape[:2]),
+                "frame_times": (frame_times, frame_shape[:2]),
+                "audio_mask": (audio_mask, (batch, num_tokens)),
+            },
+            processor="AVPLProcessor",
+        )
         if frame_mask is None:
             frame_mask = torch.ones(batch, num_frames, device=device)
         if audio_mask is None:
@@ -357,12 +369,7 @@ class AVPLForDeepfakeDetection(AVPLPreTrainedModel):
         frame_mask, audio_mask = frame_mask.bool(), audio_mask.bool()
         frames = pixel_values
         if frames is not None:
-            if not frames.is_floating_point():
-                mean, std = (
-                    torch.tensor(values, device=device)[:, None, None]
-                    for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
-                )
-                frames = torch.addcmul(-mean / std, frames.float(), 1 / (255 * std))
+            frames = normalized(frames, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
             frames = torch.where(frame_mask[:, :, None, None, None], frames, 0.0).to(dtype)
         if input_features is not None:
             input_features = torch.where(audio_mask.any(dim=1)[:, None, None], input_features, 0.0).to(dtype)

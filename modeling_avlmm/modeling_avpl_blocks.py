@@ -1,4 +1,4 @@
-"""Parts of AVPL that train: prompts for two frozen encoders, alignment in time, heads."""
+"""The trained parts of AVPL: prompts for two frozen encoders, alignment in time, heads."""
 
 import torch
 import torch.nn.functional as F
@@ -11,12 +11,12 @@ from .configuration_avpl import TOKENS_PER_SECOND, AVPLConfig
 
 class SequentialVisualPrompts(nn.Module):
     """
-    Prompt tokens beside the patches of every frame, at every layer of a frozen CLIP, that hand on what they saw.
+    Prompt tokens beside each frame's patches, at every layer of a frozen CLIP, which pass information from frame to frame.
 
-    At layer `l` the prompts of frame `t` are `P_l + o_(l-1)(t) + C(o_(l-1)(t-1))`: learned vectors, what the layer before
-    made of this frame's prompts, and through a bottleneck `C` what it made of the previous frame's. So all frames go
-    through a layer at once, and information moves on by one frame a layer. (Published is that prompts are sequential; the
-    form is our own. `C` starts at zero: a new detector starts from frames alone.)
+    At layer `l` the prompts of frame `t` are `P_l + o_(l-1)(t) + C(o_(l-1)(t-1))`: learned vectors, plus the previous layer's
+    output for this frame's prompts, plus that for the previous frame's prompts through a bottleneck `C`. So a layer
+    processes all frames at once, and information moves by one frame per layer. (The paper says only that prompts are
+    sequential; the form is our own. `C` starts at zero, so a new detector judges frames one by one.)
 
     A frame's feature is the mean of CLIP's class token and the prompts after the last layer, each normalised by CLIP.
     """
@@ -31,20 +31,22 @@ class SequentialVisualPrompts(nn.Module):
         if count and config.sequential_prompts and vision.num_hidden_layers > 1:
             self.carry_down = nn.Linear(vision.hidden_size, config.carry_width)
             self.carry_up = nn.Linear(config.carry_width, vision.hidden_size)
-        # Set by `gradient_checkpointing_enable`. The encoders' own switch needs them in training mode.
+        # Set by `gradient_checkpointing_enable`. The encoders' own switch works in training mode only.
         self.gradient_checkpointing = False
 
     def forward(
         self, encoder: CLIPVisionModel, frames: torch.Tensor, frame_mask: torch.Tensor
     ) -> torch.Tensor:
         """
+        Encode frames.
+
         Args:
-            encoder (`CLIPVisionModel`): Frozen.
-            frames (`torch.Tensor` of shape `(batch_size, num_frames, 3, height, width)`): Normalised.
-            frame_mask (`torch.BoolTensor` of shape `(batch_size, num_frames)`): False for padding, which hands nothing on.
+            encoder (`CLIPVisionModel`): The frozen encoder.
+            frames (`torch.Tensor` of shape `(batch_size, num_frames, 3, height, width)`): Normalised frames.
+            frame_mask (`torch.BoolTensor` of shape `(batch_size, num_frames)`): False for padding, which passes nothing on.
 
         Returns:
-            `torch.Tensor` of shape `(batch_size, num_frames, hidden_size)`.
+            `torch.Tensor` of shape `(batch_size, num_frames, hidden_size)`: The frames' features.
         """
         tokens = encoder.pre_layrnorm(encoder.embeddings(frames.flatten(0, 1)))
         count = tokens.shape[1]
@@ -59,13 +61,13 @@ class SequentialVisualPrompts(nn.Module):
                 tokens = self._gradient_checkpointing_func(layer.__call__, tokens, None)
             else:
                 tokens = layer(tokens, None)
-            # Copied: a view would keep the whole layer's output until the backward pass.
+            # A copy: a view would keep the layer's whole output until the backward pass.
             tokens, handed_on = tokens[:, :count], tokens[:, count:].clone()
         seen = encoder.post_layernorm(torch.cat([tokens[:, :1], handed_on], dim=1))
         return seen.mean(dim=1).unflatten(0, frame_mask.shape)
 
     def _carried(self, prompts: torch.Tensor, frame_mask: torch.Tensor) -> torch.Tensor | float:
-        """What reaches each frame's prompts from the previous frame's, both `(batch_size * num_frames, count, hidden)`."""
+        """Return the additions to each frame's prompts from the previous frame's, `(batch_size * num_frames, count, hidden)`."""
         if self.carry_down is None:
             return 0.0
         carried = self.carry_up(F.gelu(self.carry_down(F.layer_norm(prompts, prompts.shape[-1:]))))
@@ -77,18 +79,18 @@ class SequentialVisualPrompts(nn.Module):
 
 class ShortTimeAudioPrompts(nn.Module):
     """
-    One prompt for every short window of sound, mixed into its tokens before every layer of a frozen Whisper encoder.
+    A prompt for every short window of sound, mixed into its tokens before each layer of a frozen Whisper encoder.
 
-    The prompt of a window is a learned vector plus the mean of the window's (normalised) tokens: what is steady for
-    100 ms, against which each of its steps can be told apart. It is concatenated with every token of its window and
-    projected back, `x + Linear([x, p])`, with weights of each layer's own. (Published is that prompts are short-time; the
-    concatenation is a third party's reading; window, content and residual are our own.)
+    The prompt of a window is a learned vector plus the mean of the window's normalised tokens: the steady part of 100 ms,
+    against which each step stands out. It is concatenated with every token of its window and projected back,
+    `x + Linear([x, p])`, with weights for each layer. (The paper says that prompts are short-time; the concatenation is a
+    third party's reading; window, content and residual are our own.)
 
-    Whisper pads every clip to 30 s. Here a clip of `n` tokens takes the first `n` of its positions, and nothing attends to
-    what comes after the sound. The tokens are those of the padded computation in which keys after the sound are masked
-    out, provided that the spectra are the same (the extractor's limit is set by the loudest value, which padding never
-    is) and that there is one spectrum more than two for each token: the last token's convolution reaches it. Stock Whisper
-    does attend to its padding, so its tokens differ from both, as far as attention falls on silence.
+    Whisper pads every clip to 30 s. Here a clip of `n` tokens takes the first `n` positions, and no token attends to the
+    time after the sound. The tokens equal those of the padded computation with keys after the sound masked out, on two
+    conditions: the spectra are the same (they are, because the extractor's limit depends on the loudest value, which is
+    never padding), and there are two spectra for each token and one more, which the last token's convolution reaches.
+    Stock Whisper does attend to its padding, so its tokens differ from both as far as attention falls on silence.
     """
 
     def __init__(self, config: AVPLConfig):
@@ -107,13 +109,15 @@ class ShortTimeAudioPrompts(nn.Module):
         self, encoder: WhisperEncoder, input_features: torch.Tensor, audio_mask: torch.Tensor
     ) -> torch.Tensor:
         """
+        Encode sound.
+
         Args:
-            encoder (`WhisperEncoder`): Frozen.
+            encoder (`WhisperEncoder`): The frozen encoder.
             input_features (`torch.Tensor` of shape `(batch_size, num_mel_bins, 2 * num_tokens + 1)`): Log-mel spectra.
             audio_mask (`torch.BoolTensor` of shape `(batch_size, num_tokens)`): False after the end of the sound.
 
         Returns:
-            `torch.Tensor` of shape `(batch_size, num_tokens, d_model)`.
+            `torch.Tensor` of shape `(batch_size, num_tokens, d_model)`: The tokens.
         """
         count = audio_mask.shape[1]
         tokens = F.gelu(encoder.conv1(input_features))
@@ -139,12 +143,12 @@ class ShortTimeAudioPrompts(nn.Module):
 
 def window_means(tokens: torch.Tensor, mask: torch.Tensor, window: int) -> torch.Tensor:
     """
-    Mean over the tokens of the window each belongs to; 0 for a window of padding.
+    Return, for each token, the mean over its window; 0 for a window of padding.
 
     Args:
-        tokens (`torch.Tensor` of shape `(batch_size, num_tokens, width)`): Tokens.
+        tokens (`torch.Tensor` of shape `(batch_size, num_tokens, width)`): The tokens.
         mask (`torch.BoolTensor` of shape `(batch_size, num_tokens)`): False for padding.
-        window (`int`): Tokens of a window; the last one may be shorter.
+        window (`int`): Tokens in a window; the last window may be shorter.
     """
     count = tokens.shape[1]
     fill = -count % window
@@ -158,26 +162,26 @@ def heard_at(
     sound: torch.Tensor, audio_mask: torch.Tensor, times: torch.Tensor, reach: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    What is heard while each frame is seen: the mean of the audio features around its time, the nearer the heavier.
+    Return the sound of each frame: the mean of the audio features around its time, weighted by nearness.
 
-    Token `k` is centred at `0.02 k` seconds. Its weight for a frame at `t` is `1 - |t - 0.02 k| / reach`, not below 0. So
-    the distance of frames from one another, even or not, plays no part.
+    Token `k` is centred at `0.02 k` seconds. Its weight for a frame at `t` is `1 - |t - 0.02 k| / reach`, but not below 0.
+    The spacing of the frames has no influence.
 
     Args:
         sound (`torch.Tensor` of shape `(batch_size, num_tokens, width)`): Audio features.
         audio_mask (`torch.BoolTensor` of shape `(batch_size, num_tokens)`): False after the end of the sound.
-        times (`torch.FloatTensor` of shape `(batch_size, num_frames)`): When frames are on screen, seconds.
-        reach (`float`): Seconds before and after a frame.
+        times (`torch.FloatTensor` of shape `(batch_size, num_frames)`): Times of the frames in seconds.
+        reach (`float`): Reach before and after a frame in seconds.
 
     Returns:
-        `tuple`: features `(batch_size, num_frames, width)`, zeros where nothing is heard, and where something is
-        `(batch_size, num_frames)`.
+        `tuple`: The features `(batch_size, num_frames, width)`, zeros for frames without sound; and a mask
+        `(batch_size, num_frames)`, True for frames with sound.
     """
     token_times = torch.arange(sound.shape[1], device=sound.device) / TOKENS_PER_SECOND
     weights = (1 - (times.float()[:, :, None] - token_times).abs() / reach).clamp(min=0)
     weights = weights * audio_mask[:, None, :]
     total = weights.sum(dim=-1, keepdim=True)
-    # A token at the very edge of the reach weighs next to nothing, and would be all that is heard.
+    # A token at the very edge of the reach has hardly any weight, and would be the only sound.
     heard = total[..., 0] > 1e-3
     weights = weights / total.clamp(min=1e-3)
     return weights.to(sound.dtype) @ sound * heard[..., None], heard
@@ -185,10 +189,10 @@ def heard_at(
 
 class Centre(nn.Module):
     """
-    Takes from features their mean over the frames of the batch, or after training over those of the last batches.
+    Subtracts the features' mean over the batch; in evaluation, the running mean of the last training batches.
 
-    What all frames have in common says nothing about which belong together, yet is most of what encoders give: the cosine
-    of any two frames is near 1, and a matching loss is soonest lowered by making all of them equal. (Our own.)
+    Most of the encoders' features is common to all frames and says nothing about which belong together: the cosine of any
+    two frames is near 1, and the easiest way to lower a matching loss is to make all of them equal. (Our own.)
     """
 
     def __init__(self, width: int, momentum: float = 0.1):
@@ -197,20 +201,20 @@ class Centre(nn.Module):
         self.register_buffer("mean", torch.zeros(width))
 
     def forward(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Features `(batch_size, num_frames, width)` in float32, less the mean of those in `mask`."""
+        """Return features `(batch_size, num_frames, width)` in float32, minus the mean of those in `mask`."""
         features = features.float()
         if not self.training:
             return features - self.mean.float()
         count = mask.sum()
         mean = (features * mask[..., None]).sum(dim=(0, 1)) / count.clamp(min=1)
         with torch.no_grad():
-            # A batch without a pair leaves it as it is.
+            # A batch without a pair does not change it.
             self.mean += self.momentum * (count > 0) * (mean.to(self.mean.dtype) - self.mean)
         return features - mean
 
 
 class PooledHead(nn.Module):
-    """Two layers with the mean over time between them, `(batch_size, steps, width)` to logits `(batch_size, 2)`."""
+    """Two layers with the mean over time in between, from `(batch_size, steps, width)` to logits `(batch_size, 2)`."""
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
@@ -222,6 +226,6 @@ class PooledHead(nn.Module):
 
 
 def masked_mean(features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean over the steps of `(batch_size, steps, width)` that are in `mask (batch_size, steps)`; 0 without any."""
+    """Return the mean over the steps of `(batch_size, steps, width)` in `mask (batch_size, steps)`; 0 without any."""
     weights = mask.to(features.dtype)[..., None]
     return (features * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)

@@ -1,4 +1,4 @@
-"""The frozen encoders of AVPL: where they come from, and that they are the ones it was trained with."""
+"""Loading and checking the frozen encoders of AVPL."""
 
 from pathlib import Path
 
@@ -15,12 +15,12 @@ NAMES = {"vision": "CLIP", "audio": "Whisper"}
 
 
 class EncoderError(ValueError):
-    """An encoder that cannot be loaded, or is not the one that the detector was trained with."""
+    """An encoder cannot be loaded, or is not the one that the detector was trained with."""
 
 
 def load_encoder(part: str, source: str, **hub_kwargs) -> CLIPVisionModel | WhisperEncoder:
     """
-    Loads an encoder from a whole CLIP or Whisper checkpoint, in float32, in which it is compared.
+    Load an encoder from a whole CLIP or Whisper checkpoint, in float32, the type of its fingerprint.
 
     Args:
         part (`str`): `vision` or `audio`.
@@ -28,7 +28,7 @@ def load_encoder(part: str, source: str, **hub_kwargs) -> CLIPVisionModel | Whis
         hub_kwargs: `revision`, `token`, `cache_dir`, `local_files_only`.
 
     Raises:
-        EncoderError: when there is no such checkpoint, or it is of something else.
+        EncoderError: If there is no such checkpoint, or it is of another type.
     """
     try:
         model_type = AutoConfig.from_pretrained(source, **hub_kwargs).model_type
@@ -48,7 +48,7 @@ def load_encoder(part: str, source: str, **hub_kwargs) -> CLIPVisionModel | Whis
             "stored needs it: restore it, give another place with "
             f"`from_pretrained(..., {part}_encoder=...)`, or store detectors with save_encoders=True."
         ) from error
-    # What the checkpoint lacks would be random.
+    # Weights that the checkpoint lacks would be random.
     absent = sorted(name for name in info["missing_keys"] if part == "vision" or name.startswith("encoder."))
     if absent:
         raise EncoderError(f"{source!r} lacks weights of the {part} encoder: {', '.join(absent[:3])}.")
@@ -56,7 +56,7 @@ def load_encoder(part: str, source: str, **hub_kwargs) -> CLIPVisionModel | Whis
 
 
 def commit_of(source: str, revision: str | None = None, cache_dir: str | None = None) -> str | None:
-    """The commit that a revision of a loaded Hub checkpoint stands for; the revision itself where that is not known."""
+    """Return the commit behind a revision of a loaded Hub checkpoint; the revision itself if it is unknown."""
     if Path(source).exists():
         return revision
     file = try_to_load_from_cache(source, "config.json", cache_dir=cache_dir, revision=revision)
@@ -68,10 +68,10 @@ def check_encoder(
     part: str, source: str, encoder: nn.Module, wanted: nn.Module, fingerprint: str | None
 ) -> None:
     """
-    Checks that a loaded encoder can stand where `wanted` stands, and is the one a detector was trained with.
+    Check that a loaded encoder fits in the place of `wanted`, and is the one that the detector was trained with.
 
     Raises:
-        EncoderError: when sizes differ, or the fingerprint.
+        EncoderError: If sizes or the fingerprint differ.
     """
     shapes = {name: tuple(weight.shape) for name, weight in encoder.state_dict().items()}
     needed = {name: tuple(weight.shape) for name, weight in wanted.state_dict().items()}

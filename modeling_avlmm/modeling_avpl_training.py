@@ -1,4 +1,4 @@
-"""What AVPL is trained with beside classification: the frame-level cross-modal feature matching loss."""
+"""The frame-level cross-modal feature matching loss of AVPL, and the disagreement score in its terms."""
 
 import torch
 import torch.nn.functional as F
@@ -18,37 +18,40 @@ def matching_loss(
     temperature: float = 0.1,
 ) -> torch.Tensor:
     """
-    Frame-level cross-modal feature matching (CMFM): what is seen and heard at the same time lies together in genuine
-    clips, and nowhere else.
+    Frame-level cross-modal feature matching (CMFM): in genuine clips, picture and sound of the same time lie together;
+    all other pairs lie apart.
 
     With `c(i, t, j, s)` the cosine of frame `t` of clip `i` and the sound at frame `s` of clip `j`, it is the sum of
 
     - pull: `1 - c(i, t, i, t)` over the frames of genuine clips,
-    - push: `max(0, c(i, t, i, t) - margin)` over those of forged clips, whichever part is forged, and
-    - contrast: `log(1 + sum exp((c(i, t, j, s) - c(i, t, i, t)) / temperature))` over the frames of genuine clips, the sum
-      over the sound of the same clip at least `shift_seconds` away and that of all frames of other genuine clips; and
-      likewise for the sound of a frame among pictures, of which it is the mean.
+    - push: `max(0, c(i, t, i, t) - margin)` over the frames of forged clips, whichever part is forged, and
+    - contrast: `log(1 + sum exp((c(i, t, j, s) - c(i, t, i, t)) / temperature))` over the frames of genuine clips. The sum
+      runs over the sound of the same clip at least `shift_seconds` away and over the sound of other genuine clips. The
+      contrast is the mean of this and of the same for a frame's sound among pictures.
 
-    Each is averaged over its own frames (contrast: those that have something to be told from), and 0 where there are none.
-    Clips whose overall label is unknown, and frames without sound, are in no pair.
+    Each term is averaged over its own frames (contrast: frames with at least one other pair), and 0 if there are none.
+    Clips with an unknown overall label and frames without sound are in no pair.
 
-    AVPL (AAAI 2025) publishes the idea of a frame-level matching loss that uses the natural alignment of genuine clips,
-    not its formula. Pull of same-time genuine pairs and push of forged and of other clips' pairs are also in a third
-    party's reading of it (with weights 2, 2, 1, and whole clips instead of frames between clips). The softmax of the third
-    term (InfoNCE, van den Oord et al. 2018), shifted pairs, equal weights, and leaving forged clips out of the pairs between
-    clips (a forgery may have the very sound of the genuine clip it was made from) are our own choice. Margins in place of the
-    contrast learned time in some runs on toy clips and not in others (docs/lab-log.md); on real clips neither was compared.
+    AVPL (AAAI 2025) publishes the idea of a frame-level matching loss that uses the natural alignment of genuine clips, but
+    no formula. A third party's reading also pulls same-time genuine pairs and pushes forged pairs and those of other clips
+    (with weights 2, 2, 1, and whole clips instead of frames between clips). Our own choices are the softmax of the third
+    term (InfoNCE, van den Oord et al. 2018), shifted pairs, equal weights, and no forged clips in pairs between clips: a
+    forgery may have the very sound of its genuine source. Margins in place of the contrast learned time in only some runs
+    on toy clips (docs/lab-log.md); on real clips the two were not compared.
 
     Args:
-        seen, heard (`torch.Tensor` of shape `(batch_size, num_frames, width)`): Aligned features, any length.
-        times (`torch.FloatTensor` of shape `(batch_size, num_frames)`): Of the frames, seconds.
-        matched (`torch.BoolTensor` of shape `(batch_size, num_frames)`): Frames with a picture and sound.
-        labels (`torch.LongTensor` of shape `(batch_size,)`): Overall: 0 genuine, 1 forged, -100 unknown.
+        seen, heard (`torch.Tensor` of shape `(batch_size, num_frames, width)`): Aligned features of any length.
+        times (`torch.FloatTensor` of shape `(batch_size, num_frames)`): Times of the frames in seconds.
+        matched (`torch.BoolTensor` of shape `(batch_size, num_frames)`): True for frames with picture and sound.
+        labels (`torch.LongTensor` of shape `(batch_size,)`): Overall labels: 0 genuine, 1 forged, -100 unknown.
         distinct (`torch.BoolTensor` of shape `(batch_size, batch_size)`, *optional*):
-            Which clips are not the same recording, which may be in a batch twice; all different rows if left out.
-        margin (`float`): Cosine similarity that what does not match may have.
-        shift_seconds (`float`): Seconds from which on sound is another moment's.
-        temperature (`float`): Of the contrast.
+            False for clips that are the same recording, which may be in a batch twice. Defaults to True for all.
+        margin (`float`, *optional*, defaults to 0.0): Cosine similarity that forged pairs may have.
+        shift_seconds (`float`, *optional*, defaults to 0.2): Distance in time from which on sound is another moment's.
+        temperature (`float`, *optional*, defaults to 0.1): Temperature of the contrast.
+
+    Returns:
+        `torch.Tensor`: The loss, a scalar.
     """
     clips = len(matched)
     seen, heard = F.normalize(seen.float(), dim=-1), F.normalize(heard.float(), dim=-1)
@@ -68,7 +71,7 @@ def matching_loss(
         ahead = (
             ((cosines - own[:, :, None, None]) / temperature).masked_fill(~pairs, float("-inf")).flatten(2)
         )
-        # The zero beside them is the pair itself.
+        # The added zero is the pair itself.
         each = torch.cat([ahead, torch.zeros_like(ahead[..., :1])], dim=-1).logsumexp(dim=-1)
         loss = loss + _mean(each, pairs.flatten(2).any(dim=-1)) / 2
     return loss
@@ -79,7 +82,7 @@ def _mean(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
 
 
 def distinct_sounds(input_features: torch.Tensor, audio_mask: torch.Tensor) -> torch.Tensor:
-    """Which clips of a batch have different sound, `(batch_size, batch_size)`: the same draw may be in it twice."""
+    """Return True for pairs of clips with different sound, `(batch_size, batch_size)`: one clip may be in a batch twice."""
     marked = torch.cat([input_features.flatten(1), audio_mask.to(input_features.dtype)], dim=1)
     return torch.stack([(marked != row).any(dim=1) for row in marked])
 
@@ -88,15 +91,16 @@ def disagreement(
     seen: torch.Tensor, heard: torch.Tensor, matched: torch.Tensor, margin: float = 0.0
 ) -> torch.Tensor:
     """
-    How little each frame matches its sound, on the scale of [`matching_loss`]: 0 where a genuine pair is pulled to, 1 from
-    where others are pushed to. `(1 - cos) / (1 - margin)`, at most 1. (The published use of the features is for the verdict
-    only; the score is our own.)
+    Return each frame's disagreement with its sound, on the scale of [`matching_loss`].
+
+    It is `(1 - cos) / (1 - margin)`, at most 1: 0 where the loss pulls genuine pairs to, 1 where it pushes others to. (The
+    paper uses the features for the verdict only; this score is our own.)
 
     Args:
         seen, heard, matched, margin: As for [`matching_loss`].
 
     Returns:
-        `torch.FloatTensor` of shape `(batch_size, num_frames)`, in [0, 1]; NaN where `matched` is False.
+        `torch.FloatTensor` of shape `(batch_size, num_frames)`: Values in [0, 1]; NaN where `matched` is False.
     """
     cosine = F.cosine_similarity(seen.float(), heard.float(), dim=-1)
     return ((1 - cosine) / (1 - margin)).clamp(0, 1).masked_fill(~matched, float("nan"))

@@ -16,21 +16,21 @@ class AVDetectionOutput(ModelOutput):
     """
     Verdicts of an audio-visual deepfake detector.
 
-    All logits are ordered `real, fake` (label 0 is real, label 1 is fake). A row is `NaN` where that clip was not
-    asked that question, so that an absent verdict can never be read as a verdict.
+    All logits are ordered `real, fake` (label 0 is real, label 1 is fake). A row is NaN if that question was not asked of
+    that clip, so that a missing verdict cannot be mistaken for one.
 
     Args:
         loss (`torch.FloatTensor` of shape `(1,)`, *optional*, returned when `labels` is given):
-            Training loss.
+            The training loss.
         logits (`torch.FloatTensor` of shape `(batch_size, 2)`):
-            Verdict on the clip as a whole: fake when any part of it is.
+            Verdict on the clip as a whole: fake if any part of it is.
         video_logits (`torch.FloatTensor` of shape `(batch_size, 2)`, *optional*):
-            Verdict on the picture alone.
+            Verdict on the picture.
         audio_logits (`torch.FloatTensor` of shape `(batch_size, 2)`, *optional*):
-            Verdict on the sound alone.
+            Verdict on the sound.
         frame_scores (`torch.FloatTensor` of shape `(batch_size, num_frames)`, *optional*, returned by detectors that match features of picture and sound):
-            Disagreement of each frame with the sound heard at its time, in [0, 1]: 0 where they belong together. NaN
-            where there is no frame (padding), or no sound at its time.
+            Disagreement of each frame with the sound at its time, in [0, 1]: 0 if they belong together, NaN if there is no
+            frame (padding) or no sound.
     """
 
     loss: torch.FloatTensor | None = None
@@ -46,12 +46,12 @@ class AVDetectionOutput(ModelOutput):
 
     @property
     def disagreement(self) -> torch.Tensor | None:
-        """Mean of a clip's `frame_scores`, shape `(batch_size,)`, in [0, 1]; NaN for a clip without any, None without."""
+        """Mean of each clip's `frame_scores`, shape `(batch_size,)`, in [0, 1]; NaN for a clip without any, None without all."""
         return None if self.frame_scores is None else self.frame_scores.nanmean(dim=1)
 
 
 def fake_probability(logits: torch.Tensor) -> torch.Tensor:
-    """P(fake) from logits ordered `real, fake`: shape `(..., 2)` to `(...)`, computed in float32."""
+    """Return P(fake) of logits ordered `real, fake`, from shape `(..., 2)` to `(...)`, computed in float32."""
     return torch.sigmoid(logits[..., 1].float() - logits[..., 0].float())
 
 

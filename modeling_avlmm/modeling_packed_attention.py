@@ -1,12 +1,12 @@
-"""Attention over sequences of different lengths that lie one after another in a row, without padding and without loops.
+"""Attention over sequences of different lengths in one row, without padding and without a loop over them.
 
-`transformers` calls `scaled_dot_product_attention` once for every window of a picture and every two seconds of sound, in
-every layer: some 70 calls a layer for a clip of 8 s. Here sequences of one length are one call. The same holds for the
-language model, whose rows are joined without the padding between them. Results are those of the stock attention up to the
-order of sums; nothing is approximated.
+`transformers` calls `scaled_dot_product_attention` for every window of a picture and every two seconds of sound, in every
+layer: some 70 calls a layer for a clip of 8 s. Here all sequences of one length are one call. The language model works in
+the same way on rows that are joined without padding. Results equal those of the stock attention up to the order of sums;
+nothing is approximated.
 
-Both come in through the attention interface of `transformers`, and only where the attention was `sdpa`. Whoever asks for
-`eager` or `flash_attention_2` gets that.
+Both are registered in the attention interface of `transformers` and replace `sdpa` only. `eager` and `flash_attention_2`
+stay available.
 """
 
 import copy
@@ -20,21 +20,21 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 ENCODER_ATTENTION = "flash_windows_sdpa"
-"""Name of the encoders' attention. With `flash` in it, encoders hand over whole rows and where their windows end."""
+"""Name of the encoders' attention. Because of the `flash` in it, encoders pass whole rows and the ends of windows."""
 
 TEXT_ATTENTION = "packed_sdpa"
-"""Name of the language model's attention. Without packed rows it is `sdpa`."""
+"""Name of the language model's attention; it is `sdpa` without packed rows."""
 
 
 @dataclass(frozen=True)
 class Group:
     """
-    Sequences of a row that are alike, and so one call.
+    Equally long sequences of a row, which are one call.
 
     Args:
-        length (`int`): Tokens of each.
-        places (`slice` or `torch.LongTensor`): Where all their tokens are in the row.
-        tail (`tuple[int, ...]`): Which question each of the last tokens belongs to; empty where all is causal.
+        length (`int`): Tokens of each sequence.
+        places (`slice` or `torch.LongTensor`): Positions of their tokens in the row.
+        tail (`tuple[int, ...]`): The question of each of the last tokens; empty if the whole sequence is causal.
     """
 
     length: int
@@ -45,12 +45,12 @@ class Group:
 @dataclass(frozen=True)
 class PackedRows:
     """
-    Which sequences lie in a row, one after another.
+    The sequences that follow one another in a row.
 
     Args:
-        groups (`Sequence[Group]`): The sequences, those alike together.
-        order (`torch.LongTensor`, *optional*): Brings tokens from group after group back to where they were.
-        masks (`dict`): The masks of the groups' questions, made once for all layers.
+        groups (`Sequence[Group]`): The sequences, grouped by length and tail.
+        order (`torch.LongTensor`, *optional*): Index that puts tokens in group order back in their places.
+        masks (`dict`): Masks of the groups' questions, made once for all layers.
     """
 
     groups: Sequence[Group]
@@ -62,10 +62,12 @@ class PackedRows:
         cls, lengths: Sequence[int], device: torch.device, tails: Sequence[tuple[int, ...]] | None = None
     ) -> "PackedRows":
         """
+        Group the sequences of a row.
+
         Args:
             lengths (`Sequence[int]`): Tokens of each sequence, in order.
-            device (`torch.device`): Where the row is.
-            tails (`Sequence[tuple[int, ...]]`, *optional*): Per sequence, see [`Group`].
+            device (`torch.device`): Device of the row.
+            tails (`Sequence[tuple[int, ...]]`, *optional*): Tail of each sequence, see [`Group`].
         """
         tails = tails if tails is not None else [()] * len(lengths)
         starts, start = {}, 0
@@ -91,7 +93,7 @@ class PackedRows:
         return cls(groups, order)
 
     def mask(self, group: Group, device: torch.device) -> torch.Tensor:
-        """What the tokens of a group's tail see, shape `(1, 1, len(tail), length)`: the clip and their own question."""
+        """Return the mask of a group's tail, `(1, 1, len(tail), length)`: its tokens see the clip and their own question."""
         key = (group.length, group.tail, device)
         if key not in self.masks:
             tail = torch.tensor(group.tail)
@@ -111,13 +113,13 @@ def windowed_attention(
     **kwargs,
 ) -> tuple[torch.Tensor, None]:
     """
-    Attention of an encoder: every token sees all of its own window.
+    Compute the attention of an encoder: every token sees its whole window.
 
     Args:
         module (`nn.Module`): The attention module.
         query, key, value (`torch.Tensor` of shape `(1, heads, tokens, width)`): The row.
-        attention_mask (`torch.Tensor`, *optional*): For calls without windows.
-        cu_seq_lens_q (`torch.Tensor` of shape `(windows + 1,)`, *optional*): Where windows begin and end.
+        attention_mask (`torch.Tensor`, *optional*): Mask for calls without windows.
+        cu_seq_lens_q (`torch.Tensor` of shape `(windows + 1,)`, *optional*): Boundaries of the windows.
 
     Returns:
         `torch.Tensor` of shape `(1, tokens, heads, width)`, and None.
@@ -125,7 +127,7 @@ def windowed_attention(
     kept = {name: kwargs[name] for name in ("dropout", "scaling", "is_causal") if name in kwargs}
     if cu_seq_lens_q is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kept)
-    # Every layer of a pass gets the same tensor: its lengths are brought from the device once.
+    # All layers of a pass get the same tensor, so the lengths are copied from the device once.
     rows = getattr(cu_seq_lens_q, "packed_rows", None)
     if rows is None:
         rows = PackedRows.of(cu_seq_lens_q.diff().tolist(), query.device)
@@ -143,12 +145,12 @@ def packed_attention(
     **kwargs,
 ) -> tuple[torch.Tensor, None]:
     """
-    Attention of the language model: causal within each sequence of the row, and questions do not see one another.
+    Compute the attention of the language model: causal in each sequence of the row, and questions do not see one another.
 
     Args:
         module (`nn.Module`): The attention module.
         query, key, value (`torch.Tensor` of shape `(1, heads, tokens, width)`): The row.
-        attention_mask (`torch.Tensor`, *optional*): For calls without `packed_rows`, which are `sdpa`.
+        attention_mask (`torch.Tensor`, *optional*): Mask for calls without `packed_rows`, which are `sdpa`.
         packed_rows ([`PackedRows`], *optional*): The sequences.
 
     Returns:
@@ -161,7 +163,7 @@ def packed_attention(
 
 
 def _by_groups(module, query, key, value, rows: PackedRows, options: dict) -> torch.Tensor:
-    # From (1, heads, tokens, width) to tokens first, which is how they were computed and costs nothing.
+    # To tokens first, the order in memory in which they were computed: a view.
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
     results = []
     for group in rows.groups:
@@ -173,7 +175,7 @@ def _by_groups(module, query, key, value, rows: PackedRows, options: dict) -> to
         if not group.tail:
             out = sdpa_attention_forward(module, q, k, v, None, **options)[0]
         else:
-            # Two calls: the clip needs no mask, so that the quickest kernel runs, and the questions are short.
+            # Two calls: the clip needs no mask and gets the fastest kernel; the questions are short.
             clip = group.length - len(group.tail)
             first = sdpa_attention_forward(
                 module, q[:, :, :clip], k[:, :, :clip], v[:, :, :clip], None, **options
@@ -192,7 +194,7 @@ def pack_rows(
     attention_mask: torch.Tensor, question_ids: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, PackedRows]:
     """
-    Joins the rows of a padded batch to one row without padding.
+    Join the rows of a padded batch to one row without padding.
 
     Args:
         attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`): 1 for tokens, 0 for padding.
@@ -200,8 +202,8 @@ def pack_rows(
             0 for the clip, k for question k; see [`AVLMMForDeepfakeDetection.forward`].
 
     Returns:
-        `torch.BoolTensor` of shape `(batch_size, sequence_length)`: the tokens, which `states[mask]` joins; and the
-        [`PackedRows`] that they form.
+        `tuple`: The mask of tokens, `torch.BoolTensor` of shape `(batch_size, sequence_length)`, with which `states[mask]`
+        is the row; and its [`PackedRows`].
     """
     tokens = attention_mask.bool()
     if question_ids is None:
@@ -212,19 +214,19 @@ def pack_rows(
         owner = owner[row]
         asked = owner.nonzero()
         tail = owner[int(asked[0]) :].tolist() if len(asked) else []
-        # One question alone sees all that came before it: causal.
+        # A single question sees everything before it: causal.
         tails.append(tuple(tail) if len(set(tail)) > 1 else ())
     return tokens, PackedRows.of(host.sum(1).tolist(), tokens.device, tails)
 
 
 def attend_in_groups(language_model: nn.Module, encoders: Sequence[nn.Module]) -> None:
-    """Switches modules of a thinker whose attention is `sdpa` to the attentions of this file."""
+    """Switch those parts of a thinker whose attention is `sdpa` to the attentions of this file."""
     if language_model.config._attn_implementation == "sdpa":
         language_model.config._attn_implementation = TEXT_ATTENTION
     for encoder in encoders:
         shared = encoder.config
         if shared._attn_implementation == "sdpa":
-            # A configuration of the encoder's own: a model built from the shared one would look for a kernel of that name.
+            # On a copy: a model built from the shared configuration would look for a kernel of this name.
             own = copy.deepcopy(shared)
             own._attn_implementation = ENCODER_ATTENTION
             for module in encoder.modules():
@@ -233,9 +235,35 @@ def attend_in_groups(language_model: nn.Module, encoders: Sequence[nn.Module]) -
 
 
 def packs(language_model: nn.Module) -> bool:
-    """Whether a language model takes packed rows."""
+    """Return True if a language model takes packed rows."""
     config = language_model.config
     return config._attn_implementation == TEXT_ATTENTION and set(config.layer_types) == {"full_attention"}
+
+
+def question_mask(
+    attention_mask: torch.Tensor, question_ids: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor:
+    """
+    Return an additive attention mask with which each question sees the clip and itself, but no other question.
+
+    Args:
+        attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`): 1 for tokens, 0 for padding.
+        question_ids (`torch.Tensor` of shape `(batch_size, sequence_length)`): 0 for the clip, k for question k.
+        dtype (`torch.dtype`): Type of the attention scores.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, 1, sequence_length, sequence_length)`: 0 for visible tokens, the type's
+        lowest value for others.
+    """
+    length = question_ids.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=question_ids.device).tril()
+    shared = question_ids[:, None, :] == 0
+    same = question_ids[:, None, :] == question_ids[:, :, None]
+    seen = causal & (shared | same) & attention_mask[:, None, :].bool()
+    # A padding token that sees nothing would give 0 / 0.
+    seen |= torch.eye(length, dtype=torch.bool, device=seen.device)
+    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
 
 
 AttentionInterface.register(ENCODER_ATTENTION, windowed_attention)

@@ -1,7 +1,7 @@
-"""SSAVD: a single-stream detector of 0.48 million parameters that looks and listens in the same layers.
+"""SSAVD: a detector of 0.48 million parameters that processes picture and sound in one stream.
 
 Method: "Lightweight Joint Audio-Visual Deepfake Detection via Single-Stream Multi-Modal Learning Framework" (SS-AVD, arXiv
-2506.07358), written anew after the paper's description and the behaviour of its authors' code.
+2506.07358), implemented from the paper's description and the behaviour of its authors' code.
 """
 
 import torch
@@ -34,24 +34,28 @@ from .modeling_ssavd_training import (
 )
 from .modeling_verdicts import (
     ClipLabels,
+    check_shapes,
     classification_loss,
     complete_labels,
+    masked_verdicts,
+    normalized,
     verdicts_loss,
-    verdicts_on_what_there_is,
 )
 
 SCALE = 1e-2
-"""What the branches of a block are multiplied with at the start."""
+"""Initial factor of a block's branches."""
 
 STYLE_HEADS = ("video_style", "audio_style", "unused_style")
 
 
 class SSAVDPreTrainedModel(AVDetectionHubMixin, PreTrainedModel):
+    """Base of SSAVD: configuration, initialisation and loading of weights."""
+
     config_class = SSAVDConfig
     base_model_prefix = ""
     main_input_name = "pixel_values"
     input_modalities = ("video", "audio")
-    # Band edges are in Hz, of which bfloat16 would keep 8 bits.
+    # Band edges are in Hz; bfloat16 would keep 8 bits of them.
     _keep_in_fp32_modules_strict = ["front_end"]
     # A configuration without style heads loads weights that were trained with them.
     _keys_to_ignore_on_load_unexpected = [rf"^{name}\." for name in STYLE_HEADS]
@@ -67,7 +71,7 @@ class SSAVDPreTrainedModel(AVDetectionHubMixin, PreTrainedModel):
             init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
         elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.InstanceNorm1d | nn.LayerNorm):
             init.ones_(module.weight)
-            if getattr(module, "running_mean", None) is not None:
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 init.zeros_(module.running_mean)
                 init.ones_(module.running_var)
                 init.zeros_(module.num_batches_tracked)
@@ -86,16 +90,17 @@ class SSAVDPreTrainedModel(AVDetectionHubMixin, PreTrainedModel):
             low, band = module.initial_bands()
             init.copy_(module.low_hz, low)
             init.copy_(module.band_hz, band)
-        if isinstance(getattr(module, "bias", None), nn.Parameter):
-            init.zeros_(module.bias)
+        for name, weight in module.named_parameters(recurse=False):
+            if name == "bias":
+                init.zeros_(weight)
 
 
 class SSAVDForDeepfakeDetection(SSAVDPreTrainedModel):
     """
-    Deepfake detector with one stream for picture and sound, and a verdict on each and on both.
+    Deepfake detector with one stream for picture and sound, and verdicts on each of them and on the clip.
 
     Args:
-        config ([`SSAVDConfig`]): Configuration.
+        config ([`SSAVDConfig`]): The configuration.
 
     Example:
 
@@ -108,7 +113,7 @@ class SSAVDForDeepfakeDetection(SSAVDPreTrainedModel):
     ```
     """
 
-    # The losses are averages, over pairs too: the trainer divides them by the accumulation steps, not we.
+    # The losses are averages, some of them over pairs: the trainer divides them by the accumulation steps.
     accepts_loss_kwargs = False
 
     def __init__(self, config: SSAVDConfig):
@@ -126,8 +131,8 @@ class SSAVDForDeepfakeDetection(SSAVDPreTrainedModel):
         if config.style_aug:
             self.video_style = nn.Sequential(VideoPool(channels), nn.Linear(channels, 2))
             self.audio_style = nn.Sequential(AudioPool(channels), nn.Linear(channels, 2))
-            # The authors' network has a third one, which no step of theirs calls or trains: kept for the published size,
-            # without a gradient for distributed training to wait for.
+            # The authors' network has a third one, which their code never calls. It is kept for the published size, without
+            # a gradient that distributed training would wait for.
             self.unused_style = nn.Linear(channels, 2).requires_grad_(False)
         self.post_init()
 
@@ -144,31 +149,33 @@ class SSAVDForDeepfakeDetection(SSAVDPreTrainedModel):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> AVDetectionOutput:
         """
-        A clip without picture or without sound is judged by the head of what it has, and so is the whole of it, which has no
-        other part: `logits` are then the `video_logits` or `audio_logits`, and those of the absent part are NaN. Inside the
-        network an absent part is zeros.
+        Judge a batch of clips.
+
+        The verdict on a clip without picture or without sound is that on its other part: `logits` are then its
+        `video_logits` or `audio_logits`, and those of the absent part are NaN. In the network an absent part is zeros.
 
         Args:
             pixel_values (`torch.Tensor` of shape `(batch_size, num_frames, 3, image_size, image_size)`, *optional*):
-                RGB frames: uint8 in [0, 255], or floating point and normalised by ImageNet's mean and deviation. Left out,
-                no clip has a picture.
+                RGB frames: uint8 in [0, 255], or floating point and normalised by ImageNet's mean and deviation. Without
+                them no clip has a picture.
             audio_values (`torch.FloatTensor` of shape `(batch_size, audio_samples)`, *optional*):
-                Sound at 16 kHz in [-1, 1], zeros after its end. Left out, no clip has sound.
+                Sound at 16 kHz in [-1, 1], zeros after its end. Without it no clip has sound.
             frame_mask (`torch.Tensor` of shape `(batch_size, num_frames)`, *optional*):
-                1 for frames, 0 for padding, which the network sees as zeros. A row of zeros: a clip without picture.
+                1 for frames, 0 for padding, which the network sees as zeros. A clip without picture has a row of zeros.
             audio_mask (`torch.Tensor` of shape `(batch_size,)`, *optional*): 0 for a clip without sound.
             questions (`torch.Tensor` of shape `(batch_size, 3)`, *optional*):
-                Which of the verdicts overall, video and audio are wanted; the others are NaN. All, if left out.
+                1 for the requested verdicts overall, video and audio; the others are NaN. Defaults to all.
             labels, video_labels, audio_labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
-                0 real, 1 fake, -100 unknown; what follows from the others is filled in ([`complete_labels`]).
+                0 real, 1 fake, -100 unknown; labels that follow from others are filled in ([`complete_labels`]).
             num_items_in_batch (`int`, *optional*): Not used: the losses are averages over clips and pairs.
 
         Returns:
-            [`AVDetectionOutput`]: with a loss where there are labels. In training it is the sum of all terms, from features
-            with mixed style; in evaluation that of the classification terms alone, which nothing random is in.
+            [`AVDetectionOutput`]: The verdicts, with a loss if there are labels. In training the loss is the sum of all
+            terms, from features with mixed style; in evaluation it has only the classification terms, which are
+            deterministic.
 
         Raises:
-            ValueError: when there is neither picture nor sound, or a shape is not the configuration's.
+            ValueError: If there is neither picture nor sound, or a shape differs from the configuration's.
         """
         frames, sound, has_video, has_audio = self._inputs(pixel_values, audio_values, frame_mask, audio_mask)
         known = None
@@ -202,13 +209,13 @@ class SSAVDForDeepfakeDetection(SSAVDPreTrainedModel):
             frame_mask is not None or audio_mask is not None or pixel_values is None or audio_values is None
         )
         if masked or questions is not None:
-            logits = verdicts_on_what_there_is(logits, has_video, has_audio, questions)
+            logits = masked_verdicts(logits, has_video, has_audio, questions)
         return AVDetectionOutput(loss, logits["overall"], logits.get("video"), logits.get("audio"))
 
     # -- in and out --------------------------------------------------------------------------------------------------------
 
     def _inputs(self, pixel_values, audio_values, frame_mask, audio_mask) -> tuple[torch.Tensor, ...]:
-        """Normalised frames `(B * T, 3, H, W)`, the sound's bands, and which clips have which."""
+        """Return normalised frames `(B * T, 3, H, W)`, the bands of the sound, and which clips have picture and sound."""
         config = self.config
         given = pixel_values if pixel_values is not None else audio_values
         if given is None:
@@ -221,24 +228,18 @@ class SSAVDForDeepfakeDetection(SSAVDPreTrainedModel):
         if audio_values is None:
             audio_values = torch.zeros(batch, config.audio_samples, device=device)
             audio_mask = torch.zeros(batch, device=device, dtype=torch.bool)
-        for name, values, shape in (
-            ("pixel_values", pixel_values, frame_shape),
-            ("audio_values", audio_values, (batch, config.audio_samples)),
-            ("frame_mask", frame_mask, frame_shape[:2]),
-            ("audio_mask", audio_mask, (batch,)),
-        ):
-            if values is not None and values.shape != shape:
-                raise ValueError(
-                    f"{name} has shape {tuple(values.shape)}, and this model takes {shape}. Prepare clips with "
-                    "SSAVDProcessor.from_config(model.config)."
-                )
-        frames = pixel_values.flatten(0, 1)
-        # Channels last before anything is computed: the copy is of bytes where the pixels are.
-        frames = frames.contiguous(memory_format=torch.channels_last)
-        if not frames.is_floating_point():
-            std = torch.tensor(IMAGENET_DEFAULT_STD, device=device)[:, None, None]
-            mean = torch.tensor(IMAGENET_DEFAULT_MEAN, device=device)[:, None, None]
-            frames = torch.addcmul(-mean / std, frames.float(), 1 / (255 * std))
+        check_shapes(
+            {
+                "pixel_values": (pixel_values, frame_shape),
+                "audio_values": (audio_values, (batch, config.audio_samples)),
+                "frame_mask": (frame_mask, frame_shape[:2]),
+                "audio_mask": (audio_mask, (batch,)),
+            },
+            processor="SSAVDProcessor",
+        )
+        # Channels last comes first: so bytes are copied, not floats.
+        frames = pixel_values.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        frames = normalized(frames, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
         has_video = has_audio = torch.ones(batch, device=device, dtype=torch.bool)
         if frame_mask is not None:
             frame_mask = frame_mask.bool()
@@ -252,7 +253,7 @@ class SSAVDForDeepfakeDetection(SSAVDPreTrainedModel):
     # -- losses ------------------------------------------------------------------------------------------------------------
 
     def _mixed_losses(self, seen, heard, known: ClipLabels, has_video, has_audio) -> torch.Tensor:
-        """The mismatched and the contrastive terms."""
+        """Return the loss on shuffled sound plus the contrastive loss."""
         config, loss = self.config, seen.new_zeros((), dtype=torch.float32)
         if config.shuffle_av:
             order = shuffled_rows(has_audio)
@@ -273,16 +274,16 @@ class SSAVDForDeepfakeDetection(SSAVDPreTrainedModel):
         self, features: torch.Tensor, present: torch.Tensor, head: nn.Module, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        Features with mixed style, and the losses of the style head.
+        Return features with mixed style, and the losses of the style head.
 
-        SagNet updates in turn: the style head on features it sends no gradient into, then the network against the style
-        head, which is not updated. Here both are in one loss, so that one backward pass and one optimiser step do: the
-        head's own loss gets detached features, and the network's goes through the head with detached weights. Each weight
-        gets the gradients of its own steps, all at the weights before the step instead of one after another.
+        SagNet updates in turn: first the style head, on features that get no gradient, then the network against the style
+        head, which is not updated. Here both are terms of one loss, for one backward pass and one optimiser step: the
+        head's own loss gets detached features, and the network's loss passes through the head with detached weights. Each
+        weight gets the gradients of its own step, but all are taken before the step.
         """
         order = shuffled_rows(present)
         mixed = change_style(features, features[order], torch.rand((), device=features.device))
-        # The content of another clip in this clip's style: only the style belongs to the label.
+        # Another clip's content in this clip's style: only the style goes with the label.
         styled = change_style(features[order], features, 0.0)
         loss = classification_loss(head(styled.detach()), labels)
         if self.config.adversarial_weight:

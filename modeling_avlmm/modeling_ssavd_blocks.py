@@ -1,7 +1,7 @@
 """The layers of SSAVD. Frames are folded into the batch, `(B * T, C, H, W)` with channels last in memory.
 
-Folded, every convolution over single frames is a plain 2-D one and the fusion of frames a matrix product, which the
-libraries run many times faster than the `(1, k, k)` and `1 x 1 x 1` 3-D convolutions by which the method is defined.
+So every convolution of single frames is a plain 2-D one and the fusion of frames is a matrix product. Libraries run these
+many times faster than the `(1, k, k)` and `1 x 1 x 1` 3-D convolutions of the published definition.
 """
 
 import torch
@@ -14,28 +14,28 @@ TOKEN_WIDTH = WINDOW * WINDOW
 
 
 class FrameConv(nn.Conv2d):
-    """A 3-D convolution with kernel `(1, k, k)`, on folded frames. It has a 3-D one's initialisation."""
+    """A 3-D convolution with kernel `(1, k, k)` on folded frames, initialised like a 3-D one."""
 
 
 class PointwiseConv(nn.Conv2d):
-    """A 1 x 1 convolution as the matrix product that it is; with channels last in memory nothing is copied for it."""
+    """A 1 x 1 convolution as a matrix product; with channels last in memory nothing is copied."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__(in_channels, out_channels, 1)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         if torch.compiler.is_exporting():
-            # Runtimes keep channels first and have a way of their own for this.
+            # Runtimes keep channels first, and optimise this themselves.
             return super().forward(frames)
         return F.linear(frames.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)
 
 
 class DilatedDepthwiseConv(nn.Conv2d):
     """
-    A depthwise convolution with dilation, which keeps the size.
+    A depthwise convolution with dilation that keeps the size.
 
-    CPU libraries have fast depthwise convolutions without dilation only. There the image is taken apart into `dilation^2`
-    coarser ones, in which the taps are neighbours, and put together again: the same sums.
+    CPU libraries are fast at depthwise convolutions without dilation only. There the image is split into `dilation^2`
+    coarser ones, in which the taps are neighbours, and put together again. The sums are the same.
     """
 
     def __init__(self, channels: int, kernel_size: int, dilation: int):
@@ -62,9 +62,8 @@ class GatheringConv(nn.Conv1d):
     """
     A convolution of many channels to few, padded by half its kernel.
 
-    The libraries are slow with few output channels, in the backward pass above all. Here every tap's weights are multiplied
-    with every step in one product of matrices, and what belongs to one step of the output, a diagonal of the result, is
-    added up.
+    Libraries are slow with few output channels, above all in the backward pass. Here one matrix product multiplies every
+    tap's weights with every step; the products of one output step form a diagonal of the result, which is summed.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1):
@@ -72,21 +71,21 @@ class GatheringConv(nn.Conv1d):
 
     def forward(self, sound: torch.Tensor) -> torch.Tensor:
         if self.stride[0] > 1 and not torch.is_grad_enabled():
-            # Steps that the stride leaves out pay off in the backward pass only.
+            # Computing the steps that the stride leaves out pays only with a backward pass.
             return super().forward(sound)
         taps, length = self.kernel_size[0], sound.shape[-1]
         taps_of_outputs = self.weight.transpose(1, 2).flatten(0, 1)
-        # A product for each clip: one for all would give gradients in another order in memory, which everything before pays for.
+        # A product for each clip: with one for all, gradients would have another memory order, which slows the layers before.
         products = taps_of_outputs.expand(sound.shape[0], -1, -1).bmm(sound)
         products = F.pad(products, (self.padding[0], self.padding[0]))
-        # Rows longer by one turn the diagonals into columns.
+        # One more value in each row turns diagonals into columns.
         rows = products.unflatten(1, (-1, taps)).flatten(2)
         diagonals = F.pad(rows, (0, taps)).unflatten(2, (taps, -1))
         return diagonals[..., : length : self.stride[0]].sum(dim=2) + self.bias[:, None]
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (Huang et al. 2016): leaves rows out with `probability` and scales up the others."""
+    """Stochastic depth (Huang et al. 2016): drops rows with `probability` and scales up the others."""
 
     def __init__(self, probability: float):
         super().__init__()
@@ -103,7 +102,7 @@ class DropPath(nn.Module):
 
 
 class FrameFusion(nn.Module):
-    """Mixes a clip's frames by a T x T matrix, the same for every channel and pixel."""
+    """A T x T matrix that mixes a clip's frames, the same for every channel and pixel."""
 
     def __init__(self, num_frames: int):
         super().__init__()
@@ -115,18 +114,18 @@ class FrameFusion(nn.Module):
             # Runtimes keep channels first in memory.
             flat = frames.reshape(-1, self.weight.shape[0], channels * height * width)
             return (self.weight @ flat).view(-1, channels, height, width)
-        # A view, as channels are last in memory.
+        # A view, because channels are last in memory.
         flat = frames.permute(0, 2, 3, 1).reshape(-1, self.weight.shape[0], height * width * channels)
         return (self.weight @ flat).view(-1, height, width, channels).permute(0, 3, 1, 2)
 
 
 class LargeKernelAttention(nn.Module):
     """
-    Weighs features by what a receptive field of 23 pixels sees (Visual Attention Network, Guo et al. 2022).
+    Attention that weighs features by a receptive field of 23 pixels (Visual Attention Network, Guo et al. 2022).
 
     Args:
-        channels (`int`): Of the frames.
-        limit (`float`, *optional*): What normalised features are cut at; see `activation_limit` of [`SSAVDConfig`].
+        channels (`int`): Channels of the frames.
+        limit (`float`, *optional*): Limit of the normalised features; see `activation_limit` of [`SSAVDConfig`].
     """
 
     def __init__(self, channels: int, limit: float | None = None):
@@ -148,7 +147,7 @@ class LargeKernelAttention(nn.Module):
 
 
 class ConvMLP(nn.Module):
-    """A pixel's MLP with a depthwise 3 x 3 convolution in the middle."""
+    """An MLP for each pixel with a depthwise 3 x 3 convolution in the middle."""
 
     def __init__(self, channels: int, ratio: int):
         super().__init__()
@@ -163,7 +162,7 @@ class ConvMLP(nn.Module):
 
 
 class SpatialBlock(nn.Module):
-    """The video pre-processing module (VPM): fuses frames, looks at each result, and spreads it to the frames again."""
+    """The video pre-processing module (VPM): fuses frames, processes each result, and spreads it back to the frames."""
 
     def __init__(self, channels: int, config: SSAVDConfig):
         super().__init__()
@@ -191,7 +190,7 @@ class TokenAttention(nn.Module):
     """
     Single-head self-attention whose queries, keys and values are the tokens themselves.
 
-    Tokens get a learned position, and are normalised over the sequence, each of their 49 entries for itself.
+    Tokens get a learned position; each of their 49 entries is normalised over the sequence.
     """
 
     def __init__(self, num_tokens: int):
@@ -202,7 +201,7 @@ class TokenAttention(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         tokens = self.norm((tokens + self.position).transpose(1, 2)).transpose(1, 2)
-        # A head's own axis, and rows in one piece: without either there is no fused attention on CPUs.
+        # Fused attention on CPUs needs an axis for heads, and contiguous rows.
         tokens = tokens.contiguous()[:, None]
         return self.project(F.scaled_dot_product_attention(tokens, tokens, tokens)[:, 0])
 
@@ -211,14 +210,14 @@ class AudioVisualBlock(nn.Module):
     """
     The self-attention audio-visual module (SAAVM): one attention over windows of the frames and segments of the sound.
 
-    Both become one channel; each 7 x 7 window of a frame, and each frame's segment of sound averaged to 49 values, is a
-    token. What the attention gives is added to both.
+    Picture and sound are reduced to one channel. Each 7 x 7 window of a frame is a token, and so is each frame's segment
+    of sound, averaged to 49 values. The attention's output is added to both.
 
     Args:
-        channels (`int`): Of picture and sound.
+        channels (`int`): Channels of picture and sound.
         size (`int`): Side of the frames.
-        length (`int`): Of the sound.
-        config ([`SSAVDConfig`]): Configuration.
+        length (`int`): Length of the sound.
+        config ([`SSAVDConfig`]): The configuration.
     """
 
     def __init__(self, channels: int, size: int, length: int, config: SSAVDConfig):
@@ -243,13 +242,13 @@ class AudioVisualBlock(nn.Module):
         self.video_scale = nn.Parameter(torch.empty(channels))
         self.audio_scale = nn.Parameter(torch.empty(channels))
         self.drop_path = DropPath(config.drop_path)
-        # Adaptive average pooling as a product, which every exporter knows.
+        # Adaptive average pooling as a product, which every exporter supports.
         self.register_buffer(
             "segment_mean", torch.empty(length // self.num_frames, TOKEN_WIDTH), persistent=False
         )
 
     def initial_segment_mean(self) -> torch.Tensor:
-        """Weights `(samples, 49)` with which each of 49 overlapping stretches of a segment is averaged."""
+        """Return the weights `(samples, 49)` that average 49 overlapping parts of a segment."""
         samples = self.length // self.num_frames
         slots = torch.arange(TOKEN_WIDTH, device="cpu")
         first, last = slots * samples // TOKEN_WIDTH, -(-(slots + 1) * samples // TOKEN_WIDTH)
@@ -270,19 +269,19 @@ class AudioVisualBlock(nn.Module):
         return frames, torch.addcmul(sound, self.audio_scale[:, None], heard)
 
     def _cut(self, frames: torch.Tensor) -> torch.Tensor:
-        """`(B * T, 1, H, W)` to windows `(B, T * P * P, 49)`."""
+        """Cut frames `(B * T, 1, H, W)` into windows `(B, T * P * P, 49)`."""
         parts = frames.reshape(-1, self.windows, WINDOW, self.windows, WINDOW).transpose(2, 3)
         return parts.reshape(-1, self.num_frames * self.windows**2, TOKEN_WIDTH)
 
     def _join(self, tokens: torch.Tensor) -> torch.Tensor:
-        """`(B, T * P * P, 49)` to frames `(B * T, 1, H, W)`."""
+        """Join windows `(B, T * P * P, 49)` to frames `(B * T, 1, H, W)`."""
         parts = tokens.reshape(-1, self.windows, self.windows, WINDOW, WINDOW)
         order = (0, 3, 1, 4, 2) if self.interleave else (0, 1, 3, 2, 4)
         side = self.windows * WINDOW
         return parts.permute(order).reshape(-1, 1, side, side)
 
     def _drop_clips(self, change: torch.Tensor) -> torch.Tensor:
-        """[`DropPath`] for whole clips: the frames of one share their fate."""
+        """Apply [`DropPath`] to whole clips: all frames of a clip, or none."""
         if not self.training:
             return change
         return self.drop_path(change.unflatten(0, (-1, self.num_frames))).flatten(0, 1)
@@ -292,7 +291,7 @@ class AudioVisualBlock(nn.Module):
 
 
 class SSAVDBlock(nn.Module):
-    """Collaborative audio-visual learning (CAVL): first the picture for itself, then picture and sound together."""
+    """Collaborative audio-visual learning (CAVL): first the picture alone, then picture and sound together."""
 
     def __init__(self, channels: int, size: int, length: int, config: SSAVDConfig):
         super().__init__()
@@ -308,7 +307,7 @@ class SSAVDBlock(nn.Module):
 
 
 class SSAVDStage(nn.Module):
-    """Halves picture and sound (both by 4 in the first stage), runs its blocks and normalises."""
+    """A stage: halves picture and sound (in the first stage by 4), runs its blocks and normalises."""
 
     def __init__(self, index: int, audio_channels: int, config: SSAVDConfig):
         super().__init__()
@@ -340,7 +339,7 @@ class SSAVDStage(nn.Module):
     def forward(self, frames: torch.Tensor, sound: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         frames, sound = self.video_down(frames), self.audio_down(sound)
         if sound.shape[-1] != self.length:
-            # Envelopes come at 1 kHz; the published first stage has 4 values in a millisecond.
+            # Envelopes come at 1 kHz; the published first stage has 4 values per millisecond.
             sound = F.interpolate(sound, size=self.length, mode="linear")
         for block in self.blocks:
             frames, sound = block(frames, sound)
@@ -349,11 +348,11 @@ class SSAVDStage(nn.Module):
 
 class VideoPool(nn.Module):
     """
-    Features of a clip's picture: a depthwise 3 x 3 x 3 convolution and the mean over time and space.
+    Pooling of a clip's picture: a depthwise 3 x 3 x 3 convolution and the mean over time and space.
 
     Args:
-        channels (`int`): Of the picture.
-        rectified (`bool`): Whether the mean is of positive values only; see [`SSAVDConfig`].
+        channels (`int`): Channels of the picture.
+        rectified (`bool`, *optional*, defaults to `False`): Average positive values only; see [`SSAVDConfig`].
     """
 
     def __init__(self, channels: int, rectified: bool = False):
@@ -362,13 +361,13 @@ class VideoPool(nn.Module):
         self.rectified = rectified
 
     def forward(self, video: torch.Tensor) -> torch.Tensor:
-        """`(batch_size, channels, T, H, W)` to `(batch_size, channels)`."""
+        """Pool `(batch_size, channels, T, H, W)` to `(batch_size, channels)`."""
         video = self.conv(video)
         return (F.relu(video) if self.rectified else video).mean(dim=(2, 3, 4))
 
 
 class AudioPool(nn.Module):
-    """Features of a clip's sound: a depthwise convolution over 31 steps and the mean over time; as [`VideoPool`]."""
+    """Pooling of a clip's sound: a depthwise convolution over 31 steps and the mean over time; see [`VideoPool`]."""
 
     def __init__(self, channels: int, rectified: bool = False):
         super().__init__()
@@ -376,6 +375,6 @@ class AudioPool(nn.Module):
         self.rectified = rectified
 
     def forward(self, sound: torch.Tensor) -> torch.Tensor:
-        """`(batch_size, channels, length)` to `(batch_size, channels)`."""
+        """Pool `(batch_size, channels, length)` to `(batch_size, channels)`."""
         sound = self.conv(sound)
         return (F.relu(sound) if self.rectified else sound).mean(dim=2)

@@ -1,4 +1,4 @@
-"""The front ends of SSAVD: from the waveform to bands."""
+"""The front ends of SSAVD, which turn the waveform into bands."""
 
 import math
 
@@ -22,12 +22,12 @@ class SincFilterbank(nn.Module):
     al. 2020).
 
     Band `k` is `w(t) sinc(b_k t) cos(2 pi f_k t)` and the same with `sin`: an ideal band-pass of width `b_k` around `f_k`
-    with unit gain, cut by a Hamming window. Bands start on the mel scale. The authors use a filterbank whose nominal rate
-    is 8 kHz on sound of 16 kHz; here edges are true frequencies.
+    with unit gain, cut by a Hamming window. Initially the bands are equally wide on the mel scale. The authors use a
+    filterbank with a nominal rate of 8 kHz on sound of 16 kHz; here the edges are true frequencies.
 
     Args:
-        num_filters (`int`): Filters, two for each band.
-        length (`int`): Taps; odd.
+        num_filters (`int`): Number of filters, two for each band.
+        length (`int`): Taps of a filter; odd.
     """
 
     def __init__(self, num_filters: int, length: int):
@@ -37,7 +37,7 @@ class SincFilterbank(nn.Module):
         self.band_hz = nn.Parameter(torch.empty(num_filters // 2))
 
     def initial_bands(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Lower edges and widths, Hz, of bands that lie side by side and are equally wide on the mel scale."""
+        """Return lower edges and widths in Hz of adjacent bands that are equally wide on the mel scale."""
         highest = SAMPLING_RATE / 2 - MIN_LOW_HZ - MIN_BAND_HZ
         low, high = (2595 * math.log10(1 + hz / 700) for hz in (30.0, highest))
         mel = torch.linspace(low, high, len(self.low_hz) + 1, dtype=torch.float64, device="cpu")
@@ -45,7 +45,7 @@ class SincFilterbank(nn.Module):
         return edges[:-1].float(), edges.diff().float()
 
     def forward(self) -> torch.Tensor:
-        """`torch.Tensor` of shape `(2, num_filters / 2, length)`: the even and the odd filter of each band."""
+        """Return the even and the odd filter of each band, shape `(2, num_filters / 2, length)`."""
         low = MIN_LOW_HZ + self.low_hz.float().abs()
         high = (low + MIN_BAND_HZ + self.band_hz.float().abs()).clamp(MIN_LOW_HZ, SAMPLING_RATE / 2)
         half = self.length // 2
@@ -57,7 +57,7 @@ class SincFilterbank(nn.Module):
 
 
 class LogMagnitude(torch.autograd.Function):
-    """`log(|x| + 1e-6)`, which keeps only `x` for the backward pass: at every sample of 256 bands memory is what costs."""
+    """`log(|x| + 1e-6)`. Only `x` is kept for the backward pass, which saves memory: there are 256 bands at every sample."""
 
     @staticmethod
     def forward(ctx, bands: torch.Tensor) -> torch.Tensor:
@@ -73,17 +73,17 @@ class LogMagnitude(torch.autograd.Function):
 
 class AudioFrontEnd(nn.Module):
     """
-    The waveform's bands: pre-emphasis, instance normalisation, filters, logarithm, minus the mean over time.
+    The bands of a waveform: pre-emphasis, instance normalisation, filters and logarithm, minus the mean over time.
 
     `"sinc"` takes the absolute value of every filter's output at every sample, as published. `"fast"` (our own) takes the
-    envelope of each pair, `sqrt(even^2 + odd^2)`, at every 16th sample. The widest band at the start passes less than
-    500 Hz, main lobe of the window included, so 1000 values a second hold its power without aliasing, for a sixteenth of
-    the products. Value `i` is centred at sample `16 i + 6`: interpolated by 4, step `j` is at sample `4 j`, as published.
+    envelope of each pair, `sqrt(even^2 + odd^2)`, at every 16th sample. The widest initial band passes less than 500 Hz,
+    including the main lobe of the window, so 1000 values a second hold its power without aliasing, at a sixteenth of the
+    cost. Value `i` is centred at sample `16 i + 6`; after interpolation by 4, step `j` is at sample `4 j`, as published.
 
-    Computed in float32 whatever the model's type: edges in Hz need it.
+    Everything is computed in float32, whatever the model's type: edges in Hz need it.
 
     Args:
-        config ([`SSAVDConfig`]): Configuration.
+        config ([`SSAVDConfig`]): The configuration.
     """
 
     def __init__(self, config: SSAVDConfig):
@@ -95,16 +95,18 @@ class AudioFrontEnd(nn.Module):
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
         """
+        Compute the bands.
+
         Args:
-            audio (`torch.Tensor` of shape `(batch_size, samples)`): 16 kHz, in [-1, 1].
+            audio (`torch.Tensor` of shape `(batch_size, samples)`): Sound at 16 kHz in [-1, 1].
 
         Returns:
-            `torch.Tensor`, float32: `(batch_size, num_filters, samples)`, or when fast
-            `(batch_size, num_filters / 2, samples / 16)`.
+            `torch.Tensor` of shape `(batch_size, num_filters, samples)`, or for the fast front end
+            `(batch_size, num_filters / 2, samples / 16)`: The bands in float32.
         """
         with maybe_autocast(audio.device.type, enabled=False):
             audio = audio.float()
-            # The first sample's predecessor is its successor, by reflection.
+            # By reflection, the sample before the first one is the second one.
             before = torch.cat([audio[:, 1:2], audio[:, :-1]], dim=1)
             wave = (audio - PRE_EMPHASIS * before)[:, None]
             wave = F.instance_norm(wave, eps=self.normalise.eps)
@@ -114,8 +116,8 @@ class AudioFrontEnd(nn.Module):
             return bands
 
     def _oscillations(self, wave: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
-        # The norm's scale and shift go into the filters: a wave without gradient saves a third of the products. Zeros around
-        # the sound are not shifted, so filters that reach out of it on the left or the right get less.
+        # The norm's scale and shift go into the filters: then the wave needs no gradient, which saves a third of the work.
+        # Zeros around the sound are not shifted, so filters that reach beyond either end get less of the shift.
         scale, shift = self.normalise.weight.float(), self.normalise.bias.float()
         filters, half = filters.flatten(0, 1), self.filterbank.length // 2
         bands = F.conv1d(wave, scale * filters[:, None], shift * filters.sum(dim=-1), padding=half)
@@ -126,8 +128,8 @@ class AudioFrontEnd(nn.Module):
         return LogMagnitude.apply(bands)
 
     def _envelopes(self, wave: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
-        # Blocks of 16 samples become channels: the same products as a convolution of stride 16, without copying every
-        # sample sixteen times first.
+        # Blocks of 16 samples become channels. The products are those of a convolution of stride 16, but no sample is
+        # copied sixteen times first.
         wave = wave * self.normalise.weight.float() + self.normalise.bias.float()
         length, centre = self.filterbank.length, self.filterbank.length // 2
         blocks = -(-length // HOP)
@@ -137,5 +139,5 @@ class AudioFrontEnd(nn.Module):
         kernel = F.pad(filters.reshape(-1, length), (0, blocks * HOP - length))
         kernel = kernel.reshape(-1, blocks, HOP).transpose(1, 2)
         even, odd = F.conv1d(wave, kernel).chunk(2, dim=1)
-        # Half the logarithm of the power: the envelope's own, with a gradient where it is 0.
+        # Half the logarithm of the power is that of the envelope, and has a gradient at 0 too.
         return 0.5 * torch.log(even.square() + odd.square() + 1e-12)

@@ -1,7 +1,7 @@
-"""What SSAVD is trained with: labels of mixed clips, and the losses of its multi-modal classification module.
+"""The training losses of SSAVD and the labels of mixed clips.
 
-The authors' loss file was never published. The terms are those of their model's code and configuration; the contrastive
-one has the form the same authors use elsewhere, the style terms that of SagNet (Nam et al. 2021).
+The authors' loss file was never published. The terms are those in their model's code and configuration; the contrastive
+loss has the form that the same authors use elsewhere, the style losses have that of SagNet (Nam et al. 2021).
 """
 
 import torch
@@ -17,12 +17,12 @@ def shuffled_labels(
     video: torch.Tensor, audio: torch.Tensor, order: torch.Tensor, mismatch_is_fake: bool = False
 ) -> torch.Tensor:
     """
-    Labels of picture `i` with the sound of clip `order[i]`: fake when either is.
+    Return the labels of picture `i` with the sound of clip `order[i]`: fake if either is.
 
     Args:
-        video, audio (`torch.LongTensor` of shape `(batch_size,)`): As in [`ClipLabels`].
+        video, audio (`torch.LongTensor` of shape `(batch_size,)`): Labels as in [`ClipLabels`].
         order (`torch.LongTensor` of shape `(batch_size,)`): A permutation.
-        mismatch_is_fake (`bool`): Whether the sound of another clip makes a fake of genuine parts.
+        mismatch_is_fake (`bool`, *optional*, defaults to `False`): Call genuine parts of different clips fake.
     """
     sound = audio[order]
     known = (video != IGNORE_INDEX) & (sound != IGNORE_INDEX)
@@ -33,7 +33,7 @@ def shuffled_labels(
 
 
 def shuffled_rows(present: torch.Tensor) -> torch.Tensor:
-    """A random permutation `(batch_size,)` of the rows that are `present`; the others stay where they are."""
+    """Return a random permutation `(batch_size,)` of the rows that are `present`; the others stay in place."""
     order = torch.arange(len(present), device=present.device)
     rows = order[present]
     order[rows] = rows[torch.randperm(len(rows), device=rows.device)]
@@ -42,11 +42,11 @@ def shuffled_rows(present: torch.Tensor) -> torch.Tensor:
 
 def change_style(content: torch.Tensor, style: torch.Tensor, share: float | torch.Tensor) -> torch.Tensor:
     """
-    Gives features another style: the mean and deviation of every channel over time and space.
+    Return features with another style: the mean and deviation of every channel over time and space.
 
     Args:
-        content (`torch.Tensor` of shape `(batch_size, channels, ...)`): What is kept but for its style.
-        style (`torch.Tensor` of the same shape): Whose style is mixed in.
+        content (`torch.Tensor` of shape `(batch_size, channels, ...)`): The features.
+        style (`torch.Tensor` of the same shape): Features whose style is mixed in.
         share (`float` or `torch.Tensor`): Share of `content`'s own style, in [0, 1].
     """
     dims = tuple(range(2, content.ndim))
@@ -62,17 +62,17 @@ def _style(features: torch.Tensor, dims: tuple[int, ...]) -> tuple[torch.Tensor,
 
 
 def uniform_loss(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy with equally likely labels, averaged over `rows` (bool); least where the logits tell nothing."""
+    """Return the cross-entropy with equally likely labels, averaged over `rows` (bool); lowest for equal logits."""
     each = -F.log_softmax(logits.float(), dim=-1).mean(dim=-1)
     return torch.where(rows, each, 0.0).sum() / rows.sum().clamp(min=1)
 
 
 def contrastive_loss(features: torch.Tensor, labels: torch.Tensor, margin: float) -> torch.Tensor:
     """
-    Pulls features of one label together and pushes those of different labels apart.
+    Return the contrastive loss, which pulls features of one label together and pushes those of different labels apart.
 
-    `1/N^2 sum_ij (1 - cos_ij` where the labels are equal, `max(cos_ij - margin, 0)` elsewhere`)`, over the `N` rows whose
-    label is known; 0 where there are none.
+    It is `1/N^2 sum_ij l_ij` over the `N` rows with a known label, with `l_ij = 1 - cos_ij` for equal labels and
+    `max(cos_ij - margin, 0)` for different ones; 0 if there are no such rows.
 
     Args:
         features (`torch.Tensor` of shape `(batch_size, width)`): Features.

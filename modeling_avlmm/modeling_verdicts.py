@@ -1,5 +1,6 @@
-"""What the detectors with three heads share: labels of a clip's parts, their losses, and verdicts on what there is."""
+"""Inputs, labels, losses and verdicts of the detectors with three heads, SSAVD and AVPL."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,15 +14,42 @@ REAL, FAKE = 0, 1
 @dataclass
 class ClipLabels:
     """
-    What is known of a batch's clips, each of shape `(batch_size,)`: 0 real, 1 fake, -100 unknown or absent.
+    Labels of a batch of clips and of their parts.
 
     Args:
-        overall, video, audio (`torch.LongTensor`): The labels.
+        overall, video, audio (`torch.LongTensor` of shape `(batch_size,)`): 0 real, 1 fake, -100 unknown or absent.
     """
 
     overall: torch.Tensor
     video: torch.Tensor
     audio: torch.Tensor
+
+
+def check_shapes(inputs: dict[str, tuple[torch.Tensor | None, tuple[int, ...]]], processor: str) -> None:
+    """
+    Check the shapes of a model's inputs.
+
+    Args:
+        inputs (`dict`): For each input by name, the tensor, None if left out, and the shape that the model takes.
+        processor (`str`): Name of the model's processor, for the message.
+
+    Raises:
+        ValueError: If a shape differs.
+    """
+    for name, (values, shape) in inputs.items():
+        if values is not None and tuple(values.shape) != shape:
+            raise ValueError(
+                f"{name} has shape {tuple(values.shape)}, and this model takes {shape} here. Prepare clips with "
+                f"{processor}.from_config(model.config)."
+            )
+
+
+def normalized(frames: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Return frames `(..., 3, H, W)` normalised by mean and deviation (of values in [0, 1]); floats stay as they are."""
+    if frames.is_floating_point():
+        return frames
+    mean, std = (torch.tensor(values, device=frames.device)[:, None, None] for values in (mean, std))
+    return torch.addcmul(-mean / std, frames.float(), 1 / (255 * std))
 
 
 def complete_labels(
@@ -32,18 +60,21 @@ def complete_labels(
     has_audio: torch.Tensor,
 ) -> ClipLabels:
     """
-    Fills in labels that follow from others: a clip is fake when a part of it is, and real when all its parts are.
+    Fill in labels that follow from others: a clip is fake if a part of it is, and real if all its parts are.
 
-    So the parts of a real clip are real, a fake clip with one real or absent part is fake in the other, and parts that are
-    known tell the whole. What does not follow stays unknown. A clip that is labelled fake and both its parts real is a
-    genuine picture with genuine sound of something else.
+    So the parts of a real clip are real, a fake clip with one real or absent part is fake in the other, and the labels of
+    both parts give the label of the clip. Labels that do not follow stay unknown. A fake clip with two real parts is
+    allowed: a genuine picture with the genuine sound of something else.
 
     Args:
-        overall, video, audio (`torch.LongTensor` of shape `(batch_size,)`, *optional*): 0, 1 or -100 for unknown.
-        has_video, has_audio (`torch.BoolTensor` of shape `(batch_size,)`): Which parts a clip has.
+        overall, video, audio (`torch.LongTensor` of shape `(batch_size,)`, *optional*): 0, 1, or -100 for unknown.
+        has_video, has_audio (`torch.BoolTensor` of shape `(batch_size,)`): True for clips with that part.
+
+    Returns:
+        [`ClipLabels`]: The labels, -100 for absent parts.
 
     Raises:
-        ValueError: for labels that contradict each other.
+        ValueError: If labels are not 0, 1 or -100, or contradict each other.
     """
     unknown = torch.full_like(has_video, IGNORE_INDEX, dtype=torch.long)
     overall, video, audio = (unknown if part is None else part.long() for part in (overall, video, audio))
@@ -52,7 +83,7 @@ def complete_labels(
             raise ValueError(
                 f"{name} must be 0 (real), 1 (fake) or {IGNORE_INDEX} (unknown), not {labels.tolist()}."
             )
-    # An absent part is as good as real for what follows, and has no label in the end.
+    # An absent part counts as real here, and has no label in the end.
     video = torch.where(has_video, video, REAL)
     audio = torch.where(has_audio, audio, REAL)
     overall = torch.where(has_video | has_audio, overall, REAL)
@@ -79,7 +110,7 @@ def complete_labels(
 
 
 def classification_loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
-    """Cross-entropy, averaged over the rows whose label is known; 0 where there are none."""
+    """Return the cross-entropy averaged over the rows with a known label; 0 if there are none."""
     total = F.cross_entropy(
         logits.float(), labels, ignore_index=IGNORE_INDEX, label_smoothing=smoothing, reduction="sum"
     )
@@ -95,15 +126,16 @@ def verdicts_loss(
     audio_weight: float = 1.0,
 ) -> torch.Tensor:
     """
-    Sum of the classification losses of the heads that there are.
+    Return the weighted sum of the heads' classification losses.
 
     Args:
-        logits (`dict[str, torch.Tensor]`): `overall`, and with heads of their own `video` and `audio`, each `(batch_size, 2)`.
+        logits (`dict[str, torch.Tensor]`):
+            `overall` and, from a model with three heads, `video` and `audio`, each of shape `(batch_size, 2)`.
         known ([`ClipLabels`]): The labels.
         complete (`torch.BoolTensor` of shape `(batch_size,)`):
-            Clips with picture and sound. With three heads the joint one answers for those only, and learns from those.
-        smoothing (`float`): Label smoothing.
-        video_weight, audio_weight (`float`): Weights of the two; the overall one has 1.
+            Clips with picture and sound. With three heads the joint one judges only those, and learns only from those.
+        smoothing (`float`, *optional*, defaults to 0.0): Label smoothing.
+        video_weight, audio_weight (`float`, *optional*, default to 1.0): Weights of the two losses; the overall one has 1.
     """
     if "video" not in logits:
         return classification_loss(logits["overall"], known.overall, smoothing)
@@ -115,22 +147,22 @@ def verdicts_loss(
     )
 
 
-def verdicts_on_what_there_is(
+def masked_verdicts(
     logits: dict[str, torch.Tensor],
     has_video: torch.Tensor,
     has_audio: torch.Tensor,
     questions: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
     """
-    Verdicts with NaN where there is nothing to judge, or nothing was asked.
+    Return the logits with NaN for parts that a clip does not have, and for verdicts that were not requested.
 
-    A clip without picture or without sound is judged by the head of what it has, and so is the whole of it. Without
-    such heads the joint one answers for every clip that has something.
+    The verdict on a clip without picture or without sound is that on its other part. Without heads for the parts, the
+    joint head judges every clip that has at least one.
 
     Args:
         logits (`dict[str, torch.Tensor]`): As for [`verdicts_loss`].
-        has_video, has_audio (`torch.BoolTensor` of shape `(batch_size,)`): Which parts a clip has.
-        questions (`torch.Tensor` of shape `(batch_size, 3)`, *optional*): Which of `PARTS` are wanted; all if left out.
+        has_video, has_audio (`torch.BoolTensor` of shape `(batch_size,)`): True for clips with that part.
+        questions (`torch.Tensor` of shape `(batch_size, 3)`, *optional*): 1 for requested verdicts, of `PARTS`. Defaults to all.
     """
     shown = {"overall": has_video | has_audio, "video": has_video, "audio": has_audio}
     overall = logits["overall"]

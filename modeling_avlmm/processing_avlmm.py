@@ -1,4 +1,4 @@
-"""From a clip and questions about it to the tensors of AV-LMMDetect."""
+"""The processor of AV-LMMDetect: from a clip and questions about it to tensors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,15 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import transformers
-from transformers import AutoProcessor, BatchFeature
+from transformers import BatchFeature
 
-from .configuration_avlmm import BACKBONES, DEFAULT_PROMPTS, LABEL_WORDS
+from .configuration_avlmm import BACKBONES, DEFAULT_PROMPTS, LABEL_WORDS, known_thinker, split_hub_options
 from .configuration_detector import IGNORE_INDEX, PARTS
 from .media import SAMPLING_RATE, Clip, UnreadableMediaError
 from .processing_clips import ClipProcessor
 from .processing_patches import frames_to_patches, normalize_patches
 
 SHORTEST_AUDIO_SECONDS = 0.05
+"""Shorter sounds are left out: the encoder would make no token of them."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,9 @@ class Question:
     A question about a clip.
 
     Args:
-        text (`str`): What is asked, after the clip.
+        text (`str`): The question, which follows the clip.
         answer (`str`, *optional*): The answer to train on.
-        name (`str`, *optional*): `overall`, `video` or `audio` where the answer is a verdict.
+        name (`str`, *optional*): `overall`, `video` or `audio` if the answer is a verdict.
     """
 
     text: str
@@ -36,12 +37,12 @@ class Question:
 @dataclass(frozen=True)
 class MediaLayout:
     """
-    Which placeholder tokens stand for a clip.
+    The placeholder tokens of a clip.
 
     Args:
         grid (`torch.LongTensor` of shape `(3,)`, *optional*): Times, rows and columns of the picture's patches.
-        grid_times (`np.ndarray` of shape `(T,)`, *optional*): When each time of the grid begins, in seconds.
-        audio_tokens (`int`): Tokens of the sound.
+        grid_times (`np.ndarray` of shape `(T,)`, *optional*): Start of each time of the grid, in seconds.
+        audio_tokens (`int`): Number of tokens of the sound.
     """
 
     grid: torch.Tensor | None
@@ -66,26 +67,26 @@ class AVLMMProcessor(ClipProcessor):
     """
     Prepares clips for [`AVLMMForDeepfakeDetection`].
 
-    Works on what the backbone's own processor works on, with three differences: sampled frames keep their true times,
-    which decide how sound and picture are interleaved; audio is padded to the longest of the batch rather than to
-    300 s; and a row may hold several questions that share one clip. Where the sampling is the same, `input_ids`,
-    positions, spectra and pixels are those of the stock processor.
+    It differs from the backbone's own processor in three ways: sampled frames keep their true times, which decide how
+    sound and picture are interleaved; audio is padded to the longest in the batch, not to 300 s; and a row may hold
+    several questions that share one clip. With the same sampling, `input_ids`, positions, spectra and pixels equal those
+    of the stock processor.
 
     Args:
-        feature_extractor (`WhisperFeatureExtractor`): Log-mel front end, 16 kHz.
+        feature_extractor (`WhisperFeatureExtractor`): Log-mel front end at 16 kHz.
         tokenizer (`PreTrainedTokenizerBase`): The backbone's tokenizer.
-        video_processor (`BaseVideoProcessor`): Resizes, normalises and cuts frames into patches.
+        video_processor (`BaseVideoProcessor`): The backbone's video processor, which makes patches of frames.
         chat_template (`str`, *optional*): The backbone's chat template.
-        prompts (`dict[str, str]`, *optional*): Texts, as in [`AVLMMConfig`].
+        prompts (`dict[str, str]`, *optional*): Texts of the questions, as in [`AVLMMConfig`].
         fps (`float`, *optional*, defaults to 2.0): Frames sampled per second.
-        max_frames (`int`, *optional*, defaults to 64): Most frames of one clip; a longer one is sampled more thinly.
+        max_frames (`int`, *optional*, defaults to 64): Limit of frames; a longer clip is sampled more sparsely.
         min_pixels (`int`, *optional*, defaults to 3136): Smaller frames are enlarged to this many pixels.
         max_pixels (`int`, *optional*, defaults to 112896): Larger frames are reduced to this many pixels (336 x 336).
-        max_seconds (`float`, *optional*, defaults to 30.0): Longest clip of one row; longer files are read in windows.
-        position_id_per_seconds (`int`, *optional*, defaults to 25): Positions per second, the backbone's value.
-        seconds_per_chunk (`float`, *optional*, defaults to 2.0): Sound and picture alternate in chunks of this length.
+        max_seconds (`float`, *optional*, defaults to 30.0): Longest clip in seconds; longer files are read in windows.
+        position_id_per_seconds (`int`, *optional*, defaults to 25): Positions per second; the backbone's value.
+        seconds_per_chunk (`float`, *optional*, defaults to 2.0): Length of the alternating chunks of picture and sound.
         trim_leading_silence (`bool`, *optional*, defaults to `False`):
-            Clips begin where their sound sets in ([`MediaReader`]), so that leading silence gives no fake away.
+            Begin clips where their sound sets in ([`MediaReader`]), so that leading silence gives no fake away.
     """
 
     default_questions = ("overall",)
@@ -123,22 +124,20 @@ class AVLMMProcessor(ClipProcessor):
     @classmethod
     def from_backbone(cls, backbone: str, **kwargs) -> "AVLMMProcessor":
         """
-        Builds the processor of an omni checkpoint.
+        Return the processor of an omni checkpoint.
 
         Args:
             backbone (`str`): Hub id or folder of an omni checkpoint.
             kwargs: Arguments of this class (`fps`, `max_pixels`, ...) and of `from_pretrained` (`revision`, `token`, ...).
+
+        Raises:
+            ValueError: If the backbone is not a known omni model.
         """
-        hub_names = ("revision", "token", "cache_dir", "local_files_only")
-        hub_kwargs = {name: kwargs.pop(name) for name in hub_names if name in kwargs}
-        config = transformers.AutoConfig.from_pretrained(backbone, **hub_kwargs)
-        thinker_config = getattr(config, "thinker_config", config)
-        if thinker_config.model_type not in BACKBONES:
-            raise ValueError(f"{backbone!r} is not a known omni model ({', '.join(BACKBONES)}).")
-        processor_class = getattr(
-            transformers, BACKBONES[thinker_config.model_type].processor_class, AutoProcessor
-        )
-        stock = processor_class.from_pretrained(backbone, **hub_kwargs)
+        hub, kwargs = split_hub_options(kwargs)
+        config = transformers.AutoConfig.from_pretrained(backbone, **hub)
+        thinker_config = known_thinker(config, backbone)
+        processor_class = getattr(transformers, BACKBONES[thinker_config.model_type].processor_class)
+        stock = processor_class.from_pretrained(backbone, **hub)
         return cls(
             feature_extractor=stock.feature_extractor,
             tokenizer=stock.tokenizer,
@@ -173,16 +172,18 @@ class AVLMMProcessor(ClipProcessor):
         **kwargs,
     ) -> BatchFeature:
         """
+        Encode clips and questions as a batch.
+
         Args:
             media (path, URL, `bytes`, file object, arrays, [`Clip`], or a list of them):
-                The clips; whatever [`MediaReader`] opens.
+                The clips, in any form that [`MediaReader`] opens.
             questions (`Sequence[str | Question]`, *optional*, defaults to `("overall",)`):
-                Asked of every clip: names of the prompts, or questions of your own.
+                Questions about every clip: names of prompts, or questions of your own.
             padding_side (`str`, *optional*, defaults to `"left"`): `"left"` or `"right"`.
 
         Returns:
-            [`BatchFeature`]: the arguments of [`AVLMMForDeepfakeDetection.forward`]. Pixels are normalised, so that the
-            thinker takes them too.
+            [`BatchFeature`]: The arguments of [`AVLMMForDeepfakeDetection.forward`]. Pixels are normalised, so that the
+            bare thinker takes them too.
         """
         return super().__call__(media, questions, padding_side=padding_side, **kwargs)
 
@@ -192,21 +193,21 @@ class AVLMMProcessor(ClipProcessor):
     # -- one clip ----------------------------------------------------------------------------------------------------
 
     def question(self, name: str, label: int | None = None) -> Question:
-        """The question `overall`, `video` or `audio`, with the answer of `label` (0 real, 1 fake) when given."""
+        """Return the question `overall`, `video` or `audio`, with the answer for `label` (0 real, 1 fake) if given."""
         return Question(self.prompts[name], None if label is None else LABEL_WORDS[label], name)
 
     def encode(self, clip: Clip, questions: Sequence[str | Question] = ("overall",)) -> dict:
         """
-        Encodes one clip, without padding.
+        Encode one clip, without padding.
 
         Args:
-            clip ([`Clip`]): The decoded clip; at least one of sound and picture.
-            questions (`Sequence[str | Question]`): What to ask; each adds a few tokens, the clip is encoded once.
+            clip ([`Clip`]): The decoded clip, with sound, picture or both.
+            questions (`Sequence[str | Question]`): The questions. Each adds a few tokens; the clip is encoded once.
 
         Returns:
-            `dict`: `input_ids (L,)`, `position_ids (3, L)`, `question_ids (L,)`, `answer_positions (3,)`, `labels (L,)`
-            where there are answers, and of the media `input_features (mel, F)`, `pixel_values_videos (P, D)` (uint8, see
-            [`frames_to_patches`]), `video_grid_thw (3,)`, `video_second_per_grid`.
+            `dict`: `input_ids (L,)`, `position_ids (3, L)`, `question_ids (L,)`, `answer_positions (3,)`, `labels (L,)` if
+            there are answers, and for the media `input_features (mel, F)`, `pixel_values_videos (P, D)` (uint8, see
+            [`frames_to_patches`]), `video_grid_thw (3,)` and `video_second_per_grid`.
         """
         media, layout = self.encode_media(clip)
         encoded = self.encode_questions(layout, questions) | media
@@ -216,14 +217,17 @@ class AVLMMProcessor(ClipProcessor):
 
     def encode_media(self, clip: Clip) -> tuple[dict, "MediaLayout"]:
         """
-        The half of [`~AVLMMProcessor.encode`] that the encoders see.
+        Encode the input of the encoders: one half of [`~AVLMMProcessor.encode`].
 
         Args:
-            clip ([`Clip`]): The decoded clip; at least one of sound and picture.
+            clip ([`Clip`]): The decoded clip, with sound, picture or both.
 
         Returns:
-            `tuple[dict, MediaLayout]`: `input_features (mel, F)`, `pixel_values_videos (P, D)` and `video_grid_thw (3,)`, each
-            None where the clip has no such thing; and which placeholder tokens stand for them.
+            `tuple[dict, MediaLayout]`: `input_features (mel, F)`, `pixel_values_videos (P, D)` and `video_grid_thw (3,)`, None
+            for a missing track; and the placeholder tokens that stand for them.
+
+        Raises:
+            UnreadableMediaError: If there is nothing to look at or listen to.
         """
         features, audio_tokens = self._encode_audio(clip)
         pixels, grid, grid_times = self._encode_video(clip)
@@ -236,11 +240,11 @@ class AVLMMProcessor(ClipProcessor):
         self, layout: "MediaLayout", questions: Sequence[str | Question] = ("overall",)
     ) -> dict:
         """
-        The half of [`~AVLMMProcessor.encode`] that the language model sees: tokens, positions and answers.
+        Encode the input of the language model (tokens, positions and answers): the other half of `encode`.
 
         Args:
-            layout ([`MediaLayout`]): Of the clip.
-            questions (`Sequence[str | Question]`): What to ask.
+            layout ([`MediaLayout`]): The clip's placeholder tokens.
+            questions (`Sequence[str | Question]`): The questions.
         """
         if not questions:
             raise ValueError("Ask at least one question.")
@@ -305,7 +309,7 @@ class AVLMMProcessor(ClipProcessor):
             return None, 0
         hop, width = self.feature_extractor.hop_length, self.feature_extractor.n_fft
         frames = -(-samples // hop)
-        # Zeros after the end, as the stock padding has them: the last frames' windows reach past it.
+        # Zeros after the end, as in the stock padding: the windows of the last frames reach past it.
         padded = torch.nn.functional.pad(clip.audio.float(), (0, frames * hop - samples + width))
         features = self.feature_extractor(
             padded.numpy(),
@@ -320,13 +324,13 @@ class AVLMMProcessor(ClipProcessor):
         if clip.frames is None:
             return None, None, None
         pixels, grid = frames_to_patches(clip.frames, self.video_processor, self.min_pixels, self.max_pixels)
-        # A grid joins `temporal_patch_size` frames (the last one is completed by repeating its frame) and starts
-        # when its first frame is on screen.
+        # A grid joins `temporal_patch_size` frames (the last grid repeats its last frame) and starts when its first
+        # frame is on screen.
         grid_times = clip.timestamps.numpy().astype(float)[:: self.video_processor.temporal_patch_size]
         return pixels, grid, grid_times
 
     def _seconds_per_grid(self, timestamps: torch.Tensor) -> float:
-        """Mean time from one grid to the next, as the stock model wants it."""
+        """Return the mean time from one grid to the next in seconds, which the stock model takes."""
         interval = (
             float(timestamps[-1] - timestamps[0]) / (len(timestamps) - 1)
             if len(timestamps) > 1
@@ -335,7 +339,7 @@ class AVLMMProcessor(ClipProcessor):
         return interval * self.video_processor.temporal_patch_size
 
     def _media_tokens(self, grid, grid_times, audio_tokens) -> tuple[np.ndarray, np.ndarray]:
-        """Placeholder ids `(N,)` and positions `(3, N)`, from 0, of the clip: chunk by chunk, picture before sound."""
+        """Return the clip's placeholder ids `(N,)` and positions `(3, N)` from 0: chunk by chunk, picture before sound."""
         ids, positions, chunks = [], [], []
         chunk = int(self.position_id_per_seconds * self.seconds_per_chunk)
         if grid is not None:
@@ -357,14 +361,14 @@ class AVLMMProcessor(ClipProcessor):
         return np.concatenate(ids)[order], np.concatenate(positions, axis=1)[:, order]
 
     def _last_block_end(self, kind: str, positions: np.ndarray, tokens: np.ndarray) -> int:
-        """Highest position of the block that closes the clip, after which the stock model goes on counting."""
+        """Return the highest position of the clip's last block, from which the stock model goes on counting."""
         if kind != "both":
             return int(positions.max())
         other = np.flatnonzero(tokens != tokens[-1])
         return int(positions[:, other[-1] + 1 :].max())
 
     def _layout(self, question: str, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Token ids before the clip, the clip's closing tokens, and the ids after it up to the answer."""
+        """Return the token ids before the clip, the clip's closing tokens, and the ids from there to the answer."""
         key = (question, kind, self.prompts["system"], self.prompts["prefix"])
         if key not in self._layouts:
             tokenizer = self.tokenizer
@@ -406,8 +410,9 @@ class AVLMMProcessor(ClipProcessor):
 
     def collate(self, encoded: list[dict], padding_side: str = "left") -> BatchFeature:
         """
-        Pads encoded clips to one batch: text to the longest row, sound to the longest sound. Pixels stay bytes, which
-        [`AVLMMForDeepfakeDetection`] normalises; for the thinker alone see [`normalize_pixels`].
+        Pad encoded clips to a batch: text to the longest row, sound to the longest sound.
+
+        Pixels stay bytes, which [`AVLMMForDeepfakeDetection`] normalises; for the bare thinker see [`normalize_pixels`].
 
         Args:
             encoded (`list[dict]`): Results of [`~AVLMMProcessor.encode`].
@@ -449,14 +454,14 @@ class AVLMMProcessor(ClipProcessor):
         pictures = [item for item in encoded if item["pixel_values_videos"] is not None]
         if pictures:
             pixels = [item["pixel_values_videos"] for item in pictures]
-            # the largest tensor of all is not copied where it is the only one
+            # the largest tensor isn't copied if it is the only one
             batch["pixel_values_videos"] = pixels[0] if len(pixels) == 1 else torch.cat(pixels)
             batch["video_grid_thw"] = torch.stack([item["video_grid_thw"] for item in pictures])
         return BatchFeature(batch)
 
     @staticmethod
     def _pad(rows: list[torch.Tensor], offsets: list[int], length: int, value) -> torch.Tensor:
-        """Stacks rows `(..., n)` to `(batch, ..., length)`, each starting at its offset."""
+        """Stack rows `(..., n)` to `(batch, ..., length)`, each starting at its offset."""
         out = rows[0].new_full((len(rows), *rows[0].shape[:-1], length), value)
         for index, (row, offset) in enumerate(zip(rows, offsets, strict=True)):
             out[index, ..., offset : offset + row.shape[-1]] = row
@@ -465,13 +470,13 @@ class AVLMMProcessor(ClipProcessor):
 
 def normalize_pixels(batch: BatchFeature | dict) -> BatchFeature | dict:
     """
-    Normalises the pixels of a batch in place, for the stock thinker, which would take bytes for values.
+    Normalise the pixels of a batch in place, for the stock thinker, which would take bytes for normalised values.
 
     Args:
-        batch (`BatchFeature` or `dict`): Of [`AVLMMProcessor.collate`].
+        batch (`BatchFeature` or `dict`): A batch of [`AVLMMProcessor.collate`].
 
     Returns:
-        The same batch.
+        `BatchFeature` or `dict`: The same batch.
     """
     if "pixel_values_videos" in batch:
         batch["pixel_values_videos"] = normalize_patches(batch["pixel_values_videos"])

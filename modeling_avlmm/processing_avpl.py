@@ -1,6 +1,4 @@
-"""From a clip to the tensors of AVPL: frames with their times, and log-mel spectra of the sound."""
-
-from collections.abc import Sequence
+"""The processor of AVPL: from a clip to frames with their times and log-mel spectra."""
 
 import numpy as np
 import torch
@@ -8,7 +6,6 @@ import torch.nn.functional as F
 from transformers import WhisperFeatureExtractor
 
 from .configuration_avpl import TOKENS_PER_SECOND, AVPLConfig
-from .configuration_detector import PARTS
 from .media import SAMPLING_RATE, Clip
 from .media_tracks import EPS
 from .processing_clips import VerdictProcessor, resized
@@ -18,18 +15,18 @@ class AVPLProcessor(VerdictProcessor):
     """
     Prepares clips for [`AVPLForDeepfakeDetection`].
 
-    Frames come with the times at which they are on screen, and stay uint8 until the model normalises them. Sound is
-    turned into spectra by the Whisper checkpoint's own extractor, as long as the row and not as long as 30 s: zeros
-    follow the sound's end, as in the stock padding, and a mask says where it ends.
+    Frames come with the times at which they are on screen, and stay uint8 until the model normalises them. The Whisper
+    checkpoint's own extractor turns the sound into spectra, for the length of the row instead of 30 s. As in the stock
+    padding, zeros follow the end of the sound; a mask marks it.
 
     Args:
-        feature_extractor (`WhisperFeatureExtractor`, *optional*): Log-mel front end, 16 kHz; Whisper's defaults.
+        feature_extractor (`WhisperFeatureExtractor`, *optional*): Log-mel front end at 16 kHz. Defaults to Whisper's.
         fps (`float`, *optional*, defaults to 16.0): Frames sampled per second.
-        max_frames (`int`, *optional*, defaults to 16): Most frames of a row.
-        max_seconds (`float`, *optional*, defaults to 1.0): Length of a row; longer files are read in windows.
-        image_size (`int`, *optional*, defaults to 224): Side to which frames are resized, whatever their shape, pixels.
+        max_frames (`int`, *optional*, defaults to 16): Largest number of frames in a row.
+        max_seconds (`float`, *optional*, defaults to 1.0): Length of a row in seconds; longer files are read in windows.
+        image_size (`int`, *optional*, defaults to 224): Side to which frames are resized, whatever their shape, in pixels.
         trim_leading_silence (`bool`, *optional*, defaults to `False`):
-            Clips begin where their sound sets in ([`MediaReader`]), so that leading silence gives no fake away.
+            Begin clips where their sound sets in ([`MediaReader`]), so that leading silence gives no fake away.
     """
 
     def __init__(
@@ -51,54 +48,24 @@ class AVPLProcessor(VerdictProcessor):
 
     @classmethod
     def from_config(cls, config: AVPLConfig, **kwargs) -> "AVPLProcessor":
-        """The processor of a model: its frames spread evenly over its clip."""
-        sizes = {
-            "feature_extractor": WhisperFeatureExtractor(feature_size=config.audio_config.num_mel_bins),
-            "fps": config.num_frames / config.clip_seconds,
-            "max_frames": config.num_frames,
-            "max_seconds": config.clip_seconds,
-            "image_size": config.image_size,
-        }
-        return cls(**{**sizes, **kwargs})
+        """Return the processor of a model, with frames spread evenly over its clip; `kwargs` replace arguments."""
+        extractor = WhisperFeatureExtractor(feature_size=config.audio_config.num_mel_bins)
+        return super().from_config(config, **{"feature_extractor": extractor, **kwargs})
 
     @property
     def model_input_names(self) -> list[str]:
         return ["pixel_values", "input_features", "frame_mask", "frame_times", "audio_mask", "questions"]
 
-    def encode(
-        self,
-        clip: Clip,
-        questions: Sequence[str] = PARTS,
-        label: int | None = None,
-        video_label: int | None = None,
-        audio_label: int | None = None,
-    ) -> dict:
+    def encode_media(self, clip: Clip) -> dict:
         """
-        Encodes one clip.
-
-        Args:
-            clip ([`Clip`]): The decoded clip; at least one of sound and picture.
-            questions (`Sequence[str]`): The verdicts wanted, of `overall`, `video` and `audio`.
-            label, video_label, audio_label (`int`, *optional*): 0 real, 1 fake, for training; None where unknown.
+        Encode the picture and sound of a clip.
 
         Returns:
             `dict`: `pixel_values (T, 3, image_size, image_size)` uint8, `frame_mask (T,)`, `frame_times (T,)` in seconds,
-            `input_features (num_mel_bins, 2 * N + 1)`, `audio_mask (N,)`, `questions (3,)`, and `labels`, `video_labels`,
-            `audio_labels` where any label is given.
-
-        Raises:
-            UnreadableMediaError: when there is nothing to look at or listen to.
-            ValueError: when the clip is longer than `max_seconds`, or a question is unknown.
+            `input_features (num_mel_bins, 2 * N + 1)` and `audio_mask (N,)`.
         """
-        self.check_clip(clip, questions)
         input_features, audio_mask = self._encode_audio(clip)
-        return {
-            **self._encode_video(clip),
-            "input_features": input_features,
-            "audio_mask": audio_mask,
-            "questions": torch.tensor([name in questions for name in PARTS]),
-            **self.encode_labels(label, video_label, audio_label),
-        }
+        return {**self._encode_video(clip), "input_features": input_features, "audio_mask": audio_mask}
 
     def _encode_video(self, clip: Clip) -> dict:
         count, side = self.max_frames, self.image_size
@@ -107,7 +74,7 @@ class AVPLProcessor(VerdictProcessor):
         if clip.has_video:
             frames, times = clip.frames, clip.timestamps
             if len(frames) > count:
-                # A clip that was sampled more densely: what is on screen at this processor's times.
+                # The clip was sampled more densely: take the frames on screen at this processor's times.
                 asked = np.arange(count) / self.fps
                 shown = np.searchsorted(times.numpy().astype(float), asked + EPS, side="right") - 1
                 chosen = torch.from_numpy(np.unique(shown[shown >= 0]))
@@ -122,13 +89,13 @@ class AVPLProcessor(VerdictProcessor):
     def _encode_audio(self, clip: Clip) -> tuple[torch.Tensor, torch.Tensor]:
         extractor = self.feature_extractor
         tokens = round(self.max_seconds * TOKENS_PER_SECOND)
-        # Two spectra for a token, and one more that the last token's convolution reaches.
+        # Two spectra for each token, and one more for the last token's convolution.
         spectra = 2 * tokens + 1
         if not clip.has_audio:
             return torch.zeros(extractor.feature_size, spectra), torch.zeros(tokens, dtype=torch.bool)
-        # A window's length is rounded to samples, which may be one more.
+        # A window's length is rounded to samples, so there may be one too many.
         audio = clip.audio[: tokens * SAMPLING_RATE // TOKENS_PER_SECOND].float()
-        # Zeros after the end, as the stock padding has them: the last spectra's windows reach past it.
+        # Zeros after the end, as in the stock padding: the windows of the last spectra reach past it.
         padded = F.pad(audio, (0, spectra * extractor.hop_length - len(audio) + extractor.n_fft))
         features = extractor(
             padded.numpy(), sampling_rate=SAMPLING_RATE, padding=False, truncation=False, return_tensors="pt"

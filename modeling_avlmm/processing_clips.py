@@ -1,4 +1,4 @@
-"""What the processors of all detectors share: from media to clips, from clips to a batch."""
+"""Base of the detectors' processors: from media to clips, from clips to a batch."""
 
 from collections.abc import Sequence
 
@@ -7,34 +7,41 @@ import torch.nn.functional as F
 from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
-from .configuration_detector import IGNORE_INDEX, LABEL_COLUMNS, PARTS
+from .configuration_detector import IGNORE_INDEX, LABEL_COLUMNS, PARTS, AVDetectorConfig
 from .media import Clip, MediaReader, UnreadableMediaError
 from .media_tracks import EPS
 
 
 class ClipProcessor(ProcessorMixin):
     """
-    Base of the detectors' processors. A processor has `fps`, `max_frames`, `max_seconds` and `trim_leading_silence`, which
-    say how clips are sampled, `encode`, which makes one clip's tensors, and `collate`, which makes a batch of them.
+    Base of the detectors' processors.
+
+    A subclass has `encode`, which makes the tensors of one clip, and `collate`, which makes a batch of them. Its `fps`,
+    `max_frames`, `max_seconds` and `trim_leading_silence` say how clips are sampled.
     """
 
     _auto_class = "AutoProcessor"  # what is saved names, and brings, its own code
 
     default_questions: tuple = PARTS
-    """What is asked where nothing is named."""
+    """Questions that are asked if none are named."""
+
+    prompts: dict | None = None
+    """Texts of the questions; None for a detector that reads no text."""
 
     too_long_advice = "Give start and end, or use the pipeline, which reads it in windows."
 
     def __call__(self, media, questions: Sequence | None = None, **kwargs) -> BatchFeature:
         """
+        Encode clips as a batch.
+
         Args:
             media (path, URL, `bytes`, file object, arrays, [`Clip`], or a list of them):
-                The clips; whatever [`MediaReader`] opens.
-            questions (`Sequence`, *optional*): The verdicts wanted, asked of every clip; see `encode`.
-            kwargs: Of the processor's own `collate`, if it has any; others, such as `return_tensors`, change nothing.
+                The clips, in any form that [`MediaReader`] opens.
+            questions (`Sequence`, *optional*): The verdicts wanted on every clip; see `encode`.
+            kwargs: Arguments of the processor's own `collate`. Others, such as `return_tensors`, have no effect.
 
         Returns:
-            [`BatchFeature`]: the arguments of the model's `forward`.
+            [`BatchFeature`]: The arguments of the model's `forward`.
         """
         questions = self.default_questions if questions is None else questions
         items = media if isinstance(media, list) else [media]
@@ -45,11 +52,11 @@ class ClipProcessor(ProcessorMixin):
         return self.collate(encoded)
 
     def load(self, source, audio=None, start: float = 0.0, end: float | None = None) -> Clip:
-        """Decodes a clip as this processor samples it.
+        """Decode a clip, sampled as this processor needs it.
 
         Raises:
-            MediaError: when the source cannot be read.
-            ValueError: when the span is longer than `max_seconds`.
+            MediaError: If the source cannot be read.
+            ValueError: If the span is longer than `max_seconds`.
         """
         with MediaReader(source, audio=audio, trim_leading_silence=self.trim_leading_silence) as reader:
             span = (reader.info.duration if end is None else end) - start
@@ -57,7 +64,7 @@ class ClipProcessor(ProcessorMixin):
             return reader.read(start=start, end=end, fps=self.fps, max_frames=self.max_frames)
 
     def check_length(self, name: str, seconds: float) -> None:
-        """Refuses what is longer than one pass takes."""
+        """Raise `ValueError` for a clip that is longer than one pass takes."""
         if seconds > self.max_seconds + EPS:
             raise ValueError(
                 f"{name}: {seconds:.1f} s is longer than one pass takes (max_seconds={self.max_seconds:g}). "
@@ -66,33 +73,64 @@ class ClipProcessor(ProcessorMixin):
 
 
 class VerdictProcessor(ClipProcessor):
-    """Base of the processors whose batches hold `questions` and labels as flags and numbers, not as text."""
+    """
+    Base of the processors whose batches hold `questions` and labels as numbers, not as text.
 
-    def check_clip(self, clip: Clip, questions: Sequence[str]) -> None:
-        """Refuses unknown questions, clips without anything, and clips that are too long."""
+    A subclass has `encode_media`, which makes the tensors of a clip's picture and sound.
+    """
+
+    @classmethod
+    def from_config(cls, config: AVDetectorConfig, **kwargs) -> "VerdictProcessor":
+        """Return the processor of a model, with frames spread evenly over its clip; `kwargs` replace arguments."""
+        sizes = {
+            "fps": config.num_frames / config.clip_seconds,
+            "max_frames": config.num_frames,
+            "max_seconds": config.clip_seconds,
+            "image_size": config.image_size,
+        }
+        return cls(**{**sizes, **kwargs})
+
+    def encode(
+        self,
+        clip: Clip,
+        questions: Sequence[str] = PARTS,
+        label: int | None = None,
+        video_label: int | None = None,
+        audio_label: int | None = None,
+    ) -> dict:
+        """
+        Encode one clip.
+
+        Args:
+            clip ([`Clip`]): The decoded clip, with sound, picture or both.
+            questions (`Sequence[str]`): The verdicts wanted, of `overall`, `video` and `audio`.
+            label, video_label, audio_label (`int`, *optional*): Labels for training, 0 real, 1 fake; None if unknown.
+
+        Returns:
+            `dict`: The tensors of `encode_media`, `questions (3,)`, and `labels`, `video_labels` and `audio_labels` if any
+            label is given.
+
+        Raises:
+            UnreadableMediaError: If there is nothing to look at or listen to.
+            ValueError: If the clip is longer than `max_seconds`, or a question is unknown.
+        """
         if not questions or set(questions) - set(PARTS):
             raise ValueError(f"questions must be of {PARTS}, not {tuple(questions)!r}.")
         if not clip.has_video and not clip.has_audio:
             raise UnreadableMediaError(clip.name, "neither sound nor picture to look at")
         self.check_length(clip.name, clip.duration)
-
-    @staticmethod
-    def encode_labels(label: int | None, video_label: int | None, audio_label: int | None) -> dict:
-        """The labels of a clip, -100 where unknown; nothing without any."""
-        given = (label, video_label, audio_label)
-        if all(value is None for value in given):
-            return {}
         return {
-            name: torch.tensor(IGNORE_INDEX if value is None else value)
-            for name, value in zip(LABEL_COLUMNS.values(), given, strict=True)
+            **self.encode_media(clip),
+            "questions": torch.tensor([name in questions for name in PARTS]),
+            **_encode_labels(label, video_label, audio_label),
         }
 
     def collate(self, encoded: list[dict]) -> BatchFeature:
         """
-        Stacks encoded clips to one batch.
+        Stack encoded clips to a batch.
 
         Args:
-            encoded (`list[dict]`): Results of `encode`. With labels on some, the others' are -100.
+            encoded (`list[dict]`): Results of `encode`. If some have labels, the others' labels are -100.
         """
         batch = {name: torch.stack([item[name] for item in encoded]) for name in self.model_input_names}
         if any(LABEL_COLUMNS["overall"] in item for item in encoded):
@@ -102,9 +140,19 @@ class VerdictProcessor(ClipProcessor):
         return BatchFeature(batch)
 
 
+def _encode_labels(*labels: int | None) -> dict:
+    """Return the labels of `PARTS`, -100 for unknown ones; nothing if all are unknown."""
+    if all(label is None for label in labels):
+        return {}
+    return {
+        name: torch.tensor(IGNORE_INDEX if label is None else label)
+        for name, label in zip(LABEL_COLUMNS.values(), labels, strict=True)
+    }
+
+
 def resized(frames: torch.Tensor, side: int) -> torch.Tensor:
-    """Frames `(T, 3, H, W)` uint8 at `side` x `side` pixels, whatever their shape."""
+    """Return frames `(T, 3, H, W)` uint8 resized to `side` x `side` pixels, whatever their shape."""
     if frames.shape[-2:] == (side, side):
         return frames
-    # Antialiased bilinear on bytes, which Pillow has too, to a rounding step.
+    # Antialiased bilinear on bytes: the same as Pillow's, up to a rounding step.
     return F.interpolate(frames, size=(side, side), mode="bilinear", antialias=True).contiguous()

@@ -1,4 +1,4 @@
-"""Decoded frames to the patches of a Qwen-VL vision encoder, as the stock video processor makes them, in fewer passes."""
+"""Decoded frames as patches for a Qwen-VL vision encoder, equal to those of the stock video processor but made faster."""
 
 import torch
 from torchvision.transforms.v2 import functional as tvF
@@ -7,27 +7,27 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import smart_resize
 
 BICUBIC = 3
-"""Pillow's number of the bicubic filter, with which `transformers` names filters."""
+"""Pillow's number for the bicubic filter; `transformers` uses it too."""
 
 
 def frames_to_patches(
     frames: torch.Tensor, video_processor, min_pixels: int, max_pixels: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Resizes and cuts frames; [`normalize_patches`] makes of the patches, bit for bit, what `video_processor` makes.
+    Resize frames and cut them into patches. After [`normalize_patches`] they equal `video_processor`'s, bit for bit.
 
-    The stock way makes four copies of the picture as floats. Here it is bytes, a quarter of the size, until the model
-    normalises it: bytes are what crosses from loading processes and to the device. A video processor of another class, of
-    other means and deviations, or with a step switched off, is called as it is.
+    The stock processor makes four copies of the picture as floats. Here the picture stays bytes, a quarter of the size,
+    until the model normalises it; so bytes are sent between processes and to the device. A video processor of another
+    class, with other means and deviations, or with a step switched off, is called itself.
 
     Args:
-        frames (`torch.Tensor` of shape `(T, 3, H, W)`): uint8. Quickest in the memory format `channels_last`, in which
-            [`MediaReader`] gives them.
-        video_processor (`BaseVideoProcessor`): The backbone's.
-        min_pixels, max_pixels (`int`): Smaller frames are enlarged, larger ones reduced.
+        frames (`torch.Tensor` of shape `(T, 3, H, W)`):
+            The frames, uint8. Fastest in the memory format `channels_last`, as [`MediaReader`] returns them.
+        video_processor (`BaseVideoProcessor`): The backbone's video processor.
+        min_pixels, max_pixels (`int`): Limits of a frame's size; smaller frames are enlarged, larger ones reduced.
 
     Returns:
-        `tuple`: patches of shape `(P, D)`, uint8, or float32 and normalised where the video processor was called; the grid
+        `tuple`: Patches of shape `(P, D)`, uint8, or normalised float32 if the video processor was called; and the grid
         `(3,)` of times, rows and columns.
     """
     if not _is_stock(video_processor):
@@ -38,7 +38,7 @@ def frames_to_patches(
         video_processor.temporal_patch_size,
     )
     size = smart_resize(*frames.shape[-2:], patch * merge, min_pixels, max_pixels)
-    # PyTorch's filter for bytes is made for interleaved colours; the values are the same.
+    # PyTorch's filter for bytes is faster on interleaved colours, with the same values.
     frames = frames.contiguous(memory_format=torch.channels_last)
     frames = tvF.resize(frames, list(size), tvF.InterpolationMode.BICUBIC, antialias=True)
     if missing := -len(frames) % times:
@@ -51,23 +51,24 @@ def frames_to_patches(
 
 def normalize_patches(patches: torch.Tensor) -> torch.Tensor:
     """
-    What the vision encoder takes, of patches as [`frames_to_patches`] makes them.
+    Return the patches of [`frames_to_patches`] as the vision encoder takes them.
 
     Args:
-        patches (`torch.Tensor` of shape `(P, D)`): Bytes, colour by colour, are normalised by CLIP's means and deviations;
-            floating point is taken to be normalised.
+        patches (`torch.Tensor` of shape `(P, D)`):
+            Bytes, colour by colour, which are normalised by CLIP's means and deviations. Floating-point patches count as
+            normalised.
 
     Returns:
-        `torch.Tensor` of shape `(P, D)`: float32, on the same device; or `patches` themselves.
+        `torch.Tensor` of shape `(P, D)`: float32, on the same device; `patches` themselves if they are floating point.
 
     Raises:
-        ValueError: for whole numbers that are no bytes.
+        ValueError: If the patches are neither bytes nor floating point.
     """
     if patches.is_floating_point():
         return patches
     if patches.dtype != torch.uint8:
         raise ValueError(f"Pixel patches must be uint8 or floating point, not {patches.dtype}.")
-    # the order of operations, and so every rounding, is that of the stock processor
+    # the same order of operations as in the stock processor, and so the same rounding
     mean, std = (
         (torch.tensor(values, device=patches.device) * 255).view(3, 1)
         for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
@@ -77,6 +78,7 @@ def normalize_patches(patches: torch.Tensor) -> torch.Tensor:
 
 
 def _is_stock(video_processor) -> bool:
+    """Return True if the video processor does what [`frames_to_patches`] computes."""
     return (
         type(video_processor) is Qwen2VLVideoProcessor
         and video_processor.do_resize

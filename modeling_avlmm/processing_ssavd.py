@@ -1,12 +1,8 @@
-"""From a clip to the tensors of SSAVD: ten small frames and three seconds of waveform."""
-
-from collections.abc import Sequence
+"""The processor of SSAVD: from a clip to ten small frames and three seconds of waveform."""
 
 import numpy as np
 import torch
 
-from .configuration_detector import PARTS
-from .configuration_ssavd import SSAVDConfig
 from .media import SAMPLING_RATE, Clip, UnreadableMediaError
 from .media_tracks import EPS
 from .processing_clips import VerdictProcessor, resized
@@ -16,17 +12,17 @@ class SSAVDProcessor(VerdictProcessor):
     """
     Prepares clips for [`SSAVDForDeepfakeDetection`].
 
-    Frames keep their place in time: frame `i` of a row is what is on screen at `i / fps`, beside the segment of sound that
-    belongs to it, and a clip that ends early is filled up with zeros. (The authors spread their ten frames over a shorter
-    clip, away from its sound.) Frames stay uint8, an eighth of the size, until the model normalises them.
+    Frames keep their place in time: frame `i` of a row is on screen at `i / fps`, beside its own segment of sound, and a
+    clip that ends early is filled up with zeros. (The authors spread their ten frames over a shorter clip, away from their
+    sound.) Frames stay uint8, a quarter of the size of floats, until the model normalises them.
 
     Args:
         fps (`float`, *optional*, defaults to 10/3): Frames sampled per second.
         max_frames (`int`, *optional*, defaults to 10): Frames of a row: the model's `num_frames`.
-        max_seconds (`float`, *optional*, defaults to 3.0): Length of a row; longer files are read in windows.
-        image_size (`int`, *optional*, defaults to 224): Side to which frames are resized, whatever their shape, pixels.
+        max_seconds (`float`, *optional*, defaults to 3.0): Length of a row in seconds; longer files are read in windows.
+        image_size (`int`, *optional*, defaults to 224): Side to which frames are resized, whatever their shape, in pixels.
         trim_leading_silence (`bool`, *optional*, defaults to `False`):
-            Clips begin where their sound sets in ([`MediaReader`]), so that leading silence gives no fake away.
+            Begin clips where their sound sets in ([`MediaReader`]), so that leading silence gives no fake away.
     """
 
     def __init__(
@@ -45,56 +41,32 @@ class SSAVDProcessor(VerdictProcessor):
         self.image_size = image_size
         self.trim_leading_silence = trim_leading_silence
 
-    @classmethod
-    def from_config(cls, config: SSAVDConfig, **kwargs) -> "SSAVDProcessor":
-        """The processor of a model: its frames spread evenly over its clip."""
-        sizes = {
-            "fps": config.num_frames / config.clip_seconds,
-            "max_frames": config.num_frames,
-            "max_seconds": config.clip_seconds,
-            "image_size": config.image_size,
-        }
-        return cls(**{**sizes, **kwargs})
-
     @property
     def model_input_names(self) -> list[str]:
         return ["pixel_values", "audio_values", "frame_mask", "audio_mask", "questions"]
 
     @property
     def audio_samples(self) -> int:
+        """Samples of a row."""
         return round(self.max_seconds * SAMPLING_RATE)
 
-    def encode(
-        self,
-        clip: Clip,
-        questions: Sequence[str] = PARTS,
-        label: int | None = None,
-        video_label: int | None = None,
-        audio_label: int | None = None,
-    ) -> dict:
+    def encode_media(self, clip: Clip) -> dict:
         """
-        Encodes one clip.
-
-        Args:
-            clip ([`Clip`]): The decoded clip; at least one of sound and picture.
-            questions (`Sequence[str]`): The verdicts wanted, of `overall`, `video` and `audio`.
-            label, video_label, audio_label (`int`, *optional*): 0 real, 1 fake, for training; None where unknown.
+        Encode the picture and sound of a clip.
 
         Returns:
-            `dict`: `pixel_values (T, 3, image_size, image_size)` uint8, `frame_mask (T,)`, `audio_values (S,)`,
-            `audio_mask ()`, `questions (3,)`, and `labels`, `video_labels`, `audio_labels` where any label is given.
+            `dict`: `pixel_values (T, 3, image_size, image_size)` uint8, `frame_mask (T,)`, `audio_values (S,)` and
+            `audio_mask ()`.
 
         Raises:
-            UnreadableMediaError: when there is nothing to look at or listen to.
-            ValueError: when the clip is longer than `max_seconds`, or a question is unknown.
+            UnreadableMediaError: If no frame is on screen at a sampled time, and there is no sound.
         """
-        self.check_clip(clip, questions)
         pixel_values, frame_mask = self._encode_video(clip)
         if not clip.has_audio and not frame_mask.any():
             raise UnreadableMediaError(clip.name, clip.warnings[-1])
         audio_values = torch.zeros(self.audio_samples)
         if clip.has_audio:
-            # A window's length is rounded to samples, which may be one more.
+            # A window's length is rounded to samples, so there may be one too many.
             audio = clip.audio[: self.audio_samples]
             audio_values[: len(audio)] = audio
         return {
@@ -102,8 +74,6 @@ class SSAVDProcessor(VerdictProcessor):
             "frame_mask": frame_mask,
             "audio_values": audio_values,
             "audio_mask": torch.tensor(clip.has_audio),
-            "questions": torch.tensor([name in questions for name in PARTS]),
-            **self.encode_labels(label, video_label, audio_label),
         }
 
     def _encode_video(self, clip: Clip) -> tuple[torch.Tensor, torch.Tensor]:
@@ -114,7 +84,7 @@ class SSAVDProcessor(VerdictProcessor):
             return pixel_values, frame_mask
         shown = clip.timestamps.numpy().astype(float)
         times = np.arange(self.max_frames) / self.fps
-        # The frame on screen at each time; the last one is taken to stay for as long as frames are apart here.
+        # The frame on screen at each time. The last one stays for one sampling step.
         frames = np.searchsorted(shown, times + EPS, side="right") - 1
         places = torch.from_numpy((frames >= 0) & (times < shown[-1] + 1 / self.fps - EPS))
         if not places.any():
