@@ -61,14 +61,15 @@ def score_columns(output: Mapping[str, Any]) -> dict[str, list[float | None]]:
 
     Args:
         output ([`AVDetectionOutput`] or mapping):
-            `logits` and, with heads for them, `video_logits` and `audio_logits`: tensors or arrays of shape
-            `(batch_size, 2)`, ordered `real, fake`, NaN where a clip has no such verdict.
+            Any of `logits`, `video_logits` and `audio_logits`: tensors or arrays of shape `(batch_size, 2)`, ordered
+            `real, fake`, NaN where a clip has no such verdict.
 
     Returns:
         `dict[str, list[float | None]]`: `score`, `video_score` and `audio_score` of each clip: P(fake) in [0, 1], not
         calibrated; None where there is no such verdict.
     """
-    absent = [math.nan] * len(output["logits"])
+    rows = next(len(output[name]) for name in LOGITS.values() if output.get(name) is not None)
+    absent = [math.nan] * rows
     columns = {}
     for part, name in SCORE_NAMES.items():
         logits = output.get(LOGITS[part])
