@@ -65,7 +65,7 @@ def _serve(options: argparse.Namespace) -> int:
     limits = Limits(options.max_mb, options.max_seconds)
     quiet_libraries()
     detector, _ = load_detector(model_or_default(options.model), options.device, gate=options.gate)
-    writer = detector if getattr(detector.model.config, "analysis", None) else None
+    writer = detector if can_write(detector) and detector.model.config.analysis else None
     if options.analyst:
         writer, _ = load_detector(options.analyst, options.device)
         if not can_write(writer):

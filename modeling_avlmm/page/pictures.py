@@ -1,4 +1,4 @@
-"""The pictures of the page: sound as a mel spectrogram, frames with what the detector reacted to."""
+"""Pictures of the page: a mel spectrogram of the sound, and frames with the places that the detector reacted to."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from ..media import SAMPLING_RATE, MediaReader
 
 MELS, COLUMNS, FFT = 80, 1200, 1024
 TOP_HZ = SAMPLING_RATE / 2
-RANGE_DB = 70.0  # below the loudest; our own choice
+RANGE_DB = 70.0  # quieter than the loudest by this much is blank; our own choice
 PIECE_SECONDS = 30.0
-FAINT = 0.25  # of the strongest place: what is weaker is not boxed; our own choice
+FAINT = 0.25  # places weaker than this share of the strongest are not boxed; our own choice
 
 
 def mel_picture(reader: MediaReader) -> str | None:
     """
-    The mel spectrogram of a whole file, read piece by piece, as the address of an image whose opacity is loudness.
+    Draw the mel spectrogram of a whole file, read piece by piece.
 
-    It spans the file's duration from edge to edge, whatever part of it has sound, so that a place in it is a time. Colour
-    comes from the page, so that it fits light and dark.
+    It spans the file's duration from edge to edge, whatever part of it has sound, so that a place in it is a time. Loudness
+    is opacity; the page sets the colour, for light and dark.
 
     Returns:
-        `str`, *optional*: a `data:` address of a PNG of `MELS` rows, low sounds at the bottom; None without sound.
+        `str`, *optional*: `data:` address of a PNG of `MELS` rows, low sounds at the bottom; None without sound.
     """
     info = reader.info
     if not info.has_audio:
@@ -62,7 +62,7 @@ def mel_picture(reader: MediaReader) -> str | None:
 
 
 def mel_height(hz: float) -> float:
-    """How far up in [`mel_picture`] a frequency is, from 0 at the bottom to 1."""
+    """Return the height of a frequency in [`mel_picture`], from 0 at the bottom to 1."""
     return float(np.log1p(min(max(hz, 0.0), TOP_HZ) / 700) / np.log1p(TOP_HZ / 700))
 
 
@@ -70,17 +70,17 @@ def heat_pictures(
     frames: np.ndarray, picture: np.ndarray, limit: int = 6, marks: int = 2
 ) -> list[dict[str, Any]]:
     """
-    Frames with what raised the score tinted, and the strongest places boxed and numbered.
+    Tint the places of frames that raised the score, and box the strongest of them.
 
     Args:
-        frames (`np.ndarray`): uint8, shape (frames, height, width, 3).
-        picture (`np.ndarray`): Fall of the score with a place hidden, shape (frames, rows, columns).
-        limit (`int`, *optional*, defaults to 6): Most frames; those with the strongest places are taken, in time order.
-        marks (`int`, *optional*, defaults to 2): Boxes of a frame.
+        frames (`np.ndarray` of shape `(frames, height, width, 3)`): uint8.
+        picture (`np.ndarray` of shape `(frames, rows, columns)`): Fall of the score without each place.
+        limit (`int`, *optional*, defaults to 6): Frames at most: those with the strongest places, in order of time.
+        marks (`int`, *optional*, defaults to 2): Boxes per frame at most.
 
     Returns:
-        `list[dict]`: `index` of the frame, `image` (a `data:` address of a JPEG) and `boxes`: `left`, `top`, `width`,
-        `height` in percent, and `value`, strongest first.
+        `list[dict]`: `index` of the frame, `image` (`data:` address of a JPEG) and `boxes`, strongest first, each with
+        `left`, `top`, `width`, `height` in percent and `value`.
     """
     strength = np.maximum(picture, 0.0)
     top = float(strength.max())
@@ -123,11 +123,11 @@ def _tinted(frame: np.ndarray, share: np.ndarray) -> Image.Image:
 
 def sound_marks(found: Attribution, limit: int = 3) -> list[dict[str, float]]:
     """
-    The strongest places of a sound map as boxes on [`mel_picture`].
+    Return boxes on [`mel_picture`] around the strongest places of a sound map.
 
     Returns:
-        `list[dict]`: at most `limit`, strongest first: `start`, `end` (seconds), `low`, `high` (Hz), `bottom` and `height`
-        (percent), `value`. Empty without a map, or where nothing raised the score.
+        `list[dict]`: at most `limit`, strongest first, each with `start`, `end` (seconds), `low`, `high` (Hz), `bottom`,
+        `height` (percent) and `value`. Empty without a map, or if nothing raised the score.
     """
     if found.sound is None:
         return []

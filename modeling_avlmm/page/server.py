@@ -1,4 +1,4 @@
-"""Serves the page to this computer alone, without a request to anywhere else."""
+"""The server of the page: it serves this computer alone and asks no other machine for anything."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import re
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import gradio as gr
 import uvicorn
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from .actions import Page
+from .layout import build_blocks, look
 from .session import Visits
-
-if TYPE_CHECKING:
-    from .actions import Page
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -38,7 +38,7 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-"""What a browser may load for the page: nothing from any other machine, whatever Gradio's template or an answer asks for."""
+"""A browser loads nothing for the page from another machine, whatever Gradio's template or an answer asks for."""
 HEADERS = {
     b"content-security-policy": POLICY.encode(),
     b"referrer-policy": b"no-referrer",
@@ -53,10 +53,10 @@ OUTSIDE = re.compile(
 
 class KeepInside:
     """
-    ASGI middleware that takes addresses of other machines out of the page and forbids the browser to follow any.
+    ASGI middleware that removes addresses of other machines from the page and forbids the browser to follow any.
 
-    Gradio's template names a script and fonts elsewhere. The policy stops them in the browser; taken out, they do not fill
-    its console either, and no name is looked up for them.
+    Gradio's template names a script and fonts on other machines. The policy stops them in the browser. Removing them also
+    keeps its console empty and saves it from looking up their names.
     """
 
     def __init__(self, app: Any):
@@ -78,7 +78,7 @@ class KeepInside:
                 if not kind.startswith(b"text/html"):
                     await send(message)
                     return
-                start = message  # the length is only known once all of it is there
+                start = message  # held back: its length is known only at the end
                 return
             if start is None:
                 await send(message)
@@ -93,13 +93,13 @@ class KeepInside:
             await send({"type": "http.response.body", "body": body})
 
         if scope["method"] == "GET":
-            # A compressed page could not be looked through.
+            # A compressed page could not be searched.
             scope["headers"] = [pair for pair in scope["headers"] if pair[0].lower() != b"accept-encoding"]
         await self.app(scope, receive, changed)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this computer can reach a server that listens at `host`."""
+    """Return whether only this computer can reach a server that listens at `host`."""
     if host == "localhost":
         return True
     try:
@@ -108,18 +108,18 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def make_app(blocks: Any, visits: Visits, host: str, **options: Any) -> FastAPI:
+def make_app(blocks: gr.Blocks, visits: Visits, host: str, **options: Any) -> FastAPI:
     """
-    The web application: the Gradio page, and the files of a visit at `/clip/TOKEN/NAME`.
+    Build the web application: the Gradio page at `/`, and the files of a visit at `/clip/TOKEN/NAME`.
 
     Args:
         blocks (`gr.Blocks`): The page.
-        host (`str`): Where it will listen. On a loopback address other names of this machine are refused, so that a
-            website cannot reach the page through a name that it points here.
-        options: For `gradio.mount_gradio_app`.
+        visits ([`Visits`]): The visits whose files are served.
+        host (`str`):
+            Address that the server listens at. With a loopback address, requests for other host names are refused, so that
+            a website cannot reach the page through a name that it points here.
+        options: Options of `gradio.mount_gradio_app`.
     """
-    import gradio as gr
-
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/clip/{token}/{name}")
@@ -143,26 +143,24 @@ def make_app(blocks: Any, visits: Visits, host: str, **options: Any) -> FastAPI:
 
 class PageServer:
     """
-    A page that listens from the moment this is made; `run` serves until `stop`, and deletes every file at the end.
+    A page that listens as soon as it is made. `run` serves it until `stop`, and deletes every file at the end.
 
     Args:
-        page ([`Page`]): What to serve.
-        host (`str`), port (`int`): Where; port 0 takes a free one.
+        page ([`Page`]): The page to serve.
+        host (`str`), port (`int`): Where it listens; port 0 takes a free one.
 
     Raises:
-        OSError: when nothing can listen there.
+        OSError: if the address is in use or cannot be listened at.
     """
 
     def __init__(self, page: Page, host: str = "127.0.0.1", port: int = 7860):
-        from .layout import build_blocks, look
-
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.page = page
         self._socket = socket.create_server((host.strip("[]"), port), family=family)
         self.port = self._socket.getsockname()[1]
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
         self.address = f"http://{f'[{shown}]' if ':' in shown else shown}:{self.port}"
-        # Where Gradio puts uploads. It asks for this name whenever it handles a file, and takes it from nowhere else.
+        # The folder of uploads. Gradio reads this name whenever it handles a file; there is no other way to set it.
         self._folder_before = os.environ.get("GRADIO_TEMP_DIR")
         os.environ["GRADIO_TEMP_DIR"] = str(page.visits.root)
         blocks = build_blocks(page, is_loopback(host))
@@ -170,6 +168,7 @@ class PageServer:
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
 
     def run(self) -> None:
+        """Serve until `stop` or Ctrl+C, then delete all files of all visits."""
         try:
             self._server.run(sockets=[self._socket])
         except KeyboardInterrupt:  # raised again by uvicorn once it has shut down in good order
@@ -182,4 +181,5 @@ class PageServer:
                 os.environ["GRADIO_TEMP_DIR"] = self._folder_before
 
     def stop(self) -> None:
+        """Make `run` return."""
         self._server.should_exit = True

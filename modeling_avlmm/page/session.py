@@ -1,4 +1,4 @@
-"""One browser session of the page: its clip, what was found out about it, and the folder that goes when it ends."""
+"""Visits to the page: each browser tab has one, with its clip, its results and a folder that is deleted when it ends."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import tempfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from dataset_scripts.files import sha256_of
 
+from ..dialogue.analyst import AVAnalyst
+from ..explain.attribution import Attribution
 from ..explain.words import minutes
 from ..media import MediaError, MediaInfo, MediaReader
 from ..media_errors import UnsupportedSourceError
@@ -20,16 +21,16 @@ from ..media_errors import UnsupportedSourceError
 BROWSER_VIDEO = {"h264", "vp8", "vp9", "av1"}
 BROWSER_AUDIO = {"aac", "mp3", "opus", "vorbis", "flac", "pcm_s16le", "pcm_s24le", "pcm_f32le", "pcm_u8"}
 BROWSER_SUFFIXES = {".mp4", ".m4v", ".mov", ".webm", ".mp3", ".m4a", ".wav", ".ogg", ".oga", ".opus", ".flac"}
-"""What current browsers play. Other files get a verdict all the same, and a picture of their sound; they do not play."""
+"""Suffixes of files that current browsers play. Other files get a verdict and a spectrogram all the same."""
 
 
 class ClipRefusedError(ValueError):
-    """A file that is not taken; the message is for the person who gave it."""
+    """A file is refused. The message is for the person who gave it."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the page takes.
+    """Limits on the files that the page accepts.
 
     Args:
         max_mb (`float`, *optional*, defaults to 200): Largest file, in units of 1,000,000 bytes.
@@ -40,12 +41,13 @@ class Limits:
     max_seconds: float = 600.0
 
     def __post_init__(self):
-        for name in ("max_mb", "max_seconds"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, not {getattr(self, name)!r}.")
+        for name, value in (("max_mb", self.max_mb), ("max_seconds", self.max_seconds)):
+            if not value > 0:
+                raise ValueError(f"{name} must be above 0, not {value!r}.")
 
     @property
     def max_bytes(self) -> int:
+        """The largest file, in bytes."""
         return round(self.max_mb * 1_000_000)
 
     def __str__(self) -> str:
@@ -54,17 +56,22 @@ class Limits:
 
 @dataclass
 class Visit:
-    """What one browser session has given and been told. All its files are in `folder`, and nowhere else.
+    """
+    One browser tab: its clip and everything made from it. All its files are in `folder`, and nowhere else.
 
     Attributes:
+        folder (`Path`): The folder of its files, which only this user can read.
         token (`str`): The secret part of the addresses of its files.
-        clip (`Path`, *optional*): The file that is looked at, `name` what its owner called it.
-        sha256 (`str`): Of the file.
-        info (`MediaInfo`): What it holds.
-        result (`dict`): The detector's verdict.
-        attribution: What the detector reacted to, once asked for.
-        analyst: Who answers questions on it.
-        messages (`list[dict]`): The conversation, `role` and `content`.
+        clip (`Path`, *optional*): The clip's file.
+        name (`str`): The name that its owner gave it.
+        sha256 (`str`): SHA-256 of the file.
+        info (`MediaInfo`, *optional*): Its tracks, from the media reader.
+        result (`dict`, *optional*): The pipeline's result.
+        attribution ([`Attribution`], *optional*): What the detector reacted to, once asked for.
+        analyst ([`AVAnalyst`], *optional*): Answers questions about the clip.
+        messages (`list[dict]`): The conversation, with `role` and `content`.
+        generation (`int`): Number of the clip in this visit.
+        closed (`bool`): The visit has ended.
     """
 
     folder: Path
@@ -74,8 +81,8 @@ class Visit:
     sha256: str = ""
     info: MediaInfo | None = None
     result: dict | None = None
-    attribution: Any = None
-    analyst: Any = None
+    attribution: Attribution | None = None
+    analyst: AVAnalyst | None = None
     messages: list[dict] = field(default_factory=list)
     generation: int = 0
     closed: bool = False
@@ -83,10 +90,10 @@ class Visit:
 
     def take(self, upload: Path, limits: Limits) -> None:
         """
-        Makes an uploaded file the clip of this session; the upload itself is gone afterwards, whatever comes of it.
+        Make an uploaded file the clip of this visit. The upload itself is deleted in any case.
 
         Raises:
-            ClipRefusedError: when it is too large, too long or no media. The clip there was before stays.
+            ClipRefusedError: if it is too large, too long or no media. The clip before it stays.
         """
         name = upload.name
         number = self.generation + 1
@@ -112,20 +119,33 @@ class Visit:
             self.messages = []
             self.generation = number
 
+    def keep(
+        self, generation: int, result: dict | None = None, attribution: Attribution | None = None
+    ) -> None:
+        """Keep a result on the clip of a `generation`.
+
+        Raises:
+            ClipRefusedError: if the session has ended, or another clip took this one's place.
+        """
+        if self.closed or self.generation != generation:
+            raise ClipRefusedError("Another clip took this one's place while the detector looked at it.")
+        self.result = result or self.result
+        self.attribution = attribution or self.attribution
+
     def file(self, name: str) -> Path:
-        """Where a file of this session goes. Raises `FileNotFoundError` once the session has ended."""
+        """Return the path of a file of this visit. Raises `FileNotFoundError` once the visit has ended."""
         if self.closed:
             raise FileNotFoundError("The session has ended.")
         return self.folder / name
 
     def playable(self) -> bool:
-        """Whether a browser is likely to play the clip."""
+        """Return whether a browser is likely to play the clip."""
         known = self.info.video_codec in BROWSER_VIDEO if self.info.has_video else True
         heard = self.info.audio_codec in BROWSER_AUDIO if self.info.has_audio else True
         return self.clip.suffix in BROWSER_SUFFIXES and known and heard
 
     def close(self) -> None:
-        """Deletes every file of the session and forgets the rest."""
+        """Delete every file of the visit and forget the rest."""
         with self.lock:
             self.closed = True
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -135,12 +155,12 @@ class Visit:
 
 class Visits:
     """
-    All sessions of a page, by the name that Gradio gives a browser tab (`session_hash`).
+    All visits to a page, by the name that Gradio gives a browser tab (`session_hash`).
 
     Args:
         root (`Path`, *optional*):
-            Where uploads and everything made from them go. Defaults to a new temporary folder that only this user can
-            read. It is deleted by [`~Visits.close`].
+            Folder for uploads and everything made from them, deleted by [`~Visits.close`]. Defaults to a new temporary
+            folder that only this user can read.
     """
 
     def __init__(self, root: Path | None = None):
@@ -152,7 +172,7 @@ class Visits:
         return len(self._of)
 
     def of(self, session: str) -> Visit:
-        """The session's visit, begun where there is none."""
+        """Return the visit of a tab. The first call makes it."""
         with self._lock:
             if session not in self._of:
                 token = secrets.token_urlsafe(24)
@@ -162,7 +182,7 @@ class Visits:
             return self._of[session]
 
     def by_token(self, token: str) -> Visit | None:
-        """Whose files an address names."""
+        """Return the visit whose files an address names."""
         with self._lock:
             found = [
                 visit
@@ -172,14 +192,14 @@ class Visits:
         return found[0] if found else None
 
     def end(self, session: str) -> None:
-        """Ends a session, if it ever began."""
+        """End a visit, if there is one."""
         with self._lock:
             visit = self._of.pop(session, None)
         if visit is not None:
             visit.close()
 
     def close(self) -> None:
-        """Ends all sessions and deletes the folder."""
+        """End all visits and delete the folder."""
         with self._lock:
             visits, self._of = list(self._of.values()), {}
         for visit in visits:
@@ -189,10 +209,10 @@ class Visits:
 
 def checked(path: Path, name: str, limits: Limits) -> MediaInfo:
     """
-    What a file holds, once it is known to be media within the limits: one window of it is decoded.
+    Check that a file is media within the limits, decode one second of it, and return its tracks.
 
     Raises:
-        ClipRefusedError: with a message for the person who gave the file.
+        ClipRefusedError: if it is not; the message is for the person who gave the file.
     """
     size = path.stat().st_size
     if size > limits.max_bytes:
@@ -219,10 +239,10 @@ def checked(path: Path, name: str, limits: Limits) -> MediaInfo:
 
 
 def discard(upload: Path, identity: tuple[int, int] | None) -> None:
-    """Deletes an upload, and its folder where nothing else is in it, if it is still the file of this identity."""
+    """Delete an upload, if it still has this identity, and its folder if that is empty then."""
     try:
-        # Gradio names an upload's folder by its content. Somebody else may have sent the same bytes just now: that is
-        # another file at the same path, and they still need it.
+        # Gradio names an upload's folder after its content. If someone else has just sent the same bytes, another file is
+        # at the same path, and they still need it.
         if _identity(upload) == identity:
             upload.unlink()
         upload.parent.rmdir()
@@ -236,7 +256,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _hold(upload: Path, held: Path) -> tuple[int, int]:
-    """Gives the bytes of an upload a second name, and returns the identity of the upload."""
+    """Give the bytes of an upload a second name, and return the identity of the upload."""
     try:
         identity = _identity(upload)
         try:
