@@ -1,0 +1,17 @@
+"""The benchmark of listing a corpus folder, on a small one."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import corpus_listing  # noqa: E402
+
+
+def test_both_ways_list_the_same_files():
+    rows = corpus_listing.compare(230)
+    assert [(row["what"], row["files"]) for row in rows] == [
+        ("import datasets", 0),
+        ("stock factory", 230),
+        ("corpus builders", 230),
+    ]
+    assert all(row["cpu_s"] >= 0 and row["wall_s"] >= 0 for row in rows)
