@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    from ..evaluation.audit.audit import about_corpus, audit_dataset, write_audit
+    from ..evaluation.audit.dataset_audit import about_corpus, audit_dataset, write_audit
     from ..evaluation.audit.file_properties import check_tools
     from ..evaluation.protocols import load_protocol
 

@@ -125,6 +125,7 @@ def heading(number: int, text: str) -> None:
 def evaluate_stages(recipe: Recipe, corpora: dict[str, Path], folder: Path) -> tuple[list[dict], list[Path]]:
     """Score the backbone as it is and every stage on the test identities, and the last one on the other corpus too."""
     from ..evaluation.evaluate import evaluate_protocol
+    from ..evaluation.options import EvaluationOptions
     from ..training.run import starting_point
 
     protocol = recipe.data.protocol
@@ -138,7 +139,7 @@ def evaluate_stages(recipe: Recipe, corpora: dict[str, Path], folder: Path) -> t
         output_dir = folder / "evaluation" / (name if dataset == "fakeavceleb" else f"{name}_{dataset}")
         # The threshold matters for the last stage only, and the other corpus keeps the one chosen on this.
         choose = name == last and dataset == "fakeavceleb"
-        report, _ = evaluate_protocol(
+        options = EvaluationOptions(
             model=str(model),
             dataset=dataset,
             protocol=protocol,
@@ -147,6 +148,7 @@ def evaluate_stages(recipe: Recipe, corpora: dict[str, Path], folder: Path) -> t
             threshold=None if choose else "model",
             batch_size=16,
         )
+        report, _ = evaluate_protocol(options)
         rows.append({"detector": name, "benchmark": f"{dataset}/{protocol}", "report": report})
         print(f"{name} on {dataset}/{protocol}: AUC {report['overall']['auc']:.3f}", flush=True)
         if name == last:

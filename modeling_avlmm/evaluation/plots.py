@@ -1,5 +1,7 @@
 """The plots of a report."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,13 +33,13 @@ def write_plots(
     columns: dict[str, tuple], raw: tuple, report: dict, folder: Path
 ) -> Iterator[tuple[str, Path]]:
     """
-    Draws every plot that the clips allow.
+    Draw every plot that the clips allow.
 
     Args:
         columns (`dict[str, tuple]`): For each part of the verdict, labels and calibrated scores.
-        raw (`tuple`): Labels and scores of the overall verdict as the network gives them.
-        report (`dict`): As of [`build_report`].
-        folder (`Path`): Where the files go.
+        raw (`tuple`): Labels and the network's own scores of the overall verdict.
+        report (`dict`): Report as from [`build_report`].
+        folder (`Path`): Folder of the files.
 
     Yields:
         `tuple[str, Path]`: caption and file.
@@ -45,17 +47,11 @@ def write_plots(
     ranked = {part: pair for part, pair in columns.items() if len(set(pair[0])) == 2}
     plots = []
     if ranked:
-        plots.append(
-            ("ROC: share of fakes found against share of real clips called fake", "roc", _roc(ranked, report))
-        )
+        title = "ROC: share of fakes found against share of real clips called fake"
+        plots.append((title, "roc", _roc(ranked, report)))
         plots.append(("DET: misses against false alarms, on normal-deviate axes", "det", _det(ranked)))
-    plots.append(
-        (
-            "Scores of real and fake clips; the dashed line is the threshold",
-            "scores",
-            _scores(columns, report),
-        )
-    )
+    title = "Scores of real and fake clips; the dashed line is the threshold"
+    plots.append((title, "scores", _scores(columns, report)))
     if "overall" in ranked:
         title = (
             "Reliability: share of fakes among clips of a score (a calibrated detector is on the diagonal)"

@@ -1,8 +1,8 @@
-"""Scores a dataset with a detector: by one process or many, resumable, nothing lost, everything in one file."""
+"""Scoring a dataset: in one process or many, resumable, with every prediction in one file."""
+
+from __future__ import annotations
 
 import json
-import os
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,8 +12,14 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset, Video
 
+from dataset_scripts.files import write_whole, written_whole
+
 from ..inference.gate import block_size
-from ..pipeline_avd import SCORE_NAMES, AVDeepfakeDetectionPipeline
+from ..inference.json_lines import JSONLines, read_json_lines
+from ..inference.pipeline import AVDeepfakeDetectionPipeline
+from ..pipeline_avd import SCORE_NAMES
+from .errors import EvaluationError
+from .pace import telling_pace
 
 LABEL_OF = {"score": "label", "video_score": "video_label", "audio_score": "audio_label"}
 KEPT = (
@@ -44,8 +50,8 @@ _TYPES = {
 }
 
 
-class PredictionsError(ValueError):
-    """A file of predictions that cannot be used as asked; the message says what to change."""
+class PredictionsError(EvaluationError):
+    """Predictions that cannot be used as asked; the message says what to change."""
 
 
 def predict(
@@ -60,27 +66,31 @@ def predict(
     **options,
 ) -> list[dict]:
     """
-    Scores every clip of a dataset. Under `accelerate launch` each process scores its share.
+    Score every clip of a dataset. Under `accelerate launch` each process scores its share.
 
     Each verdict is appended at once to the process's own `<journal>.<rank>of<processes>.jsonl`. Started again, a run
-    scores what is missing. It goes on where a batch began, so that every clip is in the same batch as in a run that
-    was never stopped, and has the same score to the last bit. Scores are those of the network, without the detector's
-    temperature: calibration is part of a report. With a gate they are calibrated, as two networks give them, and each
-    prediction has `decided_by` and `gate_score`.
+    scores what is missing. It continues at the start of a batch, so that every clip is in the same batch as in a run
+    that was never stopped, and has the same score to the last bit.
+
+    Scores are the network's own, without the detector's temperature: calibration is part of a report. With a gate they
+    are calibrated, because two networks give them, and each prediction has `decided_by` and `gate_score`.
 
     Args:
-        detector ([`AVDeepfakeDetectionPipeline`]): What scores.
-        dataset (`Dataset` or `torch.utils.data.Dataset`): What is scored: rows in the package's schema.
-        journal (`str` or `Path`): Where the journals are, without their ending.
+        detector ([`AVDeepfakeDetectionPipeline`]): The detector.
+        dataset (`Dataset` or `torch.utils.data.Dataset`): Rows in the package's schema.
+        journal (`str` or `Path`): Path of the journals, without their ending.
         rows (`Sequence[dict]`, *optional*):
-            For each clip what is kept of it, `path` (unique) and labels. Taken from `dataset` if left out.
-        done (`Mapping[str, dict]`, *optional*): Predictions of an earlier run by `path`; these are not scored again.
+            For each clip the columns to keep, `path` (unique) and labels among them. Taken from `dataset` if left out.
+        done (`Mapping[str, dict]`, *optional*): Predictions of an earlier run by `path`, which are not scored again.
         batch_size, num_workers (`int`), options: As for the pipeline.
         progress_seconds (`float`, *optional*, defaults to 10): Time between progress lines.
 
     Returns:
         `list[dict]`: for each clip its row with `score`, `video_score`, `audio_score` (None where there is none),
         `duration`, `windows`, `warnings` and `error`, in the order of `dataset`. The same in every process.
+
+    Raises:
+        ValueError: for two rows with one `path`.
     """
     state = PartialState()
     journal = Path(journal)
@@ -90,24 +100,22 @@ def predict(
         dataset = dataset.cast_column("video", Video(decode=False))
     if len({row["path"] for row in rows}) < len(rows):
         raise ValueError("Two rows have the same path, which is the key of a prediction.")
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    own = _journal(journal, state.process_index, state.num_processes)
+    # The pipeline of a repository's own code has no gate.
+    gated = isinstance(detector, AVDeepfakeDetectionPipeline) and detector.gate is not None
+    own = journal.with_name(f"{journal.name}.{state.process_index}of{state.num_processes}.jsonl")
 
-    # What other numbers of processes left behind; what processes of this number did is in their own journals.
+    # A run of another number of processes may have left journals; those of this number are resumed by their owners.
     done = dict(done or {})
     for file in journals(journal):
         if not file.name.endswith(f"of{state.num_processes}.jsonl"):
             done |= read_journal(file)
     missing = [index for index, row in enumerate(rows) if row["path"] not in done]
     share = missing[state.process_index :: state.num_processes]
-    before = read_journal(own)
-    gated = getattr(detector, "gate", None) is not None
     block = block_size(batch_size, num_workers) if gated else None
-    todo = _resume(own, before, [rows[index]["path"] for index in share], batch_size, block)
+    todo = _resume(own, [rows[index]["path"] for index in share], batch_size, block)
     share = [index for index in share if rows[index]["path"] in todo]
     state.wait_for_everyone()
 
-    begin = last = time.monotonic()
     results = detector(
         torch.utils.data.Subset(dataset, share),
         batch_size=batch_size,
@@ -116,105 +124,90 @@ def predict(
         **({} if gated else {"temperature": 1.0}),
         **options,
     )
-    names = (*RESULTS, *OF_A_GATE) if gated else RESULTS
-    with open(own, "a", encoding="utf-8") as lines:
-        for count, (index, result) in enumerate(zip(share, results, strict=True), start=1):
-            entry = {"path": rows[index]["path"], **{name: result[name] for name in names}}
-            entry["windows"] = [{key: w[key] for key in ("start", "end", "score")} for w in result["windows"]]
-            lines.write(json.dumps(entry) + "\n")
-            lines.flush()
-            if state.is_main_process and time.monotonic() - last > progress_seconds:
-                last = time.monotonic()
-                rate = count / (last - begin)
-                left = (len(share) - count) / rate
-                # Shares are of one size, so the main process speaks for all.
-                print(
-                    f"  {count * state.num_processes}/{len(share) * state.num_processes} clips, "
-                    f"{rate * state.num_processes:.1f} clips/s, {left:.0f} s left",
-                    flush=True,
-                )
+    # Shares are of one size, so the main process speaks for all.
+    results = telling_pace(
+        results, len(share), "clips", progress_seconds, state.num_processes, silent=not state.is_main_process
+    )
+    with JSONLines(own) as lines:
+        for index, result in zip(share, results, strict=True):
+            lines.append(_entry(rows[index]["path"], result, gated))
     state.wait_for_everyone()
     for file in journals(journal):
         done |= read_journal(file)
-    # Labels are the dataset's of today, also for clips that were scored before one was corrected.
+    # Labels are today's, also for clips that were scored before one was corrected.
     return [{**done[row["path"]], **row} for row in rows]
 
 
-def kept_columns(dataset: Dataset, more: Sequence[str] = ()) -> list[dict]:
-    """What predictions keep of a dataset's rows: labels, and the columns by which a report breaks them down."""
-    return dataset.select_columns([name for name in (*KEPT, *more) if name in dataset.column_names]).to_list()
+def _entry(path: str, result: dict, gated: bool) -> dict:
+    names = (*RESULTS, *OF_A_GATE) if gated else RESULTS
+    entry = {"path": path, **{name: result[name] for name in names}}
+    entry["windows"] = [{key: w[key] for key in ("start", "end", "score")} for w in result["windows"]]
+    return entry
 
 
-def kind_of_fake(row: dict) -> str:
-    """What made a fake: the generators of picture and sound."""
-    names = (row.get("generator"), row.get("audio_generator"))
-    return " + ".join(dict.fromkeys(name for name in names if name not in (None, "real"))) or "unknown"
-
-
-def judged(predictions: list[dict], part: str) -> list[dict]:
-    """Those that have a label and a score of a part of the verdict: `overall`, `video` or `audio`."""
-    score = SCORE_NAMES[part]
-    return [p for p in predictions if p[score] is not None and p.get(LABEL_OF[score]) is not None]
-
-
-def labels_and_scores(predictions: list[dict], part: str) -> tuple[list[int], list[float]]:
-    """Labels and scores of those that have both."""
-    score, known = SCORE_NAMES[part], judged(predictions, part)
-    return [p[LABEL_OF[score]] for p in known], [p[score] for p in known]
-
-
-def _journal(stem: Path, rank: int, processes: int) -> Path:
-    return stem.with_name(f"{stem.name}.{rank}of{processes}.jsonl")
-
-
-def journals(stem: str | Path) -> list[Path]:
-    """The journals that a stopped run left."""
-    stem = Path(stem)
-    return sorted(stem.parent.glob(f"{stem.name}.*of*.jsonl"))
-
-
-def read_journal(path: Path) -> dict[str, dict]:
-    """Verdicts by `path`; empty where there is no file. A last line that was cut off by a kill is no verdict."""
-    if not path.is_file():
-        return {}
-    whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
-    return {entry["path"]: entry for entry in map(json.loads, whole.splitlines())}
-
-
-def _resume(
-    file: Path, before: dict[str, dict], paths: list[str], batch_size: int, block: int | None = None
-) -> set[str]:
-    """What of `paths` is still to be scored, after cutting the journal back to the last whole batch, or block of a gate."""
-    if not before:
+def _resume(file: Path, paths: list[str], batch_size: int, block: int | None) -> set[str]:
+    """Cut a journal back to its last whole batch, or block of a gate, and return which of `paths` are to be scored."""
+    entries = list(read_journal(file).values())
+    if not entries:
         file.unlink(missing_ok=True)
         return set(paths)
-    entries = list(before.values())
+    # If the dataset changed since, everything scored stays, and batches are new.
     if [entry["path"] for entry in entries] == paths[: len(entries)]:
         kept = items = 0
         for number, entry in enumerate(entries, start=1):
-            # What went into batches: the file's windows and, where it broke off, the error in place of one.
+            # Batches hold windows and, where a file breaks off, its error in place of one.
             items += len(entry["windows"]) + (entry["error"] is not None)
             whole = items % batch_size == 0 if block is None else number % block == 0
             if whole or number == len(paths):
                 kept = number
         entries = entries[:kept]
-    # The dataset changed since: what is there stays, and batches are new.
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
-    os.replace(temporary, file)
+    write_whole(file, "".join(json.dumps(entry) + "\n" for entry in entries))
     return set(paths) - {entry["path"] for entry in entries}
+
+
+def journals(stem: str | Path) -> list[Path]:
+    """Return the journals of a stopped run."""
+    stem = Path(stem)
+    return sorted(stem.parent.glob(f"{stem.name}.*of*.jsonl"))
+
+
+def read_journal(path: Path) -> dict[str, dict]:
+    """Return the verdicts of a journal by `path`; empty where there is no file."""
+    return {entry["path"]: entry for entry in read_json_lines(path)}
+
+
+def kept_columns(dataset: Dataset, more: Sequence[str] = ()) -> list[dict]:
+    """Return the columns that predictions keep of a dataset: labels, and those that a report breaks them down by."""
+    return dataset.select_columns([name for name in (*KEPT, *more) if name in dataset.column_names]).to_list()
+
+
+def kind_of_fake(row: dict) -> str:
+    """Return the generators of a fake's picture and sound, as one name."""
+    names = (row.get("generator"), row.get("audio_generator"))
+    return " + ".join(dict.fromkeys(name for name in names if name not in (None, "real"))) or "unknown"
+
+
+def judged(predictions: list[dict], part: str) -> list[dict]:
+    """Return the predictions with a label and a score of a part: `overall`, `video` or `audio`."""
+    score = SCORE_NAMES[part]
+    return [p for p in predictions if p[score] is not None and p.get(LABEL_OF[score]) is not None]
+
+
+def labels_and_scores(predictions: list[dict], part: str) -> tuple[list[int], list[float]]:
+    """Return labels and scores of the predictions that have both."""
+    score, known = SCORE_NAMES[part], judged(predictions, part)
+    return [p[LABEL_OF[score]] for p in known], [p[score] for p in known]
 
 
 def write_predictions(path: str | Path, predictions: list[dict], about: dict) -> None:
     """
-    Writes predictions as Parquet, whole or not at all.
+    Write predictions as Parquet, whole or not at all.
 
     Args:
         path (`str` or `Path`): The file.
-        predictions (`list[dict]`): As of [`predict`], each with its `split`.
-        about (`dict`): What a report has to know of them; kept in the file's metadata.
+        predictions (`list[dict]`): Predictions as from [`predict`], each with its `split`.
+        about (`dict`): Facts that a report needs to know, kept in the file's metadata.
     """
-    path = Path(path)
     names = list(dict.fromkeys(name for entry in predictions for name in entry))
     first = [name for name in ("split", *KEPT, *RESULTS) if name in names]
     columns = {}
@@ -222,17 +215,19 @@ def write_predictions(path: str | Path, predictions: list[dict], about: dict) ->
         values = [entry.get(name) for entry in predictions]
         columns[name] = pa.array(values, _TYPES.get(name, pa.string() if name in KEPT else None))
     table = pa.table(columns).replace_schema_metadata({_ABOUT: json.dumps(about).encode()})
-    temporary = path.with_name(path.name + ".tmp")
-    pq.write_table(table, temporary)
-    os.replace(temporary, path)
+    with written_whole(path) as partial:
+        pq.write_table(table, partial)
 
 
 def read_predictions(path: str | Path) -> tuple[list[dict], dict]:
     """
-    Reads what [`write_predictions`] wrote: the predictions, and what a report has to know of them.
+    Read the file that [`write_predictions`] wrote.
+
+    Returns:
+        `tuple[list[dict], dict]`: the predictions, and the facts about them.
 
     Raises:
-        PredictionsError: when there is no such file, or it is none of this package.
+        PredictionsError: when there is no such file, or another program wrote it.
     """
     path = Path(path)
     if not path.is_file():

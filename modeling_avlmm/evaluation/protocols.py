@@ -42,6 +42,12 @@ def load_protocol(dataset: str, protocol: str | None, data_dir: str | Path) -> d
         raise EvaluationError(f"{dataset}: {error}") from error
 
 
+def missing_files(builder: datasets.DatasetBuilder) -> list[str]:
+    """Return the files that a corpus lists and that are not on disk."""
+    listing = Path(builder.missing_files)
+    return listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
+
+
 def splits_with(builder: datasets.DatasetBuilder, split: str) -> datasets.DatasetDict:
     """Return the splits of a prepared dataset; raises `EvaluationError` if `split` is not among them."""
     splits = builder.as_dataset()

@@ -1,4 +1,6 @@
-"""Writes a report as JSON, Markdown and HTML: one list of sections, three files."""
+"""Writing a report as JSON, Markdown and HTML: one list of sections, three files."""
+
+from __future__ import annotations
 
 import json
 from collections.abc import Iterator
@@ -8,17 +10,19 @@ from pathlib import Path
 
 import jinja2
 
+from dataset_scripts.files import write_whole
+
 from ..configuration_detector import PARTS
 from ..explain.words import PART_NAMES
 from ..pipeline_avd import calibrated
-from .audit.audit import audit_summary
+from .audit.summary import audit_summary
+from .metrics_table import COLUMNS, number, remarks, report_rows
 from .plots import write_plots
 from .predictions import labels_and_scores
 from .robustness.curves import plot_robustness, robustness_notes, robustness_rows
-from .table import COLUMNS, number, remarks, report_rows
 
 LISTED = 20
-"""Dropped files that a report names itself; all of them are in `dropped.txt`."""
+"""Number of dropped files that a report names; `dropped.txt` has all of them."""
 DETAILS = {
     "recall_fake": "recall of fake, at the threshold",
     "recall_real": "recall of real, at the threshold",
@@ -36,7 +40,7 @@ INTERVALS = ("auc", "ap_fake", "balanced_accuracy", "eer")
 
 @dataclass
 class Section:
-    """A heading with what is below it."""
+    """A heading and the text, table, list and plots below it."""
 
     title: str
     text: list[str] = field(default_factory=list)
@@ -48,33 +52,21 @@ class Section:
 
 def write_report(report: dict, predictions: list[dict], folder: Path) -> None:
     """
-    Writes `report.json`, `report.md`, `report.html`, the folder `plots` and `dropped.txt`.
+    Write `report.json`, `report.md`, `report.html`, the folder `plots` and `dropped.txt`.
 
     Args:
-        report (`dict`): As of [`build_report`].
-        predictions (`list[dict]`): Those the report was made from; the curves are drawn from them.
-        folder (`Path`): Where the files go.
+        report (`dict`): Report as from [`build_report`], with `robustness` and `audit`.
+        predictions (`list[dict]`): The predictions that it was made from, for the curves.
+        folder (`Path`): Folder of the files.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n")
     dropped = list(dropped_files(report))
     listing = folder / "dropped.txt"
     listing.unlink(missing_ok=True)
     if dropped:
-        listing.write_text("".join("\t".join(line) + "\n" for line in dropped), encoding="utf-8")
-    tested = [p for p in predictions if p["split"] == report["split"]]
-    temperature = report["temperature"] or {}
-    columns = {}
-    for part in PARTS:
-        if report[part]:
-            labels, scores = labels_and_scores(tested, part)
-            columns[part] = labels, [calibrated(score, temperature.get(part, 1.0)) for score in scores]
-    plots = list(write_plots(columns, labels_and_scores(tested, "overall"), report, folder / "plots"))
+        write_whole(listing, "".join("\t".join(line) + "\n" for line in dropped))
+    sections = list(report_sections(report, _plots(report, predictions, folder / "plots"), dropped))
     title = f"{report['model']} on {report['dataset']}, {report['protocol']}, {report['split']}"
-    if report["robustness"]:
-        caption = "AUC under perturbations; threshold and temperature stay those of the untouched clips"
-        plots.append((caption, plot_robustness(report["robustness"], folder / "plots" / "robustness.svg")))
-    sections = list(report_sections(report, {path.stem: (caption, path) for caption, path in plots}, dropped))
     write_pages(title, sections, folder)
 
 
@@ -89,11 +81,27 @@ def write_pages(title: str, sections: list[Section], folder: Path) -> None:
             undefined=jinja2.StrictUndefined,
         )
         page = environment.from_string(text).render(title=title, sections=sections, folder=folder)
-        (folder / name).write_text(page.rstrip() + "\n", encoding="utf-8")
+        write_whole(folder / name, page.rstrip() + "\n")
+
+
+def _plots(report: dict, predictions: list[dict], folder: Path) -> dict[str, tuple[str, Path]]:
+    """Draw the plots, and return caption and file of each by its name."""
+    tested = [p for p in predictions if p["split"] == report["split"]]
+    temperature = report["temperature"] or {}
+    columns = {}
+    for part in PARTS:
+        if report[part]:
+            labels, scores = labels_and_scores(tested, part)
+            columns[part] = labels, [calibrated(score, temperature.get(part, 1.0)) for score in scores]
+    plots = list(write_plots(columns, labels_and_scores(tested, "overall"), report, folder))
+    if report["robustness"]:
+        caption = "AUC under perturbations; threshold and temperature stay those of the untouched clips"
+        plots.append((caption, plot_robustness(report["robustness"], folder / "robustness.svg")))
+    return {path.stem: (caption, path) for caption, path in plots}
 
 
 def dropped_files(report: dict) -> Iterator[tuple[str, str, str]]:
-    """What is in no number, or in one only in part: kind, path, reason."""
+    """Yield kind, path and reason of each file that is in no number, or only in part."""
     for path in report["missing"]:
         yield "missing", path, "listed by the corpus, not on disk"
     for kind in ("unreadable", "cut_short"):
@@ -104,7 +112,7 @@ def dropped_files(report: dict) -> Iterator[tuple[str, str, str]]:
 def report_sections(
     report: dict, plots: dict[str, tuple[str, Path]], dropped: list[tuple]
 ) -> Iterator[Section]:
-    """The report from top to bottom."""
+    """Yield the sections of a report from top to bottom."""
     curves = [plots[name] for name in ("roc", "det", "scores", "reliability") if name in plots]
     head, rows = metrics_rows(report_rows(report, groups=False))
     yield Section("Verdicts", head=head, rows=rows, items=remarks(report), plots=curves)
@@ -139,7 +147,7 @@ def report_sections(
 
 
 def metrics_rows(rows: list[tuple[str, dict]]) -> tuple[list[str], list[list[str]]]:
-    """Head and lines of a table of metrics, with confidence intervals where they were computed."""
+    """Return head and lines of a table of metrics, with confidence intervals if they were computed."""
     shown = {key: title for key, title in COLUMNS.items() if key != "threshold"}
     lines = []
     for name, metrics in rows:
@@ -153,7 +161,7 @@ def metrics_rows(rows: list[tuple[str, dict]]) -> tuple[list[str], list[list[str
 
 
 def details_section(report: dict) -> Section:
-    """The rest of the metrics, a line each."""
+    """Return the section of all other metrics, a line each."""
     parts = report_rows(report, groups=False)
     rows = [[title, *(number(metrics.get(key)) for _, metrics in parts)] for key, title in DETAILS.items()]
     note = "Brier score and calibration error are of the scores as reported, after the temperature if there is one."
@@ -161,7 +169,7 @@ def details_section(report: dict) -> Section:
 
 
 def localization_section(metrics: dict) -> Section:
-    """How well the seconds that scored high are those that were forged."""
+    """Return the section that compares the seconds with high scores with those that were forged."""
     names = [name for name in metrics if name.startswith(("ap@", "ar@")) or name == "score"]
     intervals = metrics.get("ci") or {}
     rows = []
@@ -178,12 +186,13 @@ def localization_section(metrics: dict) -> Section:
 
 
 def robustness_section(result: dict, plot: tuple[str, Path]) -> Section:
-    """What perturbations do, level by level."""
+    """Return the section on perturbations, level by level."""
     head, rows = robustness_rows(result)
     return Section("Perturbations", [], head, rows, robustness_notes(result), [plot])
 
 
 def class_mix_section(report: dict) -> Section:
+    """Return the section on the number of clips of each class."""
     mix = report["class_mix"]
     read = mix["real"] + mix["fake"]
     commoner = max(("real", "fake"), key=lambda name: mix[name])
@@ -199,7 +208,7 @@ def class_mix_section(report: dict) -> Section:
 
 
 def calibration_text(report: dict) -> list[str]:
-    """What was done to the scores, in sentences."""
+    """Return sentences on how the scores were calibrated."""
     text = []
     if report["temperature"]:
         parts = ", ".join(f"{PART_NAMES[part]} {value:.3f}" for part, value in report["temperature"].items())
@@ -230,6 +239,7 @@ def calibration_text(report: dict) -> list[str]:
 
 
 def published_section(report: dict, table: dict) -> Section:
+    """Return the section that puts the report beside published results of the same protocol."""
     metrics = list(dict.fromkeys(name for values in table["rows"].values() for name in values))
     rows = [
         [name, *(number(values.get(metric)) for metric in metrics)] for name, values in table["rows"].items()
@@ -246,6 +256,7 @@ def published_section(report: dict, table: dict) -> Section:
 
 
 def provenance(report: dict) -> Section:
+    """Return the section on the detector, the data, the date and the environment."""
     detector, environment = report["detector"], report["environment"]
     rows = [
         ["model", report["model"]],

@@ -1,7 +1,8 @@
-"""Turns predictions, and nothing else, into everything that a report says."""
+"""The report of a detector, computed from predictions alone."""
+
+from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from importlib.resources import files
 
 import yaml
@@ -9,19 +10,11 @@ import yaml
 from ..configuration_detector import PARTS
 from ..explain.words import threshold_of
 from ..pipeline_avd import SCORE_NAMES, calibrated
+from .breakdowns import breakdowns, class_mix
 from .calibration import conformal_band, fit_temperature
 from .metrics import choose_threshold, detection_metrics, localization_metrics
-from .predictions import PredictionsError, judged, kind_of_fake, labels_and_scores
+from .predictions import PredictionsError, judged, labels_and_scores
 from .proposals import segment_proposals
-
-DURATIONS = (2, 5, 10, 30, 60)
-"""Seconds at which clips are parted by length."""
-CATEGORIES = {
-    (0, 0): "RealVideo-RealAudio",
-    (0, 1): "RealVideo-FakeAudio",
-    (1, 0): "FakeVideo-RealAudio",
-    (1, 1): "FakeVideo-FakeAudio",
-}
 
 
 def build_report(
@@ -33,40 +26,40 @@ def build_report(
     n_resamples: int = 1000,
 ) -> dict:
     """
-    Everything that is said of a detector on a split.
+    Compute everything that a report says about a detector on a split.
 
     Args:
         predictions (`list[dict]`):
-            As of [`~predictions.read_predictions`], with the scores of the network. Those whose `split` is
-            `about["validation_split"]` serve to choose threshold and calibration, and for nothing else.
-        about (`dict`): What the file of predictions says of itself.
+            Predictions as from [`~predictions.read_predictions`], with the network's own scores. Those whose `split` is
+            `about["validation_split"]` only serve to choose the threshold and to calibrate.
+        about (`dict`): The facts that the file of predictions has about itself.
         threshold (`float` or `"model"`, *optional*):
-            A fixed threshold, or the model's own. Chosen for balanced accuracy on the validation split if left out;
-            where there is none, or it has one class, it is the model's own.
+            A fixed threshold, or the model's own. If left out, it is chosen for balanced accuracy on the validation
+            split; without such a split, or with one class in it, it is the model's own.
         calibrate (`bool`, *optional*, defaults to `False`):
-            Fit temperatures on the validation split; otherwise those of the model are applied.
+            Fit temperatures on the validation split; otherwise the model's own are applied.
         coverage (`float`, *optional*):
-            Fit a band of uncertain scores on the validation split, outside of which at most 1 - `coverage` of real
-            clips are called fake and of fake ones real (split conformal prediction, each class for itself).
-        n_resamples (`int`, *optional*, defaults to 1000): Of the bootstrap by identity; 0 leaves intervals out.
+            Fit a band of uncertain scores on the validation split: above it at most 1 - `coverage` of real clips are
+            called fake, and below it as many of the fake ones real (see [`conformal_band`]).
+        n_resamples (`int`, *optional*, defaults to 1000): Resamples of the bootstrap by identity; 0 for no intervals.
 
     Returns:
         `dict`: `about` with
 
-        - **overall**, **video**, **audio** -- [`detection_metrics`], or None where nothing is labelled.
+        - **overall**, **video**, **audio** -- [`detection_metrics`], or None if nothing is labelled.
         - **groups** -- For each breakdown (`category`, `generator`, `language`, ..., `duration`) the metrics of each
-          group. A kind of fake is measured against all genuine clips; other groups hold their own of both classes.
-        - **threshold**, **threshold_source**, **threshold_clips**; **temperature**; **calibration** (None unless
+          group. A kind of fake is measured against all genuine clips; other groups have both classes of their own.
+        - **threshold**, **threshold_source**, **threshold_clips**, **temperature**, **calibration** (None unless
           fitted here) -- How scores become labels.
-        - **localization** -- [`localization_metrics`] of the runs of windows with high scores, where the corpus marks
-          the fake seconds of every fake; None elsewhere.
-        - **clips**, **class_mix**, **unreadable**, **cut_short** -- What was evaluated, and what was not.
-        - **decided_by** -- With a gate: how many clips the gate and the model answered for.
-        - **published** -- Rows of others for the same protocol, see `published.yaml`.
+        - **localization** -- [`localization_metrics`] of the runs of windows with high scores, if the corpus marks the
+          fake seconds of every fake; otherwise None.
+        - **clips**, **class_mix**, **unreadable**, **cut_short** -- What was evaluated and what was not.
+        - **decided_by** -- With a gate: the number of clips that the gate and the model answered for.
+        - **published** -- Published results of the same protocol, see `published.yaml`.
 
     Raises:
-        PredictionsError: when no clip of the split was read, or calibration is asked for without validation clips of
-            both classes.
+        PredictionsError: when no clip of the split was read, or for a calibration without validation clips of both
+            classes.
     """
     split, validation = about["split"], about.get("validation_split")
     tested = [p for p in predictions if p["split"] == split]
@@ -74,47 +67,26 @@ def build_report(
     if all(p["score"] is None for p in tested):
         first = tested[0]["error"]["message"] if tested else "The split is empty."
         raise PredictionsError(f"None of the {len(tested)} clips of {split} could be read. {first}")
-    both = len({p["label"] for p in fitting}) == 2
 
     temperature = {part: (about.get("temperature") or {}).get(part, 1.0) for part in PARTS}
     calibration = None
     if calibrate or coverage is not None:
-        if not both:
-            raise PredictionsError(
-                "Calibration needs a validation split with readable clips of both classes; "
-                + (f"{validation!r} has none." if validation else "this protocol has none.")
-            )
-        calibration = {"split": validation, "clips": len(fitting)}
+        calibration = _fitted_on(fitting, validation)
     if calibrate:
-        for part in PARTS:
-            labels, scores = labels_and_scores(fitting, part)
-            if labels:
-                try:
-                    temperature[part] = fit_temperature(labels, scores)
-                except ValueError as error:
-                    calibration.setdefault("not_fitted", {})[part] = str(error)
+        fitted, not_fitted = _fit_temperatures(fitting)
+        temperature |= fitted
+        calibration |= {"not_fitted": not_fitted} if not_fitted else {}
     tested, fitting = ([with_temperature(p, temperature) for p in chosen] for chosen in (tested, fitting))
     read = [p for p in tested if p["score"] is not None]
-
-    chosen_on = None
-    if threshold == "model":
-        threshold, source = about["model_threshold"], "the model's own"
-    elif threshold is not None:
-        threshold, source = float(threshold), "given"
-    elif both:
-        threshold, source = choose_threshold(*labels_and_scores(fitting, "overall")), validation
-        chosen_on = len(fitting)
-    else:
-        why = f"{validation} has no readable clips of both classes" if validation else "no validation split"
-        threshold, source = about["model_threshold"], f"the model's own ({why})"
+    at, source, chosen_on = _threshold(threshold, about, fitting)
     if coverage is not None:
-        calibration |= _abstaining(fitting, read, coverage, threshold)
+        calibration |= _abstaining(fitting, read, coverage, at)
 
     report = {
         **about,
         "clips": len(tested),
         "class_mix": class_mix(read),
-        "threshold": threshold,
+        "threshold": at,
         "threshold_source": source,
         "threshold_clips": chosen_on,
         "temperature": temperature if set(temperature.values()) != {1.0} else None,
@@ -123,12 +95,10 @@ def build_report(
         "unreadable": {p["path"]: p["error"] for p in tested if p["score"] is None},
         "cut_short": {p["path"]: p["error"] for p in read if p["error"] is not None},
     }
-    for part in PARTS:
-        report[part] = _metrics(read, threshold_of(part, threshold), part, n_resamples)
+    report |= {part: _metrics(read, threshold_of(part, at), part, n_resamples) for part in PARTS}
     report["groups"] = {
         name: {
-            group: _metrics(members, threshold, "overall", n_resamples)
-            for group, members in sorted(groups.items())
+            group: _metrics(members, at, "overall", n_resamples) for group, members in sorted(groups.items())
         }
         for name, groups in breakdowns(read, about.get("group_columns", ()))
     }
@@ -138,7 +108,7 @@ def build_report(
 
 
 def calibration_of(report: dict) -> dict:
-    """What of a report belongs into the configuration of its detector."""
+    """Return the entries of a report that belong in its detector's configuration."""
     fitted = report["calibration"] or {}
     values = {"threshold": report["threshold"], "temperature": report["temperature"]}
     if fitted:
@@ -151,53 +121,8 @@ def calibration_of(report: dict) -> dict:
     return values
 
 
-def class_mix(predictions: list[dict]) -> dict[str, int]:
-    """How many clips of each class, and of each pair of labels where both are known."""
-    mix = Counter("fake" if p["label"] else "real" for p in predictions)
-    pairs = Counter(CATEGORIES.get((p.get("video_label"), p.get("audio_label"))) for p in predictions)
-    pairs.pop(None, None)
-    return {**{name: mix[name] for name in ("real", "fake")}, **dict(sorted(pairs.items()))}
-
-
-def breakdowns(
-    predictions: list[dict], columns: tuple[str, ...]
-) -> Iterator[tuple[str, dict[str, list[dict]]]]:
-    """The ways in which a report parts the clips; one that makes no difference is left out."""
-    real = [p for p in predictions if p["label"] == 0]
-    for name, kind_of in (("category", _category), ("generator", kind_of_fake)):
-        kinds: dict[str, list[dict]] = {}
-        for p in predictions:
-            if p["label"] == 1:
-                kinds.setdefault(kind_of(p), []).append(p)
-        if name == "generator" or set(kinds) - {"unknown"}:
-            yield name, {kind: real + fakes for kind, fakes in kinds.items()}
-    for name, group_of in (
-        *((column, lambda p, column=column: p.get(column)) for column in ("language", *columns)),
-        ("duration", _duration),
-    ):
-        groups: dict[str, list[dict]] = {}
-        for p in predictions:
-            group = group_of(p)
-            groups.setdefault("unknown" if group is None else str(group), []).append(p)
-        if len(groups) > 1:
-            yield name, groups
-
-
-def _category(p: dict) -> str:
-    return CATEGORIES.get((p.get("video_label"), p.get("audio_label")), "unknown")
-
-
-def _duration(p: dict) -> str | None:
-    if p["duration"] is None:
-        return None
-    edges = (0, *DURATIONS)
-    low = max(edge for edge in edges if p["duration"] >= edge)
-    high = next((edge for edge in DURATIONS if edge > low), None)
-    return f"{low:02d} s and more" if high is None else f"{low:02d} to {high:02d} s"
-
-
 def published_rows(dataset: str, protocol: str) -> list[dict]:
-    """What others published for a protocol, with what has to be known to compare; metrics as fractions."""
+    """Return the published results of a protocol, as fractions, with notes on how they compare."""
     text = (files(__package__) / "published.yaml").read_text(encoding="utf-8")
     tables = []
     for table in yaml.safe_load(text).get(dataset, ()):
@@ -214,6 +139,51 @@ def published_rows(dataset: str, protocol: str) -> list[dict]:
     return tables
 
 
+def with_temperature(p: dict, temperature: dict[str, float] | None) -> dict:
+    """Return a prediction with calibrated scores."""
+    divisors = temperature or {}
+    return {**p, **{name: calibrated(p[name], divisors.get(part, 1.0)) for part, name in SCORE_NAMES.items()}}
+
+
+def _both_classes(predictions: list[dict]) -> bool:
+    return len({p["label"] for p in predictions}) == 2
+
+
+def _fitted_on(fitting: list[dict], validation: str | None) -> dict:
+    if not _both_classes(fitting):
+        raise PredictionsError(
+            "Calibration needs a validation split with readable clips of both classes; "
+            + (f"{validation!r} has none." if validation else "this protocol has none.")
+        )
+    return {"split": validation, "clips": len(fitting)}
+
+
+def _fit_temperatures(fitting: list[dict]) -> tuple[dict[str, float], dict[str, str]]:
+    """Return temperatures by part, and for parts without one the reason."""
+    temperature, not_fitted = {}, {}
+    for part in PARTS:
+        labels, scores = labels_and_scores(fitting, part)
+        if labels:
+            try:
+                temperature[part] = fit_temperature(labels, scores)
+            except ValueError as error:
+                not_fitted[part] = str(error)
+    return temperature, not_fitted
+
+
+def _threshold(given: float | str | None, about: dict, fitting: list[dict]) -> tuple[float, str, int | None]:
+    """Return the threshold, where it is from, and the number of clips it was chosen on."""
+    if given == "model":
+        return about["model_threshold"], "the model's own", None
+    if given is not None:
+        return float(given), "given", None
+    validation = about.get("validation_split")
+    if _both_classes(fitting):
+        return choose_threshold(*labels_and_scores(fitting, "overall")), validation, len(fitting)
+    why = f"{validation} has no readable clips of both classes" if validation else "no validation split"
+    return about["model_threshold"], f"the model's own ({why})", None
+
+
 def _metrics(members: list[dict], threshold: float, part: str, n_resamples: int) -> dict | None:
     known = judged(members, part)
     if not known:
@@ -223,17 +193,10 @@ def _metrics(members: list[dict], threshold: float, part: str, n_resamples: int)
     return detection_metrics(labels, scores, threshold, groups=identities, n_resamples=n_resamples)
 
 
-def with_temperature(p: dict, temperature: dict[str, float] | None) -> dict:
-    """A prediction with calibrated scores."""
-    divisors = temperature or {}
-    return {**p, **{name: calibrated(p[name], divisors.get(part, 1.0)) for part, name in SCORE_NAMES.items()}}
-
-
 def _localization(read: list[dict], dataset: str, n_resamples: int) -> dict | None:
     marked = [p for p in read if p.get("fake_segments") is not None]
-    if any(p["label"] == 1 and p.get("fake_segments") is None for p in read) or not any(
-        p["fake_segments"] for p in marked
-    ):
+    unmarked = any(p["label"] == 1 and p.get("fake_segments") is None for p in read)
+    if unmarked or not any(p["fake_segments"] for p in marked):
         return None
     return localization_metrics(
         [p["fake_segments"] for p in marked],
@@ -245,7 +208,7 @@ def _localization(read: list[dict], dataset: str, n_resamples: int) -> dict | No
 
 
 def _abstaining(fitting: list[dict], read: list[dict], coverage: float, threshold: float) -> dict:
-    """The band of uncertain scores, and what it does on the clips that are reported."""
+    """Return the band of uncertain scores, and its effect on the reported clips."""
     try:
         low, high = conformal_band(*labels_and_scores(fitting, "overall"), coverage)
     except ValueError as error:

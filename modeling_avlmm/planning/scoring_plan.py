@@ -12,6 +12,7 @@ from transformers.utils import cached_file
 
 from ..configuration_avlmm import BACKBONES
 from ..evaluation.errors import EvaluationError
+from ..evaluation.options import EvaluationOptions
 from ..evaluation.protocols import load_protocol, splits_with
 from ..processing_avlmm import AVLMMProcessor
 from .memory import GIB, MemoryNeed, clip_shape, predict_scoring
@@ -50,47 +51,36 @@ class Scoring:
         return predict_scoring(self.config, shape, batch_size, dtype or self.dtype)
 
 
-def dry_run(
-    model: str,
-    dataset: str,
-    data_dir: str | Path,
-    protocol: str | None = None,
-    split: str = "test",
-    validation_split: str = "validation",
-    window_seconds: float | None = None,
-    batch_size: int = 1,
-    dtype: str = "auto",
-    trust_remote_code: bool = False,
-    memory_gib: float | None = None,
-) -> bool:
+def plan_scoring(options: EvaluationOptions, memory_gib: float | None = None) -> bool:
     """
-    Prints what an evaluation would score, and whether a pass fits.
+    Print what an evaluation would score, and whether a pass fits.
 
     Args:
-        model, dataset, data_dir, protocol, split, validation_split, window_seconds, batch_size, dtype, trust_remote_code:
-            As for [`evaluate_protocol`].
-        memory_gib (`float`, *optional*): Memory of the device. Its own if left out.
+        options ([`EvaluationOptions`]): The evaluation.
+        memory_gib (`float`, *optional*): Memory of the device in GiB; the device's own if left out.
 
     Returns:
-        `bool`: whether it fits.
+        `bool`: whether a pass fits.
 
     Raises:
         EvaluationError: for a model or protocol that cannot be read.
     """
     state = PartialState(cpu=not torch.accelerator.is_available())
-    splits = splits_with(load_protocol(dataset, protocol, data_dir), split)
-    wanted = [name for name in (validation_split, split) if name in splits]
+    batch_size = options.batch_size
+    builder = load_protocol(options.dataset, options.protocol, options.data_dir)
+    splits = splits_with(builder, options.split)
+    wanted = [name for name in (options.validation_split, options.split) if name in splits]
     clips = {name: len(splits[name]) for name in dict.fromkeys(wanted)}
     counted = ", ".join(f"{name} {count}" for name, count in clips.items())
-    print(f"Dry run: {model} on {dataset}. Nothing is loaded, scored or written.")
+    print(f"Dry run: {options.model} on {options.dataset}. Nothing is loaded, scored or written.")
     print(f"  clips: {counted}; processes: {state.num_processes}, windows a pass: {batch_size}")
     print("  writes predictions.parquet, report.json, report.md, report.html, run.json")
-    scoring = read_scoring(model, dtype, trust_remote_code)
+    scoring = read_scoring(options.model, options.dtype, options.trust_remote_code)
     if scoring is None:
         print("  a small detector: its memory is not predicted")
         return True
     limit, where = (memory_gib, "given") if memory_gib is not None else device_memory_gib()
-    seconds = window_seconds or scoring.sampling["max_seconds"]
+    seconds = options.window_seconds or scoring.sampling["max_seconds"]
     need = scoring.need(batch_size, seconds)
     fits = need.needed <= limit * GIB
     print(

@@ -5,7 +5,7 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedConfig, ProcessorMixin
 
-from ..evaluation.table import markdown_table
+from ..evaluation.metrics_table import markdown_table
 from ..hub_mixin import PIPELINE_TASK
 
 # Metric of a report -> identifier and name on the Hub.

@@ -18,8 +18,8 @@ from torchcodec.encoders import Encoder
 
 from dataset_scripts.schema import make_row
 from modeling_avlmm.cli.audit import add_arguments, run
-from modeling_avlmm.evaluation.audit import file_properties as audit_files
-from modeling_avlmm.evaluation.audit.audit import about_corpus, audit_dataset, audit_summary, write_audit
+from modeling_avlmm.evaluation.audit import property_jobs
+from modeling_avlmm.evaluation.audit.dataset_audit import about_corpus, audit_dataset, write_audit
 from modeling_avlmm.evaluation.audit.duplicates import (
     find_duplicates,
     picture_hashes,
@@ -31,8 +31,9 @@ from modeling_avlmm.evaluation.audit.file_properties import (
     TITLES,
     AuditError,
     file_properties,
-    read_properties,
 )
+from modeling_avlmm.evaluation.audit.property_jobs import read_properties
+from modeling_avlmm.evaluation.audit.summary import audit_summary
 from modeling_avlmm.media import MediaError, MediaNotFoundError
 
 RATE = 16_000
@@ -408,8 +409,8 @@ def test_records_are_kept_and_renewed(tmp_path, monkeypatch):
     first, errors = read_properties(rows, cache)
     assert errors == {} and len(cache.read_text().splitlines()) == 3
     measured = []
-    measure = audit_files._measure
-    monkeypatch.setattr(audit_files, "_measure", lambda job: measured.append(job[0]) or measure(job))
+    measure = property_jobs._measure
+    monkeypatch.setattr(property_jobs, "_measure", lambda job: measured.append(job[0]) or measure(job))
     assert read_properties(rows, cache) == (first, {}) and measured == []
     cache.write_text(cache.read_text()[:-40])  # killed while writing the last line
     assert read_properties(rows, cache) == (first, {}) and measured == ["2.mp4"]

@@ -21,10 +21,11 @@ from modeling_avlmm.evaluation import (
 )
 from modeling_avlmm.evaluation.errors import EvaluationError
 from modeling_avlmm.evaluation.evaluate import evaluate_protocol, report_predictions
+from modeling_avlmm.evaluation.metrics_table import markdown_table, metrics_table
+from modeling_avlmm.evaluation.options import EvaluationOptions, ReportOptions
 from modeling_avlmm.evaluation.predictions import PredictionsError, journals, read_journal
 from modeling_avlmm.evaluation.proposals import segment_proposals
 from modeling_avlmm.evaluation.report import published_rows
-from modeling_avlmm.evaluation.table import markdown_table, metrics_table
 from modeling_avlmm.inference.identity import detector_identity
 from modeling_avlmm.inference.loading import DetectorError
 
@@ -387,8 +388,9 @@ def test_identity_tells_detectors_apart(tiny_detector):
 
 
 def evaluate(model, folder, output_dir, **options) -> dict:
-    options = {"device": "cpu", "batch_size": 4, "n_resamples": 20, **options}
-    report, where = evaluate_protocol(str(model), "avfolder", folder, output_dir=output_dir, **options)
+    options = {"device": "cpu", "batch_size": 4, "n_resamples": 20, "data_dir": folder, **options}
+    options = EvaluationOptions(model=str(model), dataset="avfolder", output_dir=output_dir, **options)
+    report, where = evaluate_protocol(options)
     assert where == output_dir
     return report
 
@@ -433,12 +435,12 @@ def test_report_comes_from_the_predictions_file_alone(tiny_detector, clip_folder
     moved = tmp_path / "elsewhere" / "predictions.parquet"
     moved.parent.mkdir()
     shutil.copy(tmp_path / "out" / "predictions.parquet", moved)
-    assert report_predictions(moved, n_resamples=20, output_dir=tmp_path / "again") == report
+    assert report_predictions(moved, ReportOptions(n_resamples=20), tmp_path / "again") == report
     for name in ("report.json", "report.md", "report.html", "dropped.txt"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
-    assert report_predictions(moved, threshold="0.25")["overall"]["threshold"] == 0.25
+    assert report_predictions(moved, ReportOptions(threshold="0.25"))["overall"]["threshold"] == 0.25
     with pytest.raises(EvaluationError, match="no file"):
-        report_predictions(tmp_path / "nothing.parquet")
+        report_predictions(tmp_path / "nothing.parquet", ReportOptions())
 
 
 def test_threshold_can_be_given(tiny_detector, clip_folder, tmp_path):
@@ -561,7 +563,7 @@ def test_wrong_names_are_answered_with_the_right_ones(tiny_detector, clip_folder
     ):
         arguments = {"model": str(tiny_detector), "dataset": "avfolder", "data_dir": clip_folder, **options}
         with pytest.raises(error, match=text):
-            evaluate_protocol(**arguments, output_dir=tmp_path / "out")
+            evaluate_protocol(EvaluationOptions(**arguments, output_dir=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 

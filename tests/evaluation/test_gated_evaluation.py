@@ -7,11 +7,13 @@ from transformers import pipeline
 
 from modeling_avlmm.evaluation.errors import EvaluationError
 from modeling_avlmm.evaluation.evaluate import evaluate_protocol
+from modeling_avlmm.evaluation.options import EvaluationOptions
 from modeling_avlmm.evaluation.predictions import read_predictions
 
 
 def test_a_cascade_is_evaluated_and_says_who_answered(tiny_detector, gate_folder, clip_folder, tmp_path):
     common = {
+        "model": str(tiny_detector),
         "dataset": "avfolder",
         "data_dir": clip_folder,
         "batch_size": 2,
@@ -22,7 +24,7 @@ def test_a_cascade_is_evaluated_and_says_who_answered(tiny_detector, gate_folder
     results = alone([str(path) for path in clip_folder.rglob("*.mp4")])
     scores = sorted(result["score"] for result in results if result["score"] is not None)
     gated = {"gate": str(gate_folder), "gate_band": (scores[1], scores[-2])}
-    report, folder = evaluate_protocol(str(tiny_detector), output_dir=tmp_path / "gated", **gated, **common)
+    report, folder = evaluate_protocol(EvaluationOptions(output_dir=tmp_path / "gated", **gated, **common))
     predictions, about = read_predictions(folder / "predictions.parquet")
     tested = [row for row in predictions if row["split"] == report["split"]]
     by = [row["decided_by"] for row in tested if row["score"] is not None]
@@ -39,9 +41,9 @@ def test_a_cascade_is_evaluated_and_says_who_answered(tiny_detector, gate_folder
     assert f"answered for {by.count('gate')} of {len(by)} clips" in text
 
     with pytest.raises(EvaluationError, match="gate"):
-        evaluate_protocol(str(tiny_detector), output_dir=tmp_path / "gated", **common)
+        evaluate_protocol(EvaluationOptions(output_dir=tmp_path / "gated", **common))
     with pytest.raises(EvaluationError, match="each by itself"):
-        evaluate_protocol(str(tiny_detector), calibrate=True, **gated, **common)
-    report, folder = evaluate_protocol(str(tiny_detector), output_dir=tmp_path / "plain", **common)
+        evaluate_protocol(EvaluationOptions(calibrate=True, **gated, **common))
+    report, folder = evaluate_protocol(EvaluationOptions(output_dir=tmp_path / "plain", **common))
     assert report["decided_by"] is None
     assert "decided_by" not in read_predictions(folder / "predictions.parquet")[0][0]

@@ -22,7 +22,8 @@ from media_factory import (
 )
 from torchcodec.decoders import VideoDecoder
 
-from modeling_avlmm.evaluation.robustness.perturbations import PERTURBATIONS, PerturbationError, perturb
+from modeling_avlmm.evaluation.robustness.ffmpeg import PerturbationError
+from modeling_avlmm.evaluation.robustness.perturbations import PERTURBATIONS, perturb
 from modeling_avlmm.media import (
     MediaError,
     MediaNotFoundError,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from dataset_scripts.files import write_whole
 
+from ...evaluation.metrics_table import number
 from ...evaluation.rendering import LISTED, Section, write_pages
-from ...evaluation.table import number
 from .answer_metrics import UNPARSABLE
 
 GROUPS = {

@@ -1,34 +1,30 @@
-"""What a media file is like, without a look at what it shows: the facts that the audit asks whether they tell a fake.
+"""Container, codec and signal properties of a media file, for the shortcut audit.
 
-One pass over a file: `ffprobe` for container and streams, the project's reader for sound and a few frames, `ffmpeg` for
-the hash of what it decodes to. The result is one flat record, kept in a file of JSON lines so that an audit goes on
-where it was stopped.
+One pass over a file: `ffprobe` for container and streams, the project's reader for the sound and a few frames, `ffmpeg`
+for a hash of the decoded streams.
 """
 
-import hashlib
+from __future__ import annotations
+
 import json
 import math
-import multiprocessing
-import os
 import shutil
 import subprocess
-import time
-from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from ...media import SAMPLING_RATE, MediaError, MediaReader, UnreadableMediaError
+from dataset_scripts.files import sha256_of
+
+from ...media import SAMPLING_RATE, MediaReader, UnreadableMediaError
 from ...media_silence import leading_silence, trailing_silence
+from ..errors import EvaluationError
 from .duplicates import HASH_FRAMES, picture_hashes, sound_hash
 
-# Seconds of a file that are looked at where looking costs decoding, and for one call of a tool; our own choice.
 LOOKED_AT_SECONDS = 60.0
+"""Seconds of a file that are decoded; our own choice."""
 TOOL_TIMEOUT_SECONDS = 120.0
-RECORD_VERSION = 1
-"""Part of a record's key: a change of what is measured makes old records count for nothing."""
+"""Limit of one call of ffprobe or ffmpeg; our own choice."""
 
 CATEGORICAL = {
     "container": "container",
@@ -69,15 +65,12 @@ NUMERIC = {
 TITLES = {**CATEGORICAL, **NUMERIC}
 
 
-class AuditError(ValueError):
+class AuditError(EvaluationError):
     """An audit that cannot be run as asked; the message says what to change."""
 
 
 def check_tools() -> None:
-    """
-    Raises:
-        AuditError: where `ffprobe` or `ffmpeg` is not on the path.
-    """
+    """Raise [`AuditError`] if `ffprobe` or `ffmpeg` is not on the path."""
     absent = [tool for tool in ("ffprobe", "ffmpeg") if shutil.which(tool) is None]
     if absent:
         raise AuditError(
@@ -88,19 +81,19 @@ def check_tools() -> None:
 
 def file_properties(video: str | None, audio: str | None = None) -> dict:
     """
-    The record of one clip.
+    Measure the properties of one clip.
 
     Args:
         video (`str`, *optional*): The clip, or None for sound alone.
-        audio (`str`, *optional*): A separate sound file; the sound's properties are then of that file.
+        audio (`str`, *optional*): A separate sound file; sound properties are then of that file.
 
     Returns:
-        `dict`: what [`CATEGORICAL`] and [`NUMERIC`] name, each None where the file has no such thing; under `hashes`
+        `dict`: the properties in [`CATEGORICAL`] and [`NUMERIC`], each None if the file doesn't have it; under `hashes`
         `file`, `video`, `audio` (SHA-256), `picture` (a list of perceptual hashes, [`picture_hashes`]) and `sound`
         ([`sound_hash`]); and under `trimmed`, `seconds` and the silences that `trim_leading_silence` leaves.
 
     Raises:
-        MediaError: where the file cannot be read.
+        MediaError: if the file cannot be read.
     """
     main = video if video is not None else audio
     probe = probe_file(main)
@@ -120,7 +113,7 @@ def file_properties(video: str | None, audio: str | None = None) -> dict:
     record["av_length_difference"] = None if None in ends else ends[1] - ends[0]
     files = [path for path in (video, audio) if path is not None]
     record["hashes"] = {
-        "file": _sha256(*files),
+        "file": sha256_of(*files),
         "video": _decoded_hash(main, "v") if info.has_video else None,
         "audio": _decoded_hash(separate or main, "a") if info.has_audio else None,
         "picture": None if picture is None else picture_hashes(picture),
@@ -132,10 +125,10 @@ def file_properties(video: str | None, audio: str | None = None) -> dict:
 
 def probe_file(path: str) -> dict:
     """
-    What `ffprobe` says: `format`, `streams`, and `packets` of the first 30 s.
+    Return what `ffprobe` reports: `format`, `streams`, and `packets` of the first 30 s.
 
     Raises:
-        UnreadableMediaError: where it finds no media or does not end in time.
+        UnreadableMediaError: if it finds no media or takes too long.
     """
     command = ["ffprobe", "-v", "error", "-print_format", "json", "-read_intervals", "%+30", "-show_entries"]
     output = _tool(path, [*command, "format:stream:packet=stream_index,pts_time,flags", "-i", path])
@@ -159,7 +152,7 @@ def _tool(path: str, command: list[str]) -> str:
 
 
 def _stream(probe: dict, kind: str) -> dict:
-    """The first stream of a kind, without cover pictures; empty where there is none."""
+    """Return the first stream of a kind that is no cover picture; empty if there is none."""
     for stream in probe.get("streams", []):
         if stream.get("codec_type") == kind and not stream.get("disposition", {}).get("attached_pic"):
             return stream
@@ -214,13 +207,13 @@ def _video_facts(probe: dict) -> dict:
         "video_profile": stream.get("profile"),
         "pixel_format": stream.get("pix_fmt"),
         "video_encoder": _tag(stream, "encoder"),
-        # Matroska tells no bit rate of a stream: then it stays unknown rather than being guessed.
+        # Matroska has no bit rates of streams: they stay unknown rather than being guessed.
         "video_bitrate": _number(stream.get("bit_rate")),
         "fps": _ratio(stream.get("avg_frame_rate")),
         "width": width,
         "height": height,
         "aspect": width / height if width and height else None,
-        # A file with one key frame has them at least as far apart as it is long.
+        # If there is one key frame, the next is at least a file's length away.
         "keyframe_seconds": spaced,
         "b_frames": stream.get("has_b_frames"),
     }
@@ -239,7 +232,7 @@ def _audio_facts(probe: dict) -> dict:
 
 
 def _end_of(probe: dict, kind: str) -> float | None:
-    """Length of a stream in seconds; the container's where the stream's is not told (Matroska)."""
+    """Return the length of a stream in seconds; the container's if the stream has none (Matroska)."""
     stream = _stream(probe, kind)
     if not stream:
         return None
@@ -252,7 +245,7 @@ def _end_of(probe: dict, kind: str) -> float | None:
 
 
 def _sound_facts(samples: np.ndarray) -> dict:
-    """Level, silences and bandwidth of mono sound at 16 kHz."""
+    """Return level, silences and bandwidth of mono sound at 16 kHz."""
     tiny = 1e-6  # -120 dBFS stands for digital silence
     power = float(np.mean(np.square(samples, dtype=np.float64)))
     return {
@@ -266,7 +259,7 @@ def _sound_facts(samples: np.ndarray) -> dict:
 
 
 def _bandwidth(samples: np.ndarray, below_peak_db: float = 60.0) -> float:
-    """The highest frequency whose mean power is within `below_peak_db` of the strongest one's, in Hz."""
+    """Return the highest frequency, in Hz, whose mean power is within `below_peak_db` of the strongest one's."""
     size = 512
     padded = np.pad(samples.astype(np.float64), (0, max(0, size - len(samples))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[:: size // 2]
@@ -276,8 +269,10 @@ def _bandwidth(samples: np.ndarray, below_peak_db: float = 60.0) -> float:
 
 
 def _sampled_frames(reader: MediaReader) -> list[torch.Tensor | None]:
-    """A frame `(3, H, W)` from the middle of each eighth of the picture, away from black first frames and the ends;
-    None where the picture ends before."""
+    """Return a frame `(3, H, W)` from the middle of each eighth of the picture; None after the picture's end.
+
+    First frames are often black, and ends differ between encodings, so both are avoided.
+    """
     info = reader.info
     spacing = min(info.num_frames / info.average_fps, info.duration) / HASH_FRAMES
     frames = []
@@ -289,141 +284,20 @@ def _sampled_frames(reader: MediaReader) -> list[torch.Tensor | None]:
 
 
 def _after_trimming(main: str, separate: str | None) -> dict:
-    """What `trim_leading_silence` leaves of the silences, by reading the file that way."""
+    """Return the silences that are left when the file is read with `trim_leading_silence`."""
     with MediaReader(main, audio=separate, trim_leading_silence=True) as reader:
         end = min(reader.info.duration, LOOKED_AT_SECONDS)
         audio = reader.read(end=end, with_video=False).audio
-        return {
-            "seconds": reader.info.trimmed,
-            "leading_silence": None if audio is None else leading_silence(audio),
-            "leading_digital_silence": None
-            if audio is None
-            else leading_silence(audio, below_level_db=math.inf),
-        }
-
-
-def _sha256(*paths: str) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        with open(path, "rb") as file:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                digest.update(block)
-    return digest.hexdigest()
+        left = {"seconds": reader.info.trimmed, "leading_silence": None, "leading_digital_silence": None}
+        if audio is not None:
+            left["leading_silence"] = leading_silence(audio)
+            left["leading_digital_silence"] = leading_silence(audio, below_level_db=math.inf)
+        return left
 
 
 def _decoded_hash(path: str, kind: str) -> str:
-    """SHA-256 of a decoded stream (its first minute), whatever the container: frames and samples, no timestamps."""
+    """Return the SHA-256 of a stream's first minute, decoded: of frames and samples, without timestamps."""
     command = f"ffmpeg -v error -nostdin -t {LOOKED_AT_SECONDS:g} -i".split()
     hashing = f"-map 0:{kind}:0 -fps_mode passthrough -f streamhash -hash sha256 -".split()
     output = _tool(path, [*command, path, *hashing])
     return output.strip().rpartition("=")[2]
-
-
-# -- many files --------------------------------------------------------------------------------------------------------
-
-
-def read_properties(
-    rows: list[dict],
-    cache_file: str | Path,
-    num_workers: int = 0,
-    progress_seconds: float = 10.0,
-) -> tuple[dict[str, dict], dict[str, dict]]:
-    """
-    The records of many clips; those of files that have not changed since are taken from the cache.
-
-    Args:
-        rows (`list[dict]`): Rows of a dataset with undecoded `video`, each `path` once.
-        cache_file (`str` or `Path`): JSON lines, written clip by clip.
-        num_workers (`int`, *optional*, defaults to 0): Processes; 0 reads in this one.
-        progress_seconds (`float`, *optional*, defaults to 10): Time between progress lines.
-
-    Returns:
-        `tuple[dict, dict]`: by `path`, the records, and `{"type", "message"}` of what could not be read.
-    """
-    cache_file = Path(cache_file)
-    cache_file.parent.mkdir(parents=True, exist_ok=True)
-    known = _cached(cache_file)
-    found, waiting = {}, []
-    for row in rows:
-        files = _files(row)
-        key = _key(files)
-        if key in known:
-            found[row["path"]] = known[key]
-        else:
-            waiting.append((row["path"], key, files))
-    begin = last = time.monotonic()
-    with open(cache_file, "a", encoding="utf-8") as lines:
-        for count, (path, entry) in enumerate(_measured(waiting, num_workers), start=1):
-            lines.write(json.dumps(entry) + "\n")
-            lines.flush()
-            found[path] = entry
-            if time.monotonic() - last > progress_seconds:
-                last = time.monotonic()
-                rate = count / (last - begin)
-                left = (len(waiting) - count) / rate
-                print(f"  {count}/{len(waiting)} files, {rate:.1f} files/s, {left:.0f} s left", flush=True)
-    ordered = {row["path"]: found[row["path"]] for row in rows}
-    records = {path: entry["record"] for path, entry in ordered.items() if entry["record"] is not None}
-    errors = {path: entry["error"] for path, entry in ordered.items() if entry["record"] is None}
-    return records, errors
-
-
-def _files(row: dict) -> tuple[str | None, str | None]:
-    video = row["video"]["path"] if isinstance(row["video"], dict) else row["video"]
-    return video, row.get("audio")
-
-
-def _key(files: tuple[str | None, str | None]) -> str:
-    """Version, and path, size and time of change of each file."""
-    parts = []
-    for path in files:
-        if path is not None and os.path.exists(path):
-            state = os.stat(path)
-            parts.append([os.path.abspath(path), state.st_size, state.st_mtime_ns])
-        else:
-            parts.append([path])
-    return json.dumps([RECORD_VERSION, *parts])
-
-
-def _cached(path: Path) -> dict[str, dict]:
-    if not path.is_file():
-        return {}
-    whole, _, rest = path.read_text(encoding="utf-8").rpartition("\n")
-    if rest:  # cut off by a kill; the next line must start on one of its own
-        path.write_text(whole + "\n" if whole else "", encoding="utf-8")
-    return {entry["key"]: entry for entry in map(json.loads, whole.splitlines())}
-
-
-def _measured(waiting: list[tuple], num_workers: int) -> Iterator[tuple[str, dict]]:
-    if not waiting:
-        return
-    if num_workers < 1:
-        yield from map(_measure, waiting)
-        return
-    # Spawned: a fork after torch or FFmpeg started threads may hang.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(num_workers, len(waiting)), mp_context=context, initializer=_one_thread)
-    try:
-        with pool:
-            yield from pool.map(_measure, waiting, chunksize=4)
-    except BrokenExecutor as error:
-        raise AuditError(
-            "A process that reads files was killed, most likely for want of memory. Start again with fewer "
-            "--num-workers; what was read so far is kept."
-        ) from error
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-def _measure(job: tuple) -> tuple[str, dict]:
-    path, key, files = job
-    try:
-        return path, {"key": key, "record": file_properties(*files), "error": None}
-    except MediaError as error:
-        return path, {
-            "key": key,
-            "record": None,
-            "error": {"type": type(error).__name__, "message": str(error)},
-        }

@@ -1,12 +1,17 @@
-"""How well what a file is like tells whether it is fake: one property at a time, and all together.
+"""Measure how well file properties alone predict the label, one at a time and all together.
 
 Every AUC is of clips that the score was not fitted to, in folds that keep an identity (or a genuine clip and its fakes)
-together. In-sample numbers would find a shortcut in anything with enough categories or few enough clips. All choices
-here are our own.
+together. In-sample numbers would find a shortcut in any property with enough categories, or among few enough clips. All
+choices here are our own.
 """
+
+from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from statistics import NormalDist
 
 import numpy as np
@@ -18,6 +23,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from ..metrics import resampled_weights
 from ..predictions import kind_of_fake
 from .file_properties import CATEGORICAL, NUMERIC, TITLES
 
@@ -25,11 +31,16 @@ DEFAULT_LIMIT = 0.6
 FOLDS = 5
 RESAMPLES = 200
 FEWEST_CLIPS = 10
-"""Of each class, below which nothing is said."""
+"""Clips of each class, below which nothing is measured."""
+MODELS = ("logistic regression", "boosted trees")
+"""Classifiers of all properties together."""
+
+Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Takes places to fit on and places to score, and returns P(fake) of the latter."""
 
 
 def groups_of(rows: list[dict]) -> list[str]:
-    """What stays together in folds and bootstrap samples: an identity, else a genuine clip and its fakes."""
+    """Return for each row the group that folds and bootstrap keep whole: an identity, else a genuine clip and its fakes."""
     identities = {row["path"]: row.get("identity") for row in rows}
     groups = []
     for row in rows:
@@ -46,30 +57,34 @@ def find_shortcuts(
     n_resamples: int = RESAMPLES,
 ) -> dict:
     """
-    Measures how well file properties alone separate real from fake, over all clips and for each kind of fake.
+    Measure how well file properties alone separate real from fake, over all clips and for each kind of fake.
 
-    A property is flagged when its held-out AUC is above `limit` and the lower end of its interval is above 0.5. That
-    interval is simultaneous: at 95 % over all properties and kinds of fake together (Bonferroni), since among a hundred
-    properties that tell nothing a few look as if they did.
+    A property is flagged when its held-out AUC is above `limit` and the lower end of its interval is above 0.5. The
+    interval holds at 95 % for all properties and kinds of fake together (Bonferroni), because among a hundred useless
+    properties a few look useful by chance.
 
     Args:
         splits (`dict[str, list[dict]]`): The rows of each split.
-        records (`dict[str, dict]`): By `path`, what [`file_properties`] returned.
+        records (`dict[str, dict]`): Results of [`file_properties`] by `path`.
         limit (`float`, *optional*, defaults to 0.6): AUC above which a property is a shortcut.
         n_resamples (`int`, *optional*, defaults to 200): Bootstrap samples of groups.
 
     Returns:
         `dict`:
 
-        - **scopes** -- For all clips and for each kind of fake against all genuine clips: `name`, `n_real`, `n_fake`,
-          `groups`, `properties` (best first), `combined`, `constant` (properties that are the same in all clips), or
-          `undefined` (why there is nothing).
-        - **trimming** -- Held-out AUC of the leading silence as it is and after `trim_leading_silence`.
+        - **scopes** -- For all clips, and for each kind of fake against all genuine clips: `name`, `n_real`, `n_fake`,
+          `groups`, `properties` (best first), `combined` (of all properties, by model), `constant` (properties that are
+          the same in all clips), or `undefined` (why nothing was measured).
+        - **trimming** -- Held-out AUC of the leading silence, as it is and after `trim_leading_silence`.
+        - **limit**, **tests** -- The limit, and the number of intervals that hold together.
 
-        A property has `auc`, `ci` (95 %), `lower` (of the simultaneous interval), `flagged`; `rank_auc` and `larger_in`
-        (in-sample, direction-free: the larger of AUC and 1 - AUC of the bare value, and the class with the larger
-        values; numbers only); `real` and `fake` (median, or commonest value with its share); `train_to_test` (fitted on
-        the split `train`, AUC on `test`; None without both).
+        A property has
+
+        - `auc`, `ci` (95 %), `lower` (of the simultaneous interval), `flagged`;
+        - `rank_auc` and `larger_in`, in-sample and for numbers only: the larger of AUC and 1 - AUC of the bare value,
+          and the class with the larger values;
+        - `real` and `fake`: the median, or the commonest value, with its share;
+        - `train_to_test`: AUC on the split `test` when fitted on `train`; None without both.
     """
     owner = {}
     for split, members in splits.items():
@@ -90,7 +105,7 @@ def find_shortcuts(
         kind = np.array([kind_of_fake(row) if row["label"] == 1 else "" for row in rows])
         chosen |= {name: (clips.label == 0) | (kind == name) for name in kinds}
     parts = {name: clips.part(mask) for name, mask in chosen.items()}
-    tests = sum(len(part.varying()) + 2 for part in parts.values() if part.why_not() is None)
+    tests = sum(len(part.varying()) + len(MODELS) for part in parts.values() if part.why_not() is None)
     quantile = NormalDist().inv_cdf(1 - 0.025 / max(1, tests))
     scopes = [_scope(name, part, limit, quantile, n_resamples) for name, part in parts.items()]
     return {
@@ -101,13 +116,17 @@ def find_shortcuts(
     }
 
 
+@dataclass
 class _Clips:
-    """Clips as columns: labels, groups, splits and properties."""
+    """Clips as columns of one length: rows, splits, labels, numbers of groups, and properties by name."""
 
-    def __init__(self, rows, split, label, group, columns):
-        self.rows, self.split, self.label, self.group, self.columns = rows, split, label, group, columns
+    rows: list[dict]
+    split: np.ndarray
+    label: np.ndarray
+    group: np.ndarray
+    columns: dict[str, np.ndarray]
 
-    def part(self, mask: np.ndarray) -> "_Clips":
+    def part(self, mask: np.ndarray) -> _Clips:
         rows = [row for row, chosen in zip(self.rows, mask, strict=True) if chosen]
         columns = {name: values[mask] for name, values in self.columns.items()}
         return _Clips(rows, self.split[mask], self.label[mask], self.group[mask], columns)
@@ -116,7 +135,7 @@ class _Clips:
         return [name for name, values in self.columns.items() if len(_distinct(values)) > 1]
 
     def why_not(self) -> str | None:
-        """Why held-out scores cannot be had, or None."""
+        """Return the reason why held-out scores are impossible, or None."""
         for label, name in enumerate(("real", "fake")):
             held = self.label == label
             if held.sum() < FEWEST_CLIPS:
@@ -126,7 +145,7 @@ class _Clips:
         return None
 
     def folds(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Indices to fit on and to score, groups kept whole, both classes in every part that is fitted on."""
+        """Return places to fit on and to score: groups are kept whole, and every fit has both classes."""
         fewest = min(len(set(self.group[self.label == label].tolist())) for label in (0, 1))
         dealer = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=0)
         folds = dealer.split(np.zeros(len(self.label)), self.label, self.group)
@@ -157,52 +176,69 @@ def _scope(name: str, clips: _Clips, limit: float, quantile: float, n_resamples:
     undefined = clips.why_not()
     if undefined is not None:
         return {**scope, "undefined": undefined, "properties": [], "combined": {}, "constant": []}
-
-    def judged(label: np.ndarray, score: np.ndarray, group: np.ndarray) -> dict:
-        auc, error = auc_and_error(label, score, group, n_resamples)
-        lower = auc - quantile * error
-        ci = [max(0.0, auc - 1.96 * error), min(1.0, auc + 1.96 * error)]
-        return {"auc": auc, "ci": ci, "lower": lower, "flagged": auc > limit and lower > 0.5}
-
-    folds, across = clips.folds(), clips.train_and_test()
+    judge = _Judge(clips, clips.folds(), clips.train_and_test(), limit, quantile, n_resamples)
     varying = clips.varying()
     properties = []
     for column in varying:
         values = clips.columns[column]
-        score = _held_out(
-            clips, folds, lambda fit, held, x=values: bin_scores(x[fit], clips.label[fit], x[held])
-        )
-        entry = {"name": column, "title": TITLES[column], **judged(clips.label, score, clips.group)}
-        entry.update(_by_class(values, clips.label, column))
-        entry["train_to_test"] = None
-        if across is not None:
-            fit, held = across
-            score = bin_scores(values[fit], clips.label[fit], values[held])
-            entry["train_to_test"] = float(roc_auc_score(clips.label[held], score))
-        properties.append(entry)
-    combined = {}
+        found = judge.judged(_scored_by_bins(values, clips.label))
+        across = {"train_to_test": found.pop("train_to_test")}
+        by_class = _by_class(values, clips.label, column)
+        properties.append({"name": column, "title": TITLES[column], **found, **by_class, **across})
     matrix = _matrix(clips, varying)
-    for model in ("logistic regression", "boosted trees") if varying else ():
-
-        def fitted(fit, held, model=model):
-            estimator = _estimator(model, clips.label[fit]).fit(matrix[fit], clips.label[fit])
-            return estimator.predict_proba(matrix[held])[:, 1]
-
-        combined[model] = judged(clips.label, _held_out(clips, folds, fitted), clips.group)
-        combined[model]["train_to_test"] = None
-        if across is not None:
-            combined[model]["train_to_test"] = float(roc_auc_score(clips.label[across[1]], fitted(*across)))
     return {
         **scope,
         "properties": sorted(properties, key=lambda entry: (-entry["flagged"], -entry["auc"])),
-        "combined": combined,
+        "combined": {
+            model: judge.judged(partial(_scored_by_model, model, matrix, clips.label))
+            for model in (MODELS if varying else ())
+        },
         "constant": [column for column in clips.columns if column not in varying],
     }
 
 
-def _held_out(clips: _Clips, folds, score) -> np.ndarray:
-    """Scores of all clips, each from a fit without its group; 0.5 for a fold that could not be fitted without."""
-    scores = np.full(len(clips.label), 0.5)
+@dataclass
+class _Judge:
+    """Judges scores of clips by folds: held-out AUC with its interval, and AUC from train to test."""
+
+    clips: _Clips
+    folds: list[tuple[np.ndarray, np.ndarray]]
+    across: tuple[np.ndarray, np.ndarray] | None
+    limit: float
+    quantile: float
+    n_resamples: int
+
+    def judged(self, score: Score) -> dict:
+        label = self.clips.label
+        held_out = _held_out(len(label), self.folds, score)
+        auc, error = auc_and_error(label, held_out, self.clips.group, self.n_resamples)
+        lower = auc - self.quantile * error
+        found = {"auc": auc, "ci": _interval(auc, error), "lower": lower}
+        found["flagged"] = auc > self.limit and lower > 0.5
+        found["train_to_test"] = None
+        if self.across is not None:
+            found["train_to_test"] = float(roc_auc_score(label[self.across[1]], score(*self.across)))
+        return found
+
+
+def _interval(auc: float, error: float) -> list[float]:
+    return [max(0.0, auc - 1.96 * error), min(1.0, auc + 1.96 * error)]
+
+
+def _scored_by_bins(values: np.ndarray, label: np.ndarray) -> Score:
+    return lambda fit, held: bin_scores(values[fit], label[fit], values[held])
+
+
+def _scored_by_model(
+    model: str, matrix: np.ndarray, label: np.ndarray, fit: np.ndarray, held: np.ndarray
+) -> np.ndarray:
+    estimator = _estimator(model, label[fit]).fit(matrix[fit], label[fit])
+    return estimator.predict_proba(matrix[held])[:, 1]
+
+
+def _held_out(number: int, folds: list[tuple[np.ndarray, np.ndarray]], score: Score) -> np.ndarray:
+    """Return a score of each clip from a fit without its group; 0.5 if no fit without it was possible."""
+    scores = np.full(number, 0.5)
     for fit, held in folds:
         scores[held] = score(fit, held)
     return scores
@@ -210,16 +246,16 @@ def _held_out(clips: _Clips, folds, score) -> np.ndarray:
 
 def bin_scores(fit_values: np.ndarray, fit_labels: np.ndarray, values: np.ndarray) -> np.ndarray:
     """
-    P(fake) from one property, both classes counted as equally frequent.
+    Return P(fake) given one property, with both classes counted as equally frequent.
 
-    Numbers are cut at quantiles of either class, ends included (so that a few genuine clips among many fakes are resolved too), with
-    a bin of its own for a value that is itself a quantile, such as a common default; categories are bins already.
-    Unknown is a bin. Shares are smoothed by one clip of the rarer class, so that a bin never seen says 0.5. Any shape
-    of dependence is found, also "fakes are in the middle"; the direction is learnt from what is fitted on.
+    Numbers are cut at quantiles of either class, ends included, so that a few genuine clips among many fakes are
+    resolved too. A value that is itself a quantile, such as a common default, gets a bin of its own. Categories are bins
+    already, and unknown is a bin. Shares are smoothed by one clip of the rarer class, so that a new bin scores 0.5. This
+    finds any shape of dependence, also "fakes are in the middle"; the direction is learnt from the fitted clips.
 
     Args:
-        fit_values, fit_labels (`np.ndarray` of shape `(n,)`): What to learn from; numbers (NaN: unknown) or objects.
-        values (`np.ndarray` of shape `(m,)`): What to score.
+        fit_values, fit_labels (`np.ndarray` of shape `(n,)`): Clips to fit; numbers (NaN: unknown) or objects.
+        values (`np.ndarray` of shape `(m,)`): Clips to score.
 
     Returns:
         `np.ndarray` of shape `(m,)`: in (0, 1).
@@ -252,23 +288,20 @@ def auc_and_error(
     labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, n_resamples: int = RESAMPLES
 ) -> tuple[float, float]:
     """
-    The AUC and its standard error.
+    Return the AUC and its standard error.
 
-    The error is the larger of two: over bootstrap samples of whole groups, and that of a score that tells nothing
-    (Mann-Whitney), without which a perfect separation of a few clips would have none.
+    The error is the larger of two: that over bootstrap samples of whole groups, and that of a useless score
+    (Mann-Whitney), without which a perfect separation of a few clips would have no error.
 
     Args:
         labels, scores, groups (`np.ndarray` of shape `(n,)`): 0 and 1, any numbers, integers from 0.
-        n_resamples (`int`): Bootstrap samples.
+        n_resamples (`int`, *optional*, defaults to 200): Bootstrap samples.
     """
     order = np.argsort(scores, kind="stable")
     label, group = labels[order], groups[order]
     starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf) > 0)
-    rng = np.random.default_rng(0)
-    names, group = np.unique(group, return_inverse=True)
     aucs = []
-    for _ in range(n_resamples):
-        weight = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))[group]
+    for weight in resampled_weights(np.unique(group, return_inverse=True)[1], n_resamples):
         fake, real = (np.add.reduceat(weight * (label == c), starts) for c in (1, 0))
         if fake.sum() and real.sum():
             below = np.cumsum(real) - real / 2
@@ -280,7 +313,7 @@ def auc_and_error(
 
 
 def _by_class(values: np.ndarray, labels: np.ndarray, column: str) -> dict:
-    """How the classes differ, to be read by people; in-sample."""
+    """Describe how the classes differ, in-sample, for a reader."""
     entry = {"rank_auc": None, "larger_in": None}
     for name, label in (("real", 0), ("fake", 1)):
         found = values[labels == label]
@@ -301,7 +334,7 @@ def _by_class(values: np.ndarray, labels: np.ndarray, column: str) -> dict:
 
 
 def _matrix(clips: _Clips, names: list[str]) -> np.ndarray:
-    """All properties as numbers `(n, d)`: one column a number, one for each category of at least two clips."""
+    """Return all properties as numbers `(n, d)`: a column for each number and each category of at least two clips."""
     columns = []
     for name in names:
         values = clips.columns[name]
@@ -332,7 +365,7 @@ def _estimator(model: str, labels: np.ndarray):
 
 
 def _trimming(clips: _Clips, records: dict[str, dict], n_resamples: int) -> dict | None:
-    """The leading silence as a score, before and after [`MediaReader`] trimmed it."""
+    """Measure the leading silence as a score, before and after [`MediaReader`] trimmed it."""
     trimmed = [records[row["path"]]["trimmed"] for row in clips.rows]
     heard = np.array([entry is not None for entry in trimmed])
     part = clips.part(heard)
@@ -349,12 +382,7 @@ def _trimming(clips: _Clips, records: dict[str, dict], n_resamples: int) -> dict
         after = _column([entry[name] for entry in trimmed], name)
         report[name] = {}
         for when, values in (("before", part.columns[name]), ("after", after)):
-            score = _held_out(
-                part, folds, lambda fit, held, x=values: bin_scores(x[fit], part.label[fit], x[held])
-            )
+            score = _held_out(len(values), folds, _scored_by_bins(values, part.label))
             auc, error = auc_and_error(part.label, score, part.group, n_resamples)
-            report[name][when] = {
-                "auc": auc,
-                "ci": [max(0.0, auc - 1.96 * error), min(1.0, auc + 1.96 * error)],
-            }
+            report[name][when] = {"auc": auc, "ci": _interval(auc, error)}
     return report

@@ -1,222 +1,106 @@
-"""The audit as Markdown: what is wrong first, then every number."""
+"""The findings of an audit, one sentence each."""
+
+from __future__ import annotations
 
 KINDS = {
     "identities": "identities",
     "sources": "genuine clips, with the fakes made from them,",
     "donors": "donors",
 }
-TOP, TOP_OF_KIND = 8, 3
-"""Properties that are shown besides the flagged ones, of all clips and of a kind of fake; audit.json has all."""
+"""Kinds of leaks between splits, and their words in a sentence."""
+DUPLICATES = {
+    "file": "files (the same bytes)",
+    "video": "pictures (frame by frame)",
+    "audio": "sounds (sample by sample)",
+}
+"""Kinds of exact duplicates, and their words in a sentence."""
 
 
-def audit_markdown(report: dict) -> str:
+def audit_summary(report: dict) -> list[str]:
     """
-    Renders an audit.
+    Return what is wrong with a dataset, one sentence each: "file size alone separates real from fake ...".
 
     Args:
-        report (`dict`): As written to `audit.json`.
+        report (`dict`): As returned by [`audit_dataset`] or read from `audit.json`.
+
+    Returns:
+        `list[str]`: sentences, worst first; empty if nothing was found.
     """
-    lines = [f"# Audit of {report['dataset']}, protocol {report['protocol']}", ""]
-    if report["synthetic"]:
-        lines += [
-            "The clips are synthetic (demonstration benchmark): this says nothing of the real corpus.",
-            "",
-        ]
-    lines += _summary(report) + _splits(report) + _shortcuts(report) + _trimming(report)
-    lines += _leaks(report) + _duplicates(report) + _unreadable(report)
-    return "\n".join(lines) + "\n"
-
-
-def _table(head: list[str], rows: list[list]) -> list[str]:
-    def line(cells: list) -> str:
-        # A bar inside a cell would start another.
-        return (
-            "| " + " | ".join("-" if cell is None else str(cell).replace("|", "\\|") for cell in cells) + " |"
+    lines = _shortcuts(report) + _leaks(report) + _duplicates(report)
+    if report["unreadable"]:
+        lines.append(
+            f"{len(report['unreadable'])} files could not be read and are in no number of the audit."
         )
-
-    return [line(head), "|" + "---|" * len(head), *map(line, rows), ""]
-
-
-def _summary(report: dict) -> list[str]:
-    if not report["summary"]:
-        return ["Nothing was found: no shortcut in the files, nothing shared by the splits.", ""]
-    return [*(f"- {text[0].upper()}{text[1:]}" for text in report["summary"]), ""]
-
-
-def _splits(report: dict) -> list[str]:
-    rows = [[name, *split.values()] for name, split in report["splits"].items()]
-    lines = ["## Clips", "", *_table(["split", "clips", "real", "fake", "looked at", "read"], rows)]
-    if report["limit_clips"] is not None:
-        lines += [
-            f"Files: a sample of {report['limit_clips']} clips of each class and split (seed {report['seed']}). "
-            "Duplicates among the others were not looked for.",
-            "",
-        ]
     return lines
+
+
+def found_anything(report: dict) -> bool:
+    """Return whether an audit found a shortcut, a leak or a duplicate."""
+    return bool(_shortcuts(report) or _leaks(report) or _duplicates(report))
 
 
 def _shortcuts(report: dict) -> list[str]:
-    found = report["shortcuts"]
-    lines = [
-        "## Shortcuts",
-        "",
-        "AUC of file properties alone, on clips the score was not fitted to (folds and bootstrap by identity, or by genuine "
-        f"clip). **Flagged**: AUC above {found['limit']:g}, and the lower end of the interval that holds at 95 % for all "
-        f"{found['tests']} tests of this table together is above 0.5. In-sample AUC is that of the bare value, the larger "
-        "of AUC and 1 - AUC. Real and fake: medians, or the commonest value with its share. A held-out AUC below 0.5 means "
-        "that nothing learnt carries over; among clips that come in pairs of real and fake it can be well below.",
-        "",
-    ]
-    # Flagged scopes first, all clips before kinds of fake among equals.
-    for scope in sorted(found["scopes"], key=lambda scope: not _flagged(scope)):
-        title = "All clips" if scope["name"] == "all" else f"Fakes of {scope['name']}"
-        lines += [f"### {title} ({scope['n_real']} real, {scope['n_fake']} fake)", ""]
-        if "undefined" in scope:
-            lines += [f"Not measured: {scope['undefined']}.", ""]
-            continue
-        rows = []
-        for name, entry in scope["combined"].items():
-            rows.append([_mark(entry, f"all together, {name}"), *_numbers(entry), None, None, None])
-        entries = scope["properties"]
-        flagged = [entry for entry in entries if entry["flagged"]]
-        top = TOP if scope["name"] == "all" else TOP_OF_KIND
-        for entry in flagged + [entry for entry in entries if not entry["flagged"]][:top]:
-            rank = (
-                None
-                if entry["rank_auc"] is None
-                else f"{entry['rank_auc']:.3f} (larger in {entry['larger_in']})"
+    lines = []
+    named = set()
+    for scope in report["shortcuts"]["scopes"]:
+        fakes = "fake" if scope["name"] == "all" else f"fakes of {scope['name']}"
+        flagged = [entry for entry in scope["properties"] if entry["flagged"]]
+        # What holds for all fakes need not be repeated for each kind.
+        for entry in flagged:
+            if entry["name"] not in named:
+                title = entry["title"].partition(" (")[0]
+                lines.append(
+                    f"{title} alone separates real from {fakes} with a held-out AUC of {_auc(entry)}."
+                )
+        if scope["name"] == "all":
+            named.update(entry["name"] for entry in flagged)
+        models = [(name, entry) for name, entry in scope["combined"].items() if entry["flagged"]]
+        if models and (scope["name"] == "all" or "all models" not in named):
+            name, entry = max(models, key=lambda pair: pair[1]["auc"])
+            lines.append(
+                f"All file properties together separate real from {fakes}: {name}, AUC {_auc(entry)}."
             )
-            rows.append(
-                [
-                    _mark(entry, entry["title"]),
-                    *_numbers(entry),
-                    rank,
-                    _value(entry["real"]),
-                    _value(entry["fake"]),
-                ]
-            )
-        head = [
-            "property",
-            "AUC",
-            "95 %",
-            "simultaneous lower end",
-            "train to test",
-            "in-sample AUC",
-            "real",
-            "fake",
-        ]
-        lines += _table(head, rows)
-        left = len(entries) - len(flagged) - top
-        if left > 0:
-            lines += [f"{left} more properties are not flagged; `audit.json` has them.", ""]
-        if scope["constant"] and scope["name"] == "all":
-            lines += [f"The same in all clips: {', '.join(scope['constant'])}.", ""]
+            if scope["name"] == "all":
+                named.add("all models")
+    trimming = report["shortcuts"]["trimming"]
+    if trimming and {"leading_silence", "leading_digital_silence"} & named:
+        before, after = (trimming["leading_silence"][when]["auc"] for when in ("before", "after"))
+        lines.append(
+            f"Train and test with trim_leading_silence: it takes the AUC of the leading silence from {before:.3f} to "
+            f"{after:.3f}."
+        )
     return lines
 
 
-def _flagged(scope: dict) -> bool:
-    return any(entry["flagged"] for entry in [*scope["properties"], *scope["combined"].values()])
-
-
-def _mark(entry: dict, title: str) -> str:
-    return f"**{title}**" if entry["flagged"] else title
-
-
-def _numbers(entry: dict) -> list[str | None]:
-    across = entry["train_to_test"]
-    return [
-        f"{entry['auc']:.3f}",
-        "{:.3f} to {:.3f}".format(*entry["ci"]),
-        f"{entry['lower']:.3f}",
-        None if across is None else f"{across:.3f}",
-    ]
-
-
-def _value(entry: dict) -> str:
-    value, share = entry["value"], f"{entry['share']:.0%}"
-    if isinstance(value, float):
-        return f"{value:.6g}" + ("" if entry["share"] == 1 else f" ({share} known)")
-    return f"{value or 'none'} ({share})"
-
-
-def _trimming(report: dict) -> list[str]:
-    trimming = report["shortcuts"]["trimming"]
-    if trimming is None:
-        return []
-    rows = []
-    for name, title in (
-        ("leading_silence", "leading silence"),
-        ("leading_digital_silence", "digital silence alone"),
-    ):
-        rows.append([title, *(f"{trimming[name][when]['auc']:.3f}" for when in ("before", "after"))])
-    seconds = trimming["seconds"]
-    return [
-        "## Leading silence",
-        "",
-        "Held-out AUC of the silence before the sound sets in, as it is and as `trim_leading_silence` leaves it. Trimmed: "
-        + ", ".join(
-            f"{name} {s['median']:.3f} s (median), {s['max']:.3f} s (most)" for name, s in seconds.items()
-        )
-        + ".",
-        "",
-        *_table(["AUC", "before trimming", "after"], rows),
-    ]
-
-
-def _clips(clips: dict) -> str:
-    return ", ".join(
-        f"{split}: `{path[0] if isinstance(path, list) else path}`" for split, path in clips.items()
-    )
-
-
 def _leaks(report: dict) -> list[str]:
-    lines = ["## What splits share, by the table", ""]
-    rows = []
-    for kind in KINDS:
-        leak = report["leaks"][kind]
-        rows.append(
-            [kind, leak["count"] if leak["known"] or leak["count"] else "not known", leak["clips"] or None]
-        )
-    lines += _table(["", "in more than one split", "clips of them"], rows)
-    for kind in KINDS:
-        for example in report["leaks"][kind]["examples"][:5]:
-            lines.append(f"- {kind}: {example['name']} ({_clips(example['clips'])})")
-    return [*lines, ""]
+    found = [(words, report["leaks"][kind]) for kind, words in KINDS.items()]
+    return [
+        f"{leak['count']:,} {words} are in more than one split, such as {leak['examples'][0]['name']}."
+        for words, leak in found
+        if leak["count"]
+    ]
 
 
 def _duplicates(report: dict) -> list[str]:
-    found = report["duplicates"]
-    comparable, limits = found["comparable"], found["thresholds"]
-    rows = [
-        [f"same {kind}", exact["count"], exact["real_fake"], exact["count"] - exact["real_fake"]]
-        for kind, exact in found["exact"].items()
-    ]
-    for kind, near in found["near"]["kinds"].items():
-        rows.append([f"near: {kind}", sum(near.values()), near["real_fake"], near["same_label"]])
+    duplicates = report["duplicates"]
     lines = [
-        "## Duplicates across splits",
-        "",
-        f"Same: SHA-256 of the file, or of what picture and sound decode to. Near: up to {limits['picture']:.0%} of the bits "
-        f"of the frames' hashes, or {limits['sound']:.0%} of the sound's, differ. Of {comparable['clips']} clips, "
-        f"{comparable['picture']} have a picture and {comparable['sound']} a sound that can be compared; the others are flat, "
-        "silent or without that track.",
-        "",
-        *_table(["", "groups or pairs", "real with fake", "of one label"], rows),
+        f"{found['count']:,} {DUPLICATES[kind]} are in more than one split, {found['real_fake']:,} of them as real and as "
+        "fake."
+        for kind, found in duplicates["exact"].items()
+        if found["count"]
     ]
-    for kind, exact in found["exact"].items():
-        lines += [f"- same {kind}: {_clips(example['clips'])}" for example in exact["examples"][:5]]
-    for example in found["near"]["examples"][:10]:
-        distances = [
-            f"{name} {example[name]:.0%}" for name in ("picture", "sound") if example[name] is not None
-        ]
-        lines.append(f"- near ({example['kind']}; {', '.join(distances)}): {_clips(example['clips'])}")
-    conflicting = found["conflicting"]
-    lines += [f"- one file, both labels: {', '.join(paths)}" for paths in conflicting["examples"][:5]]
-    return [*lines, ""]
+    near = duplicates["near"]
+    if near["count"]:
+        mixed = sum(kind["real_fake"] for kind in near["kinds"].values())
+        lines.append(
+            f"{near['count']:,} pairs of clips of different splits are nearly the same in picture or sound, {mixed:,} of "
+            "them a real and a fake one."
+        )
+    if duplicates["conflicting"]["count"]:
+        lines.append(f"{duplicates['conflicting']['count']:,} files are there both as real and as fake.")
+    return lines
 
 
-def _unreadable(report: dict) -> list[str]:
-    if not report["unreadable"]:
-        return []
-    lines = ["## Files that could not be read", "", f"{len(report['unreadable'])}, in no number above.", ""]
-    return lines + [f"- `{path}`: {error['message']}" for path, error in report["unreadable"].items()]
+def _auc(entry: dict) -> str:
+    low, high = entry["ci"]
+    return f"{entry['auc']:.2f} (95 % interval {low:.2f} to {high:.2f})"

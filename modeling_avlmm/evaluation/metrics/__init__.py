@@ -1,11 +1,11 @@
 """
 Metrics. Each folder is also a module for `evaluate.load`, with its card in `README.md`.
 
-`evaluate` runs a copy of such a folder, so what is in one imports nothing outside it; this file is the package's door
-to both.
+`evaluate` runs a copy of such a folder, so a folder imports nothing outside it. The package imports both through this
+file.
 """
 
-from .avd_detection.bootstrap import cluster_bootstrap
+from .avd_detection.bootstrap import cluster_bootstrap, resampled_weights
 from .avd_detection.detection import (
     check_labels_and_scores,
     choose_threshold,
@@ -21,4 +21,5 @@ __all__ = [
     "detection_metrics",
     "equal_error_rate",
     "localization_metrics",
+    "resampled_weights",
 ]

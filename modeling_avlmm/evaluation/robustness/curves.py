@@ -1,4 +1,6 @@
-"""What perturbations do to a detector, as a table and as a plot."""
+"""The effect of perturbations on a detector, as a table and as a plot."""
+
+from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
@@ -12,22 +14,23 @@ from ...explain.words import PART_NAMES
 from ..plots import COLOURS, STYLE
 from .perturbations import PERTURBATIONS
 
+HEAD = [
+    "perturbation",
+    "value",
+    "clips",
+    "AUC",
+    "change",
+    "picture",
+    "sound",
+    "bal. acc.",
+    "flipped",
+    "unreadable",
+]
+
 
 def robustness_rows(result: dict) -> tuple[list[str], list[list[str]]]:
-    """Head and lines of the table of [`run_robustness`]'s result."""
+    """Return head and lines of the table of [`run_robustness`]'s result."""
     clean = result["clean"]
-    head = [
-        "perturbation",
-        "value",
-        "clips",
-        "AUC",
-        "change",
-        "picture",
-        "sound",
-        "bal. acc.",
-        "flipped",
-        "unreadable",
-    ]
     cells = ["untouched", "", str(clean["n"]), _number(clean["auc"]["overall"]), ""]
     cells += [_number(clean["auc"][part]) for part in ("video", "audio")]
     cells += [_number(clean["balanced_accuracy"]), "", _number(clean["unreadable"], ".1%")]
@@ -36,27 +39,25 @@ def robustness_rows(result: dict) -> tuple[list[str], list[list[str]]]:
         auc, before = condition["auc"], condition["clean_auc"]["overall"]
         change = None if auc["overall"] is None or before is None else auc["overall"] - before
         value = "" if condition["value"] is None else f"{condition['value']:g} {condition['unit']}"
-        title = PERTURBATIONS[condition["perturbation"]].title + (
-            " (diagnosis)" if condition["diagnosis"] else ""
-        )
+        title = _title(condition["perturbation"])
         cells = [title, value, str(condition["n"]), _number(auc["overall"]), _number(change, "+.3f")]
         cells += [_number(auc[part]) for part in ("video", "audio")]
         cells += [_number(condition["balanced_accuracy"])]
         cells += [_number(condition[key], ".1%") for key in ("flipped", "unreadable")]
         rows.append(cells)
-    return head, rows
+    return HEAD, rows
 
 
 def robustness_notes(result: dict) -> list[str]:
-    """What has to be known to read that table."""
+    """Return the sentences that a reader of that table has to know."""
     notes = [
         f"Balanced accuracy and flipped verdicts are at {result['threshold']:.4f}, the threshold of the untouched clips. "
         "Change is against the untouched AUC of the same clips. Labels stay as they were."
     ]
     if any(condition["diagnosis"] for condition in result["conditions"]):
         notes.append(
-            "A diagnosis is of what the verdict rests on, not of robustness: the clip no longer is what its label says, "
-            "or half of the evidence is gone."
+            "A diagnosis shows what the verdict rests on, not robustness: the clip is no longer what its label says, or "
+            "half of the evidence is gone."
         )
     failed = [condition for condition in result["conditions"] if condition["failed"]]
     if failed:
@@ -65,12 +66,9 @@ def robustness_notes(result: dict) -> list[str]:
     return notes
 
 
-def robustness_table(result: dict) -> str:
-    """The result of [`run_robustness`] in Markdown, with what has to be known to read it."""
-    head, rows = robustness_rows(result)
-    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([*lines, "", *robustness_notes(result)]) + "\n"
+def _title(name: str) -> str:
+    perturbation = PERTURBATIONS[name]
+    return perturbation.title + (" (diagnosis)" if perturbation.diagnosis else "")
 
 
 def _number(value: float | None, form: str = ".3f") -> str:
@@ -79,13 +77,13 @@ def _number(value: float | None, form: str = ".3f") -> str:
 
 def plot_robustness(result: dict, path: str | Path) -> Path:
     """
-    Draws AUC against severity, one small panel for each perturbation; what has one level only shares a panel.
+    Draw AUC against severity, in a small panel for each perturbation; those with one level share a panel.
 
     Levels are evenly spaced and labelled with their physical values; the untouched clips are at `clean`. The share of
-    clips without a verdict is written above the axis.
+    clips without a verdict stands above the axis.
 
     Args:
-        result (`dict`): Of [`run_robustness`], finished or not.
+        result (`dict`): Result of [`run_robustness`], finished or not.
         path (`str` or `Path`): An image file of any kind that matplotlib writes.
 
     Returns:
@@ -131,7 +129,7 @@ def plot_robustness(result: dict, path: str | Path) -> Path:
 def _panel(axes: Any, name: str, conditions: list[dict], clean: dict, parts: list[str]) -> None:
     places: list[dict | None] = sorted(conditions, key=lambda c: c["severity"] if name else 0)
     if name:
-        # The untouched clip is where the physical value would be neutral: before level 1, after level -1.
+        # The untouched clip stands where the physical value would be neutral: before level 1, after level -1.
         places.insert(sum(c["severity"] < 0 for c in places), None)
     for number, part in enumerate(parts):
         # Without lines the parts of one condition stand side by side.
@@ -143,6 +141,12 @@ def _panel(axes: Any, name: str, conditions: list[dict], clean: dict, parts: lis
         if not name:
             axes.axhline(clean[part], color=COLOURS[part], linewidth=0.8, linestyle="--", alpha=0.6)
     axes.axhline(0.5, color="0.5", linewidth=0.8, linestyle=":")
+    _write_unreadable(axes, places)
+    _label(axes, name, places)
+    axes.set_xlim(-0.5, len(places) - 0.5)
+
+
+def _write_unreadable(axes: Any, places: list[dict | None]) -> None:
     for place, condition in enumerate(places):
         if condition is not None and condition["unreadable"] > 0:
             share = f"{condition['unreadable']:.0%}" if condition["unreadable"] >= 0.005 else "<1%"
@@ -150,15 +154,16 @@ def _panel(axes: Any, name: str, conditions: list[dict], clean: dict, parts: lis
             axes.annotate(
                 share, at, xycoords=("data", "axes fraction"), ha="center", fontsize=6, color="0.35"
             )
-    if name:
-        perturbation = PERTURBATIONS[name]
-        axes.set_xticks(range(len(places)), ["clean" if c is None else f"{c['value']:g}" for c in places])
-        axes.set_xlabel(perturbation.unit)
-        axes.set_title(perturbation.title + (" (diagnosis)" if perturbation.diagnosis else ""), fontsize=8.5)
-        if len(places) > 8:
-            axes.tick_params(axis="x", labelsize=6, rotation=60)
-    else:
+
+
+def _label(axes: Any, name: str, places: list[dict | None]) -> None:
+    if not name:
         titles = [c["perturbation"].replace("_", " ") + ("*" if c["diagnosis"] else "") for c in places]
         axes.set_xticks(range(len(places)), titles, rotation=40, ha="right", fontsize=6.5)
         axes.set_title("one level (dashed: clean; * diagnosis)", fontsize=8.5)
-    axes.set_xlim(-0.5, len(places) - 0.5)
+        return
+    axes.set_xticks(range(len(places)), ["clean" if c is None else f"{c['value']:g}" for c in places])
+    axes.set_xlabel(PERTURBATIONS[name].unit)
+    axes.set_title(_title(name), fontsize=8.5)
+    if len(places) > 8:
+        axes.tick_params(axis="x", labelsize=6, rotation=60)

@@ -1,7 +1,7 @@
 """Percentile bootstrap over clusters of clips: intervals for anything that can be computed from weighted clips."""
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import numpy as np
 
@@ -59,13 +59,8 @@ def cluster_bootstrap(
     }
     if n_clusters < 2:
         return {**result, "ci_undefined": "there is 1 cluster; resampling needs at least 2"}
-    draw = np.random.default_rng(seed)
-    values = []
-    for _ in range(int(n_resamples)):
-        times = np.bincount(draw.integers(0, n_clusters, n_clusters), minlength=n_clusters)
-        value = statistic(times[cluster].astype(float))
-        if value is not None:
-            values.append(value)
+    values = [statistic(weights) for weights in resampled_weights(cluster, int(n_resamples), seed)]
+    values = [value for value in values if value is not None]
     result["ci_skipped"] = int(n_resamples) - len(values)
     if not values:
         return {**result, "ci_undefined": f"none of the {n_resamples} resamples has a value"}
@@ -73,6 +68,25 @@ def cluster_bootstrap(
     limits = np.quantile([list(value.values()) for value in values], [tail, 1 - tail], axis=0)
     result["ci"] = {name: [float(x) for x in limits[:, i]] for i, name in enumerate(values[0])}
     return result
+
+
+def resampled_weights(cluster: np.ndarray, n_resamples: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """
+    Yield the weights of clips in each resample: the number of times that a clip's cluster was drawn.
+
+    Args:
+        cluster (array of shape `(n,)`): Number of each clip's cluster, from 0.
+        n_resamples (`int`): Number of resamples.
+        seed (`int`, *optional*, defaults to 0): Seed of the draws.
+
+    Yields:
+        array of shape `(n,)`: whole numbers from 0, as floats.
+    """
+    n_clusters = int(cluster.max()) + 1
+    draw = np.random.default_rng(seed)
+    for _ in range(n_resamples):
+        times = np.bincount(draw.integers(0, n_clusters, n_clusters), minlength=n_clusters)
+        yield times[cluster].astype(float)
 
 
 def cluster_indices(groups: Sequence[Hashable | None] | None, n: int) -> np.ndarray:

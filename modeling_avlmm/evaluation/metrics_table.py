@@ -1,4 +1,10 @@
-"""Tables of a report, for a terminal and for a model card."""
+"""The table of a report's metrics, as text and as Markdown, with the remarks that go with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from accelerate import PartialState
 
 from ..explain.words import PART_NAMES
 
@@ -14,10 +20,11 @@ COLUMNS = {
     "eer": "EER",
     "threshold": "threshold",
 }
+"""Columns of the table: keys of [`detection_metrics`], and their titles."""
 
 
 def report_rows(report: dict, groups: bool = True) -> list[tuple[str, dict]]:
-    """Name and metrics of each row: overall, picture, sound where measured, and each kind of fake."""
+    """Return name and metrics of each row: overall, picture and sound if measured, and each kind of fake."""
     rows = [(title, report[part]) for part, title in PART_NAMES.items() if report.get(part)]
     if groups:
         rows += [
@@ -27,14 +34,14 @@ def report_rows(report: dict, groups: bool = True) -> list[tuple[str, dict]]:
 
 
 def number(value: float | int | None, absent: str = "-") -> str:
-    """A metric as text: counts as they are, the rest with four decimals."""
+    """Return a metric as text: counts as they are, other numbers with four decimals."""
     if value is None:
         return absent
     return str(value) if isinstance(value, int) else f"{value:.4f}"
 
 
 def metrics_table(report: dict) -> str:
-    """The report's table as text, aligned, with what has to be known to read it."""
+    """Return the table as aligned text for a terminal, and the remarks below it."""
     lines = [["", *COLUMNS.values()]]
     lines += [[name, *(number(metrics.get(key)) for key in COLUMNS)] for name, metrics in report_rows(report)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
@@ -48,14 +55,29 @@ def metrics_table(report: dict) -> str:
     return "\n".join([*text, "", *remarks(report)])
 
 
+def print_report(report: dict, folder: Path) -> None:
+    """Print a report's title, table and folder; only the main process does."""
+    if PartialState().is_main_process:
+        print(f"\n{report['model']} on {report['dataset']}, {report['protocol']}, {report['split']}\n")
+        print(f"{metrics_table(report)}\n\nPredictions and report are in {folder}.")
+
+
+def markdown_table(report: dict, absent: str = "not measured") -> str:
+    """Return the same rows in Markdown, for a model card."""
+    shown = {key: title for key, title in COLUMNS.items() if key != "threshold"}
+    lines = ["| | " + " | ".join(shown.values()) + " |", "|---|" + "---:|" * len(shown)]
+    for name, metrics in report_rows(report):
+        lines.append(f"| {name} | " + " | ".join(number(metrics.get(key), absent) for key in shown) + " |")
+    return "\n".join(lines)
+
+
 def remarks(report: dict) -> list[str]:
-    """What has to be known to read a report's numbers, one sentence each."""
-    text = ["Accuracy is at the threshold; prior is the accuracy of always giving the commoner class."]
-    text.append(
-        f"Threshold of the overall verdict: {report['threshold']:.4f}, from: {report['threshold_source']}."
-    )
-    interval = next((m["ci"] for _, m in report_rows(report, groups=False) if m.get("ci")), None)
-    if interval:
+    """Return the sentences that a reader of the numbers has to know."""
+    text = [
+        "Accuracy is at the threshold; prior is the accuracy of always giving the commoner class.",
+        f"Threshold of the overall verdict: {report['threshold']:.4f}, from: {report['threshold_source']}.",
+    ]
+    if any(metrics.get("ci") for _, metrics in report_rows(report, groups=False)):
         text.append("Intervals: 95 %, bootstrap over identities.")
     for part, title in PART_NAMES.items():
         if report.get(part) and report[part].get("undefined"):
@@ -63,8 +85,13 @@ def remarks(report: dict) -> list[str]:
     if decided := report.get("decided_by"):
         text.append(
             f"The gate {report['gate']['model']} answered for {decided.get('gate', 0)} of {sum(decided.values())} clips; "
-            f"the scores are of two networks, each with its own temperature."
+            "the scores are of two networks, each with its own temperature."
         )
+    return text + _dropped(report) + _warnings(report)
+
+
+def _dropped(report: dict) -> list[str]:
+    text = []
     if report["missing"]:
         text.append(
             f"Files of the corpus that are not on disk and in no number: {len(report['missing'])}; see dropped.txt."
@@ -78,6 +105,11 @@ def remarks(report: dict) -> list[str]:
         text.append(
             f"{len(report['cut_short'])} clips break off and were judged on what came before; see dropped.txt."
         )
+    return text
+
+
+def _warnings(report: dict) -> list[str]:
+    text = []
     if report["synthetic"]:
         text.append(
             "The clips are synthetic (demonstration benchmark): these are not numbers of the real corpus."
@@ -87,12 +119,3 @@ def remarks(report: dict) -> list[str]:
     if report["zero_shot"]:
         text.append("Zero-shot: this backbone was not trained to detect anything.")
     return text
-
-
-def markdown_table(report: dict, absent: str = "not measured") -> str:
-    """The same rows in Markdown, for a model card."""
-    shown = {key: title for key, title in COLUMNS.items() if key != "threshold"}
-    lines = ["| | " + " | ".join(shown.values()) + " |", "|---|" + "---:|" * len(shown)]
-    for name, metrics in report_rows(report):
-        lines.append(f"| {name} | " + " | ".join(number(metrics.get(key), absent) for key in shown) + " |")
-    return "\n".join(lines)
