@@ -20,7 +20,7 @@ def tiny_config(**options) -> AVPLConfig:
 
 
 def tiny(seed: int = 0, **options) -> AVPLForDeepfakeDetection:
-    """A small network whose trained part is far from where it starts, so that everything counts."""
+    """Return a small network with trained parts far from their initial values, so that each of them matters."""
     torch.manual_seed(seed)
     return stir(AVPLForDeepfakeDetection(tiny_config(**options)))
 
@@ -34,7 +34,7 @@ def stir(model: AVPLForDeepfakeDetection) -> AVPLForDeepfakeDetection:
 
 
 def save_tiny_encoders(folder: Path, seed: int = 0) -> dict[str, str]:
-    """Two checkpoints; the options that name them."""
+    """Save two checkpoints, and return the options that name them."""
     vision, audio = save_encoders(*make_tiny_encoders(seed=seed), folder)
     return {"vision_encoder": str(vision), "audio_encoder": str(audio)}
 

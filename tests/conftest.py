@@ -1,4 +1,4 @@
-"""What the tests share: a tiny backbone, a detector made from it, and small clips."""
+"""Fixtures of all tests: a tiny backbone, a detector made from it, and small clips."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory) -> Path:
-    """An omni checkpoint of the real classes, with 0.1 M random weights."""
+    """An omni checkpoint of the real classes with 0.1 M random weights."""
     from modeling_avlmm.training.tiny.backbone import make_tiny_backbone
 
     return make_tiny_backbone(tmp_path_factory.mktemp("backbone"))
@@ -21,7 +21,7 @@ def tiny_backbone(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny_backbone):
-    """The untrained detector around `tiny_backbone`, in memory; tests leave it as they found it."""
+    """The untrained detector around `tiny_backbone`, in memory; tests must not change it."""
     from modeling_avlmm import AVLMMForDeepfakeDetection
 
     return AVLMMForDeepfakeDetection.from_backbone(str(tiny_backbone))
@@ -29,7 +29,7 @@ def tiny_model(tiny_backbone):
 
 @pytest.fixture(scope="session")
 def tiny_detector(tiny_backbone, tmp_path_factory) -> Path:
-    """A detector around `tiny_backbone`, model and processor, as a training stage leaves it; it reads 4 s at once."""
+    """A saved detector around `tiny_backbone`, model and processor, which reads 4 s at once."""
     from modeling_avlmm import AVLMMForDeepfakeDetection, AVLMMProcessor
 
     folder = tmp_path_factory.mktemp("detector") / "model"
@@ -41,7 +41,7 @@ def tiny_detector(tiny_backbone, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory) -> dict[str, Path]:
-    """Small files: with and without sound, a longer one, sound alone, and one that is no video."""
+    """Small files: with and without sound, a longer one, sound alone, and one that isn't a video."""
     import soundfile
 
     folder = tmp_path_factory.mktemp("clips")
@@ -61,7 +61,7 @@ def clips(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory) -> Path:
-    """A small corpus for `avfolder`: validation and test, two kinds of fake, one file of test is no video."""
+    """A small corpus for `avfolder`: validation and test, two kinds of fake, and a test file that isn't a video."""
     folder = tmp_path_factory.mktemp("corpus")
     for split in ("validation", "test"):
         for number, kind in enumerate(("real", "fake/alpha", "fake/beta")):
@@ -75,7 +75,7 @@ def clip_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def dataset_cache(tmp_path_factory):
-    """Tables that `datasets` prepares go to a folder of the test run, not to the user's cache."""
+    """Let `datasets` write its tables to a folder of the test run, not to the user's cache."""
     import datasets
 
     before = datasets.config.HF_DATASETS_CACHE
@@ -86,7 +86,7 @@ def dataset_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def gate_folder(tmp_path_factory) -> Path:
-    """A small SSAVD for clips of 2 s whose scores lie far apart."""
+    """A small SSAVD for clips of 2 s, with scores that lie far apart."""
     from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
 
     torch.manual_seed(0)

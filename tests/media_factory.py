@@ -24,7 +24,7 @@ def ffmpeg(*arguments: str | Path) -> None:
 def click_track(
     seconds: float, sampling_rate: int, click_at: float | None, channels: int = 1
 ) -> torch.Tensor:
-    """(channels, samples): quiet tone with a 5 ms click at `click_at`, or a 440 Hz tone without one."""
+    """Return a quiet tone with a 5 ms click at `click_at`, or a 440 Hz tone without one, `(channels, samples)`."""
     time = torch.arange(round(seconds * sampling_rate)) / sampling_rate
     if click_at is None:
         wave = 0.4 * torch.sin(2 * torch.pi * 440 * time)
@@ -35,8 +35,8 @@ def click_track(
 
 
 def flash_frames(seconds: float, fps: float, size: tuple[int, int], flash_at: float | None) -> torch.Tensor:
-    """(T, 3, H, W) uint8; size is (width, height). A black video whose frame on screen at `flash_at` is white, or
-    one that gets brighter frame by frame, with a bright left half so that sides can be told apart."""
+    """Return frames (T, 3, H, W) uint8; size is (width, height). Black with a white frame on screen at `flash_at`, or
+    getting brighter frame by frame, with a bright left half so that sides can be told apart."""
     width, height = size
     count = round(seconds * fps)
     frames = torch.zeros(count, 3, height, width, dtype=torch.uint8)
@@ -63,7 +63,7 @@ def make_clip(
     pixel_format: str | None = "yuv420p",
     gop: int | None = None,
 ) -> Path:
-    """Write a video of `seconds` (with sound unless `audio=False`) in the container of the path's suffix.
+    """Write a video of `seconds`, with sound unless `audio=False`, in the container of the path's suffix.
 
     `size` is (width, height). Give `pixel_format="yuv444p"` for odd sizes, `"yuv420p10le"` for 10 bits.
     """
@@ -86,7 +86,7 @@ def make_clip(
 
 
 def remux(source: Path, path: Path, *options: str) -> Path:
-    """The same streams in another container, or with other output options."""
+    """Write the same streams to another container, or with other output options."""
     ffmpeg("-i", source, "-c", "copy", *options, path)
     return path
 
@@ -112,7 +112,7 @@ def make_rotated(source: Path, path: Path) -> Path:
 
 
 def make_truncated(source: Path, path: Path, keep: float = 0.6) -> Path:
-    """The first part of a file's bytes."""
+    """Write the first part of a file's bytes."""
     data = source.read_bytes()
     path.write_bytes(data[: int(len(data) * keep)])
     return path
@@ -129,7 +129,7 @@ def make_corrupt(source: Path, path: Path, first: float = 0.45, last: float = 0.
 
 
 def make_hour(path: Path) -> Path:
-    """One hour at 1 frame per second, 16x16, frame n of brightness 20 + n % 200, with a quiet tone."""
+    """Write an hour at 1 frame per second, 16x16, frame n of brightness 20 + n % 200, with a quiet tone."""
     video = "color=black:size=16x16:rate=1:duration=3600,geq=lum='20+mod(N,200)':cb=128:cr=128"
     sound = "sine=frequency=440:sample_rate=8000:duration=3600"
     encode = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "60", "-pix_fmt", "yuv420p", "-c:a", "mp2"]

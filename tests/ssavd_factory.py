@@ -19,7 +19,7 @@ IGNORE = -100
 
 
 def tiny(seed: int = 0, **options) -> SSAVDForDeepfakeDetection:
-    """A small network whose branches and norms are far from where they start, so that everything counts."""
+    """Return a small network with branches and norms far from their initial values, so that each of them matters."""
     torch.manual_seed(seed)
     model = SSAVDForDeepfakeDetection(SSAVDConfig(**{**TINY, **options}))
     stir(model)

@@ -27,7 +27,7 @@ from modeling_avlmm.media import (
 )
 from modeling_avlmm.media_tracks import MAX_DECODING_THREADS, decoding_threads
 
-FINE = 200.0  # instants per second when the time of a flash is measured
+FINE = 200.0  # instants per second at which a flash is looked for
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def clip_path(tmp_path_factory) -> Path:
 
 
 def flash_and_click(clip: Clip) -> tuple[float, float]:
-    """The first bright instant and the first loud sample, in seconds."""
+    """Return the first bright instant and the first loud sample, in seconds."""
     bright = (clip.frames.float().mean((1, 2, 3)) > 128).nonzero()
     loud = (clip.audio.abs() > 0.3).nonzero()
     assert len(bright) and len(loud)
@@ -46,12 +46,12 @@ def flash_and_click(clip: Clip) -> tuple[float, float]:
 
 
 def check_sync(path: Path, flash: float, click: float, one_frame: float) -> None:
-    """`flash` is the time of the frame, `click` of the sample, both on the file's clock."""
+    """Check the times of the white frame and of the click on the file's clock."""
     with MediaReader(path) as reader:
         whole = flash_and_click(reader.read(fps=FINE))
         assert 0 <= whole[0] - flash + 1e-6 < 1 / FINE + 1e-6
         assert abs(whole[1] - click) < 0.002
-        # the same in a window that starts between frames and samples, and at the default rate of the models
+        # the same in a window that starts between frames and samples, and at the models' default rate
         start = min(flash, click) - 0.137
         window = flash_and_click(reader.read(start, start + 1.5, fps=FINE))
         assert abs(window[0] + start - flash) < 1 / FINE + 1e-6
@@ -103,7 +103,7 @@ def test_offset_between_audio_and_video(tmp_path, delay):
     check_sync(path, 1.2, 1.2 + delay, 0.04)
     with MediaReader(path) as reader:
         clip = reader.read()
-        assert reader.info.av_offset == pytest.approx(delay, abs=0.07)  # less the priming of the codec
+        assert reader.info.av_offset == pytest.approx(delay, abs=0.07)  # minus the codec's priming
         assert any("audio starts" in warning for warning in clip.warnings)
     if delay > 0:
         assert not clip.audio[: int(0.5 * SAMPLING_RATE)].any()
@@ -202,8 +202,8 @@ def test_windows_equal_slices_of_the_whole(clip_path, tmp_path, suffix):
             k = int(start * 10)
             assert torch.equal(part.frames, whole.frames[k : k + 10])
             samples = whole.audio[int(start * SAMPLING_RATE) :][:SAMPLING_RATE]
-            # Matroska counts in milliseconds, so one of its windows may lie up to half of one aside at either
-            # end; the last samples of a file depend on how much codec padding the resampler has seen
+            # Matroska counts in milliseconds, so either end of its windows may be off by half of one; the last
+            # samples of a file depend on how much codec padding the resampler has seen
             aside = range(-16, 17) if suffix == ".mkv" else (0,)
             errors = [(part.audio[50:-50] - samples.roll(k)[50:-50]).abs().max() for k in aside]
             assert float(min(errors)) < (0.04 if suffix == ".mkv" else 5e-4)  # 0.04: half a sample
@@ -226,6 +226,14 @@ def test_window_spans(clip_path):
         for bad in ({"start": -1}, {"start": 10.0}, {"start": 3, "end": 3}, {"fps": 0}, {"max_frames": 0}):
             with pytest.raises(ValueError):
                 reader.read(**bad)
+
+
+def test_the_padding_of_a_codec_makes_no_window():
+    sound = np.zeros(round(6.016 * SAMPLING_RATE), np.float32)
+    with MediaReader({"audio": sound, "sampling_rate": SAMPLING_RATE}) as reader:
+        spans = reader.windows(3)
+        assert spans == [(0, 3), pytest.approx((3.016, 6.016))]
+        assert [len(reader.read(*span).audio) for span in spans] == [48_000, 48_000]
 
 
 def test_an_hour_in_bounded_memory(tmp_path):
@@ -265,5 +273,5 @@ def test_errors_pickle_and_read_well():
         error = pickle.loads(pickle.dumps(kind("a.mp4", "is bad", "Do this")))
         assert type(error) is kind and isinstance(error, ValueError)
         assert (error.name, error.reason, str(error)) == ("a.mp4", "is bad", "a.mp4: is bad. Do this.")
-        assert str(kind("text of a worker")) == "text of a worker"  # how a DataLoader raises it again
+        assert str(kind("text of a worker")) == "text of a worker"  # as a DataLoader raises it again
     assert issubclass(MediaNotFoundError, FileNotFoundError)

@@ -1,4 +1,4 @@
-"""The sound of an MP4 without its picture: the same samples, and nothing hidden where that is not sure."""
+"""The sound of an MP4 without its picture: the same samples, and nothing hidden in doubtful cases."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def clip(tmp_path_factory):
 
 
 def variants(clip, folder):
-    """The clip with its header at the front, in QuickTime, with sound that starts late or early, and cut inside."""
+    """Write the clip with its header in front, as QuickTime, with late or early sound, and cut."""
     ffmpeg("-ss", "0.52", "-i", clip, "-c", "copy", folder / "cut.mp4")
     return [
         clip,

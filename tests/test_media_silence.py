@@ -55,7 +55,7 @@ def test_other_rates(rate):
 def test_the_threshold_goes_with_the_clip(gain):
     quiet = torch.cat([noise(0.2, 0.001), tone(1.0)]) * gain  # 46 dB below the tone
     assert leading_silence(quiet) == pytest.approx(0.2, abs=0.006)
-    noisy = torch.cat([noise(0.2, 0.01), tone(1.0)]) * gain  # 27 dB below it: a noisy recording, no silence
+    noisy = torch.cat([noise(0.2, 0.01), tone(1.0)]) * gain  # 27 dB below it: a noisy recording, not silence
     assert leading_silence(noisy) == 0.0
 
 
@@ -63,7 +63,7 @@ def test_quiet_is_not_digital_silence():
     sound = torch.cat([silence(0.03), noise(0.2, 0.001), tone(1.0)])
     assert leading_silence(sound) == pytest.approx(0.23, abs=0.006)
     assert leading_silence(sound, below_level_db=math.inf) == pytest.approx(0.03)
-    # what a lossy codec makes of zeros
+    # zeros after a lossy codec
     assert leading_silence(sound + noise(1.23, 2e-5), below_level_db=math.inf) == pytest.approx(0.03)
 
 
@@ -79,7 +79,7 @@ def test_sound_at_the_very_end():
     assert leading_silence(torch.cat([silence(0.5), tone(0.01)])) == pytest.approx(0.5)
     assert leading_silence(torch.cat([silence(5.0), tone(0.5)])) == pytest.approx(
         5.0
-    )  # after the level was taken
+    )  # after the level was measured
 
 
 def test_nothing_to_hear():
@@ -95,7 +95,7 @@ def test_nothing_to_hear():
 
 
 def test_flash_and_click_stay_together(tmp_path):
-    """The clip begins with 0.4 s of silence; at 1.5 s of the file a white frame and a click."""
+    """The clip begins with 0.4 s of silence; a white frame and a click come at 1.5 s of the file."""
     source = make_clip(tmp_path / "c.mp4", 3, 25, flash_at=1.52, click_at=1.52)
     path = tmp_path / "late.mp4"
     ffmpeg(
@@ -154,9 +154,9 @@ def sound_of(*parts: torch.Tensor) -> dict:
     [
         (sound_of(tone(2.0)), 0.0),
         (sound_of(silence(3.0), tone(6.0)), 2.0),  # not more than 2 s
-        (sound_of(silence(6.0), tone(6.0)), 2.0),  # sound beyond the first piece that is looked at
+        (sound_of(silence(6.0), tone(6.0)), 2.0),  # sound after the first piece
         (sound_of(silence(0.9), tone(0.3)), 0.6),  # not more than half
-        (sound_of(silence(9.0)), 0.0),  # silent all through
+        (sound_of(silence(9.0)), 0.0),  # silent throughout
         (sound_of(silence(0.03), tone(1.0)), 0.03),
     ],
 )
@@ -172,7 +172,7 @@ def test_the_picture_is_never_trimmed_away(tmp_path):
     with MediaReader(video, sound_of(silence(1.5), tone(2.0)), trim_leading_silence=True) as reader:
         assert reader.info.trimmed == pytest.approx(0.5)
         assert len(reader.read(fps=25).frames) in (12, 13)
-    with MediaReader(video, trim_leading_silence=True) as reader:  # no sound: nothing to go by
+    with MediaReader(video, trim_leading_silence=True) as reader:  # no sound
         assert (reader.info.trimmed, reader.info.duration) == (0.0, pytest.approx(1.0))
 
 

@@ -1,4 +1,4 @@
-"""The sources: every form of one file, links, arrays, and what is refused."""
+"""The sources: every form of one file, links, arrays, and refused inputs."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_open_decoder(clip_path):
     assert any("an open VideoDecoder gives frames only" in warning for warning in clip.warnings)
     assert torch.equal(read_clip(decoder, audio=clip_path).audio, expected.audio)
     assert read_clip(decoder, audio=AudioDecoder(clip_path)).has_audio
-    decoder._hf_encoded = {"path": str(clip_path), "bytes": None}  # as `datasets` leaves it
+    decoder._hf_encoded = {"path": str(clip_path), "bytes": None}  # as from `datasets`
     assert torch.equal(read_clip(decoder).audio, expected.audio)
 
 

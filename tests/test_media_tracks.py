@@ -1,4 +1,4 @@
-"""The tracks: resampling, damage, and the kinds of pictures and sound that files hold."""
+"""The tracks: resampling, damage, and kinds of picture and sound."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_resample(rate):
     grid = torch.arange(SAMPLING_RATE, dtype=torch.float64) / SAMPLING_RATE
     assert len(out) == SAMPLING_RATE
     assert float((out - torch.sin(2 * torch.pi * 1000 * grid).float())[400:-400].abs().max()) < 2e-3
-    if rate > 2 * 9_000:  # what 16 kHz cannot hold must vanish, not fold back
+    if rate > 2 * 9_000:  # frequencies above 8 kHz must vanish, not fold back
         high = resample(torch.sin(2 * torch.pi * 9_000 * time).float(), rate, SAMPLING_RATE)
         assert float(high[400:-400].abs().max()) < 2e-3
 

@@ -21,7 +21,7 @@ from modeling_avlmm.media_windows import MeanOverTime, mean_over_time, windows_o
         (4, 3, None, [(0, 2), (2, 4)]),
         (7.5, 3, None, [(0, 3), (3, 6), (6, 7.5)]),  # exactly half a window
         (7.6, 3, None, [(0, 3), (3, 6), (6, 7.6)]),
-        (0.45, 0.2, None, [(0, 0.2), (0.2, 0.325), (0.325, 0.45)]),  # 0.05 s are much of a window of 0.2 s
+        (0.45, 0.2, None, [(0, 0.2), (0.2, 0.325), (0.325, 0.45)]),  # 0.05 s is much of 0.2 s
         (10, 4, 2, [(0, 4), (2, 6), (4, 8), (6, 10)]),
         (10, 4, 3, [(0, 4), (3, 7), (6, 10)]),
         (10.5, 4, 3, [(0, 4), (3, 7), (6.5, 10.5)]),  # shifted: 9 to 10.5 would be short
@@ -75,7 +75,7 @@ def test_windows_need_a_length():
     ],
 )
 def test_every_moment_counts_once(spans, expected):
-    """The seconds that each window counts for: the mean where it alone has a score of 1."""
+    """Each window's share of the time is the mean with a score of 1 for it and 0 for the others."""
     alone = [[float(index == other) for other in range(len(spans))] for index in range(len(spans))]
     shares = [mean_over_time(scores, spans) for scores in alone]
     assert shares == pytest.approx([seconds / sum(expected) for seconds in expected])

@@ -1,4 +1,4 @@
-"""The detector against the stock thinker, alone against in company, and at the real size."""
+"""AV-LMMDetect: equality with the stock thinker and across batches, and the real size."""
 
 import json
 
@@ -95,7 +95,7 @@ def test_verdicts_that_were_not_asked_for_are_nan(tiny_model, processor, clips):
 
 @torch.no_grad()
 def test_language_head_runs_on_two_rows_only(tiny_model, processor, clips):
-    """The full head is a module of its own: were it called, the hook would see it."""
+    """The full head is a module: if it were called, the hook would see it."""
     called = []
     hook = tiny_model.get_output_embeddings().register_forward_hook(lambda *_: called.append(1))
     try:
@@ -229,7 +229,7 @@ def test_unknown_backbones_are_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def full_size():
-    """The detector at the shape of Qwen2.5-Omni-7B, without memory for its weights."""
+    """Return the detector in the shape of Qwen2.5-Omni-7B, without memory for its weights."""
     config = Qwen2_5OmniThinkerConfig(
         vision_config={"hidden_size": 1280, "intermediate_size": 3420, "depth": 32, "num_heads": 16},
         text_config={"tie_word_embeddings": False},

@@ -1,4 +1,4 @@
-"""AVPL: sizes, what is frozen, alignment in time, absent parts, saving with and without the encoders."""
+"""AVPL: sizes, frozen encoders, alignment in time, absent parts, saving with and without the encoders."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_bytes_and_normalised_frames_are_the_same_picture():
 
 @torch.no_grad()
 def test_without_prompts_the_streams_are_stock_clip_and_whisper():
-    """A whole clip of all positions has no padding, and stock Whisper takes it."""
+    """A clip that fills all positions has no padding, so stock Whisper takes it."""
     model = tiny(num_visual_prompts=0, short_time_prompts=False, clip_seconds=2.0)
     pixels, mask = torch.randn(2, 6, 3, 32, 32), torch.ones(2, 6, dtype=torch.bool)
     seen = model.visual_prompts(model.vision_encoder, pixels, mask)
@@ -167,7 +167,7 @@ def test_without_prompts_the_streams_are_stock_clip_and_whisper():
 
 @torch.no_grad()
 def test_sliced_positions_equal_padding_that_nobody_attends_to():
-    """The stock layers over all positions, with keys after the sound masked out, give the same first tokens."""
+    """The stock layers over all positions give the same first tokens if keys after the sound are masked out."""
     model = tiny(short_time_prompts=False)
     encoder, count = model.audio_encoder, 37
     spectra = torch.randn(2, 80, 200)
@@ -182,13 +182,13 @@ def test_sliced_positions_equal_padding_that_nobody_attends_to():
         hidden = layer(hidden, hide)
     padded = encoder.layer_norm(hidden)[:, :count]
     torch.testing.assert_close(sliced, padded, atol=1e-5, rtol=1e-5)
-    # Without the spectrum that follows, the last token differs and no other's input does; and padding that is attended to
+    # Without the following spectrum the last token differs, and no other's input does. Padding that is attended to
     # changes every token.
     shorter = model.audio_prompts(encoder, spectra[..., : 2 * count], mask)
     assert (shorter - padded).abs().max() > 1e-3
     stock = encoder(spectra).last_hidden_state[:, :count]
     assert (stock - padded).abs().amax((0, 2)).min() > 1e-4
-    # So does a mask in a longer row, which is how shorter clips of a batch are told apart.
+    # So does a mask in a longer row, as for shorter clips of a batch.
     longer = torch.arange(60).expand(2, -1) < count
     row = model.audio_prompts(encoder, spectra[..., :121], longer)[:, :count]
     torch.testing.assert_close(row, padded, atol=1e-5, rtol=1e-5)
@@ -196,7 +196,7 @@ def test_sliced_positions_equal_padding_that_nobody_attends_to():
 
 @torch.no_grad()
 def test_prompts_hand_on_one_frame_a_layer_and_only_forwards():
-    """In two layers, a frame reaches the next one and no further; without the carry, none but itself."""
+    """In two layers a frame reaches the next one only; without the carry it reaches none."""
     for options, reached in (({}, [2, 3]), ({"sequential_prompts": False}, [2])):
         model = tiny(**options)
         mask = torch.ones(1, 6, dtype=torch.bool)
@@ -206,7 +206,7 @@ def test_prompts_hand_on_one_frame_a_layer_and_only_forwards():
         seen, other = (model.visual_prompts(model.vision_encoder, p, mask) for p in (pixels, changed))
         moved = (seen - other).abs().amax((0, 2)) > 1e-5
         assert moved.nonzero().flatten().tolist() == reached
-    # Padding hands nothing on.
+    # Padding passes nothing on.
     model, mask = tiny(), torch.tensor([[1, 1, 0, 1, 1, 1]]).bool()
     seen, other = (model.visual_prompts(model.vision_encoder, p, mask) for p in (pixels, changed))
     torch.testing.assert_close(seen[:, 3], other[:, 3])
@@ -236,7 +236,7 @@ def test_short_time_prompts_see_their_window():
 
 
 def test_frames_hear_what_sounds_at_their_true_times():
-    """Uneven times; each frame's mean over the tokens in reach, by hand."""
+    """At uneven times, each frame's sound is the mean over the tokens in reach, computed by hand."""
     sound = torch.arange(50.0)[None, :, None]  # a token's feature is its number
     mask = torch.arange(50)[None] < 40
     times = torch.tensor([[0.0, 0.013, 0.3, 0.31, 0.775, 0.83, 0.99]])
@@ -288,7 +288,7 @@ def test_clips_without_sound_or_picture():
         True,
         True,
     ]
-    # What is behind a mask is not looked at, and leaving a part out is the same as masking it.
+    # Masked values have no influence, and leaving a part out is the same as masking it.
     noise = {name: value.clone() for name, value in inputs.items()}
     noise["pixel_values"][1, 4:], noise["pixel_values"][2] = 7, 9
     noise["input_features"][1] = 0.5
@@ -314,7 +314,7 @@ def test_a_single_task_judges_everything_with_one_head():
     output, whole = model(**inputs, **masks), model(**inputs)
     assert output.video_logits is None and output.audio_logits is None and not output.logits.isnan().any()
     torch.testing.assert_close(output.logits[0], whole.logits[0], atol=1e-5, rtol=1e-5)
-    inputs["input_features"][1] += 1  # the sound alone still counts
+    inputs["input_features"][1] += 1  # the sound still counts
     assert (model(**inputs, **masks).logits[1] - output.logits[1]).abs().max() > 1e-5
 
 
@@ -398,7 +398,7 @@ def test_only_the_trained_part_is_saved_and_the_encoders_come_back(tmp_path):
 
 
 def test_save_encoders_set_afterwards_takes_them_from_their_home(tmp_path):
-    """As publishing advises for encoders in a local folder: the file has none yet, and random ones must not be taken."""
+    """Publishing advises this for encoders in a local folder. The file has none yet; random ones must not be used."""
     model = AVPLForDeepfakeDetection.from_encoders(**save_tiny_encoders(tmp_path, seed=3), **TINY)
     model.save_pretrained(tmp_path / "model")
     file = tmp_path / "model" / "config.json"
@@ -429,7 +429,7 @@ def test_encoders_without_a_home_are_saved_too(tmp_path):
         for key, value in model.state_dict().items():
             assert torch.equal(value, loaded.state_dict()[key]), (name, key)
         assert trained_part(loaded) == trained_part(model)
-    # What should be in the file and is not, is told.
+    # A warning names weights that are missing in the file.
     file = tmp_path / "random" / "model.safetensors"
     left = {key: value for key, value in load_file(file).items() if "layers.1" not in key}
     save_file(left, file, metadata={"format": "pt"})
@@ -481,14 +481,14 @@ def test_encoders_that_are_not_the_ones_are_refused(tmp_path):
     BertConfig().save_pretrained(tmp_path / "bert")
     with pytest.raises(EncoderError, match="'bert'"):
         AVPLForDeepfakeDetection.from_encoders(str(tmp_path / "bert"), folders["audio_encoder"])
-    # Another size: told by name, before any weight is compared.
+    # Another size is named before any weight is compared.
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     config["vision_config"]["intermediate_size"] = 48
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     message = r"does not fit the detector: .*fc1.weight is \(64, 32\) there and \(48, 32\) in the detector's"
     with pytest.raises(EncoderError, match=message):
         load(tmp_path / "model")
-    # A checkpoint that lacks a part of the encoder would leave it random.
+    # A part of the encoder that a checkpoint lacks would stay random.
     file = tmp_path / "copy" / "audio" / "model.safetensors"
     left = {key: value for key, value in load_file(file).items() if "encoder.conv1" not in key}
     save_file(left, file, metadata={"format": "pt"})

@@ -1,4 +1,4 @@
-"""AVPL's losses: matching against plain loops, which labels reach which head, and that time is learned."""
+"""AVPL's losses: the matching loss against plain loops, the labels of each head, and learning of time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def by_loops(seen, heard, times, matched, labels, distinct, margin, shift, temperature) -> float:
-    """The docstring's three averages, pair by pair."""
+    """Compute the three averages of the docstring, pair by pair."""
     clips, frames = matched.shape
     every = [(i, t) for i in range(clips) for t in range(frames) if matched[i, t]]
     genuine = [(i, t) for i, t in every if labels[i] == 0]
@@ -80,7 +80,7 @@ def test_padding_and_unknown_clips_change_nothing():
     away = ~given["matched"]
     away[2] = True
     assert not seen.grad[away].any() and not heard.grad[away].any()
-    # Of a forged clip, only what lies too close is moved.
+    # In a forged clip only pairs that lie too close move.
     away[1] = True
     assert seen.grad[~away].abs().sum(-1).min() > 0
     away[1] = ~given["matched"][1]
@@ -91,7 +91,7 @@ def test_padding_and_unknown_clips_change_nothing():
 
 
 def test_genuine_frames_are_pulled_and_all_else_is_pushed():
-    """A step against the gradient: what belongs together comes nearer; forged, shifted and foreign sound moves off."""
+    """After a step against the gradient, genuine pairs are nearer; forged, shifted and foreign sound is further away."""
     torch.manual_seed(0)
     seen, heard = torch.rand(3, 2, 4) + 0.1, torch.rand(3, 2, 4) + 0.1  # all cosines above 0
     times, matched = torch.tensor([[0.0, 0.5]]).repeat(3, 1), torch.ones(3, 2, dtype=torch.bool)
@@ -106,7 +106,7 @@ def test_genuine_frames_are_pulled_and_all_else_is_pushed():
     assert change((1, IGNORE, IGNORE), here, here) < 0
     assert change((0, IGNORE, IGNORE), here, here) > change((0, IGNORE, IGNORE), here, shifted)
     assert change((0, IGNORE, 0), here, here) > change((0, IGNORE, 0), here, foreign)
-    # Without another clip's label there is no pair with it, and forged clips are in none.
+    # A clip without a label is in no pair between clips, nor is a forged one.
     one, with_forged = (change(labels, here, shifted) for labels in ((0, IGNORE, IGNORE), (0, 1, IGNORE)))
     assert one == pytest.approx(with_forged, abs=1e-7)
 
@@ -146,7 +146,7 @@ def test_every_head_learns_its_own_label():
     }
     output = model(**inputs, **masks, **given)
     unmasked = model(**inputs)
-    # Fake with a genuine picture: the sound is. Genuine: both are. Fake, and no more known: neither is. No sound: no label.
+    # Fake with a genuine picture: the sound is fake. Genuine: both are. Fake only: unknown. No sound: no label.
     expected = (
         classification_loss(unmasked.logits, torch.tensor([1, 0, 1, IGNORE]), 0.1)
         + 0.5 * classification_loss(output.video_logits, torch.tensor([0, 0, IGNORE, 0]), 0.1)
@@ -175,7 +175,7 @@ def test_the_matching_loss_is_part_of_the_loss():
 
 
 def moments(count: int, generator: torch.Generator, shift: int = 0) -> dict[str, torch.Tensor]:
-    """Clips of eight moments in random order, each with its own picture and, `shift` moments later, its own sound."""
+    """Return clips of eight moments in random order, each with its picture and, `shift` moments later, its sound."""
     known = torch.Generator().manual_seed(1000)
     pictures = torch.randint(0, 256, (8, 3, 32, 32), generator=known, dtype=torch.uint8)
     sounds = torch.randn(8, 80, generator=known)
@@ -191,9 +191,9 @@ def moments(count: int, generator: torch.Generator, shift: int = 0) -> dict[str,
 @pytest.mark.parametrize("seed", range(3))
 def test_a_few_steps_learn_which_moment_belongs_to_which(seed):
     """
-    The chance that a clip with the sound of other moments disagrees more than one with its own, on clips kept for it.
+    On held-out clips, the sound of other moments disagrees more than a clip's own sound in most pairs.
 
-    When this was written it was 0.97 to 1.00 over seeds 0 to 5, and 0.51 to 0.59 over 0 to 2 without push and contrast.
+    The share was 0.97 to 1.00 over seeds 0 to 5, and 0.51 to 0.59 over seeds 0 to 2 without push and contrast.
     """
     torch.manual_seed(seed)
     model = AVPLForDeepfakeDetection(tiny_config(num_frames=8))

@@ -36,13 +36,13 @@ def processor(tiny_backbone):
 
 @pytest.fixture(scope="module")
 def model(tiny_backbone):
-    """A detector of its own, as gradients are asked of it."""
+    """A separate detector, because gradients are taken of it."""
     return AVLMMForDeepfakeDetection.from_backbone(str(tiny_backbone)).double()
 
 
 @pytest.fixture(scope="module")
 def clips():
-    """Different lengths, sizes whose windows are not alike, and missing modalities."""
+    """Clips of different lengths, with different windows, and with missing modalities."""
     return [
         random_clip(frames=8, seconds=4.1, size=(140, 196), seed=1),
         random_clip(frames=5, seconds=3.0, audio=False, seed=2),
@@ -54,7 +54,7 @@ def clips():
 
 @contextlib.contextmanager
 def stock_attention(model):
-    """The attention that `transformers` has."""
+    """Use the attention of `transformers`."""
     configs = [m.config for m in (model.language_model, model.vision_encoder, model.audio_encoder)]
     before = [config._attn_implementation for config in configs]
     for config in configs:
@@ -188,7 +188,7 @@ def test_encoders_equal_the_stock_encoders(model, processor, clips, encoder):
 @pytest.mark.parametrize("parts", [("overall",), PARTS], ids=["one question", "three questions"])
 @pytest.mark.parametrize("alike", [True, False], ids=["without padding", "with padding"])
 def test_batches_train_as_with_the_stock_attention(model, processor, clips, side, parts, alike):
-    """Verdicts, loss and every gradient, to 1e-8 in float64."""
+    """Verdicts, loss and every gradient are equal to 1e-8 in float64."""
     chosen = [clips[0], clips[4]] if alike else clips
     encoded = []
     for index, clip in enumerate(chosen):
@@ -217,7 +217,7 @@ def test_batches_train_as_with_the_stock_attention(model, processor, clips, side
 
 
 def test_a_batch_equals_the_sum_of_its_clips(model, processor, clips):
-    """The loss of joined clips is that of each alone, weighted by its answers."""
+    """The loss of a batch is that of its clips, weighted by the number of answers."""
     encoded = [processor.encode(clip, [processor.question("overall", 1)]) for clip in clips]
     together = model(**_double(processor.collate(encoded)), num_items_in_batch=10).loss
     apart = sum(model(**_double(processor.collate([one])), num_items_in_batch=10).loss for one in encoded)
@@ -239,7 +239,7 @@ def test_recomputed_activations_give_the_same_gradients(tiny_backbone, processor
 
 
 def test_frozen_encoders_are_not_gone_back_through(tiny_backbone, processor, clips):
-    """Also where gradients of all inputs are asked for, as LoRA with recomputed activations does."""
+    """This also holds if gradients of all inputs are requested, as by LoRA with recomputed activations."""
     model = AVLMMForDeepfakeDetection.from_backbone(str(tiny_backbone)).train()
     batch = processor.collate([processor.encode(clips[0], [processor.question("overall", 1)])])
     for encoder in (model.vision_encoder, model.audio_encoder):
@@ -254,7 +254,7 @@ def test_frozen_encoders_are_not_gone_back_through(tiny_backbone, processor, cli
     model(**batch).loss.backward()
     assert graphs == [None, None]
     assert model.language_model.layers[0].mlp.up_proj.weight.grad.abs().sum() > 0
-    # Where one of them trains, it is gone through.
+    # If one of them trains, the backward pass runs through it.
     model.vision_encoder.requires_grad_(True)
     graphs.clear()
     model(**batch).loss.backward()
@@ -306,7 +306,7 @@ def test_another_attention_can_be_chosen_later(tiny_backbone, processor, clips):
 
 @torch.no_grad()
 def test_writing_is_as_with_the_stock_attention(model, processor, clips):
-    """`generate` of the thinker, which packs nothing but meets the same attention: padded rows, and a cache."""
+    """`generate` of the thinker packs nothing but uses the same attention, with padded rows and a cache."""
     batch = _double(processor([clips[0], clips[3]]))
     arguments = {name: batch[name] for name in batch if name not in ("answer_positions", "position_ids")}
     arguments |= {"video_second_per_grid": torch.ones(2), "use_audio_in_video": True}

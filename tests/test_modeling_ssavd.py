@@ -95,7 +95,7 @@ def test_benchmark_counts_and_writes(tmp_path, monkeypatch):
         [sys.executable, str(folder / "ssavd_flops.py"), *words], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    # With --save the script writes into the repository; here what it writes goes elsewhere.
+    # With --save the script writes into the repository; here it writes to another folder.
     monkeypatch.syspath_prepend(str(folder))
     from results import write_results
     from ssavd_flops import measure
@@ -153,7 +153,7 @@ def test_bytes_and_normalised_frames_are_the_same_picture():
 
 
 def test_picture_and_sound_each_reach_every_verdict():
-    """One stream: the verdict on the sound depends on the picture, and the other way round."""
+    """There is one stream: the verdict on the sound depends on the picture, and vice versa."""
     model = tiny()
     inputs = batch(model.config)
     pixels = inputs["pixel_values"].float().div(255).requires_grad_()
@@ -178,7 +178,7 @@ def test_clips_without_sound_or_picture():
         torch.testing.assert_close(output[name][0], whole[name][0], atol=1e-5, rtol=1e-5)
     assert torch.equal(output.logits[1], output.video_logits[1]) and output.audio_logits[1].isnan().all()
     assert torch.equal(output.logits[2], output.audio_logits[2]) and output.video_logits[2].isnan().all()
-    # What is behind a mask is not looked at, and leaving a part out is the same as masking it.
+    # Masked values have no influence, and leaving a part out is the same as masking it.
     noise = {"pixel_values": inputs["pixel_values"].clone(), "audio_values": inputs["audio_values"].clone()}
     noise["pixel_values"][1, 2:] = 7
     noise["pixel_values"][2] = 9
@@ -201,7 +201,7 @@ def test_without_stream_heads_there_is_one_verdict():
     inputs = batch(model.config)
     output = model(**inputs, audio_mask=tensor(True, False, True))
     assert output.video_logits is None and output.audio_logits is None
-    # The joint head answers for what has no sound too: as for silence.
+    # The joint head judges clips without sound too, as if they were silent.
     inputs["audio_values"][1] = 0
     torch.testing.assert_close(output.logits, model(**inputs).logits)
     assert not output.logits.isnan().any()
@@ -277,7 +277,7 @@ def test_half_precision_keeps_the_bands_edges(tmp_path):
 
 
 def test_exports_as_a_graph_of_static_shapes():
-    """What an exporter to other runtimes starts from, with the same results."""
+    """The graph from which exporters start gives the same results."""
     for frontend in ("sinc", "fast"):
         model = tiny(frontend=frontend)
         inputs = batch(model.config, 1)

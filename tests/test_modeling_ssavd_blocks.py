@@ -1,4 +1,4 @@
-"""The layers of SSAVD: equality with their plain definitions, and what keeps them finite."""
+"""The layers of SSAVD: equality with their plain definitions, and finite values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from modeling_avlmm.modeling_ssavd_blocks import (
 
 
 def folded(video: torch.Tensor) -> torch.Tensor:
-    """`(B, C, T, H, W)` to what the layers work on."""
+    """Fold `(B, C, T, H, W)` as the layers need it."""
     return video.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
@@ -37,7 +37,7 @@ def norm(layer, features):
 
 
 def plain_spatial(block: SpatialBlock, video: torch.Tensor) -> torch.Tensor:
-    """By 3-D convolutions, `1 x 1 x 1` over frames and `(1, k, k)` over pixels."""
+    """Compute the block with 3-D convolutions: `1 x 1 x 1` over frames and `(1, k, k)` over pixels."""
 
     def conv(layer, features):
         dilation, padding = layer.dilation[0], layer.padding[0]
@@ -65,7 +65,7 @@ def plain_spatial(block: SpatialBlock, video: torch.Tensor) -> torch.Tensor:
 
 
 def plain_joint(block: AudioVisualBlock, video: torch.Tensor, sound: torch.Tensor):
-    """By 3-D convolutions, loops over windows, adaptive pooling and a written-out softmax."""
+    """Compute the block with 3-D convolutions, loops over windows, adaptive pooling and a written-out softmax."""
 
     def conv3d(layer, features):
         return F.conv3d(
@@ -114,7 +114,7 @@ def plain_joint(block: AudioVisualBlock, video: torch.Tensor, sound: torch.Tenso
 
 @pytest.fixture
 def parts():
-    """Picture `(2, 4, 4, 28, 28)` and sound `(2, 4, 800)` of a stage."""
+    """Return the picture `(2, 4, 4, 28, 28)` and sound `(2, 4, 800)` of a stage."""
     torch.manual_seed(3)
     return torch.randn(2, 4, 4, 28, 28), torch.randn(2, 4, 800)
 
@@ -187,7 +187,7 @@ def test_gathering_convolution_equals_a_convolution(parts, outputs, kernel, stri
 
 
 def test_attention_knows_no_other_order_than_position():
-    """Without positions, and with one weight for all tokens, permuted tokens give permuted results."""
+    """Without positions and with one weight for all tokens, permuted tokens give permuted results."""
     torch.manual_seed(0)
     attention = TokenAttention(6)
     torch.nn.init.zeros_(attention.position)
@@ -221,7 +221,7 @@ def test_features_are_the_mean_of_all_or_of_what_is_positive(kind, shape, conv):
         with torch.no_grad():
             pool.conv.bias.zero_()
         changes.append((pool(3 * features) - pool(features)).abs().min())
-    # How much features fluctuate around nothing shows in the second alone: in the first it is what their edges leave.
+    # Fluctuations around zero show in the second one only; in the first one only their edges remain.
     assert changes[1] > 10 * changes[0]
 
 

@@ -1,4 +1,4 @@
-"""The front ends of SSAVD: filters, gradients, and what the two of them hear."""
+"""The front ends of SSAVD: filters, gradients, and agreement of the two."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def test_filters_are_pairs_of_unit_gain_in_their_bands():
     seconds = (torch.arange(251) - 125) / 16_000
     for k in (0, 10, 25, 31):
         tone = torch.exp(2j * math.pi * centres[k] * seconds)
-        # The two differ by a quarter of a period: each has the other's gain.
+        # The two differ by a quarter of a period and have equal gain.
         assert abs((even[k] * tone).sum().item()) == pytest.approx(abs((odd[k] * tone).sum().item()), rel=0.1)
         far = torch.exp(2j * math.pi * (centres[k] + 1500) * seconds)
         assert abs((even[k] * far).sum()) < 0.02 * abs((even[k] * tone).sum())
-    # Side by side from 30 Hz on, and equally wide on the mel scale.
+    # Adjacent from 30 Hz on, and equally wide on the mel scale.
     assert low[0].item() == pytest.approx(30) and torch.allclose(low[1:], (low + band)[:-1], rtol=1e-4)
     mel = 2595 * torch.log10(1 + torch.cat([low, (low + band)[-1:]]).double() / 700)
     assert torch.allclose(mel.diff(), mel.diff()[0], rtol=1e-3)
@@ -50,7 +50,7 @@ def test_published_front_end_equals_its_definition():
             band = (wave.unfold(-1, 251, 1) @ taps)[:, 0]
             expected = torch.log(band.abs() + 1e-6)
             expected = expected - expected.mean(-1, keepdim=True)
-            # Where the band crosses zero the logarithm magnifies rounding: the others are close.
+            # Near zero crossings the logarithm magnifies rounding; the other values are close.
             off = (model(audio)[:, k].double() - expected).abs()
             assert off.median() < 1e-4 and off.quantile(0.999) < 0.05
 
@@ -64,7 +64,7 @@ def test_log_magnitude_has_its_own_gradient():
 
 
 def test_published_front_end_has_the_gradients_of_its_definition(monkeypatch):
-    """Of the norm's scale and shift too, which are folded into the filters. Without the logarithm, which magnifies rounding."""
+    """This includes the norm's scale and shift, which are folded into the filters. The logarithm, which magnifies rounding, is left out."""
     monkeypatch.setattr(LogMagnitude, "apply", torch.abs)
     model, audio = front_end("sinc"), batch(SSAVDConfig(**TINY))["audio_values"]
     with torch.no_grad():
@@ -85,7 +85,7 @@ def test_published_front_end_has_the_gradients_of_its_definition(monkeypatch):
 
 
 def test_fast_front_end_is_the_envelope_of_the_same_filters():
-    """Every 16th value of the pairs' magnitude at stride 1, from sample 6 on."""
+    """It is every 16th value of the pairs' magnitude at stride 1, from sample 6 on."""
     model, audio = front_end("fast"), batch(SSAVDConfig(**TINY))["audio_values"]
     with torch.no_grad():
         emphasised = audio - 0.97 * F.pad(audio[:, None], (1, 0), "reflect")[:, 0, :-1]
@@ -98,7 +98,7 @@ def test_fast_front_end_is_the_envelope_of_the_same_filters():
 
 
 def test_fast_front_end_is_aligned_with_the_published_one():
-    """A click is at the same step of both first stages' sound."""
+    """A click is at the same step in the first stage of both."""
     audio = torch.zeros(1, 3200)
     audio[0, 2000] = 0.5
     for frontend in ("sinc", "fast"):

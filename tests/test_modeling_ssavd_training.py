@@ -1,4 +1,4 @@
-"""What SSAVD is trained with: labels, losses, where their gradients go, and a plain trainer."""
+"""Training of SSAVD: labels, losses, the paths of their gradients, and a plain trainer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_labels_that_follow_are_filled_in():
     assert completed(None, 0, 0) == (0, 0, 0)
     assert completed(None, 0, None) == (IGNORE, 0, IGNORE)
     assert completed(None, None, 1) == (1, IGNORE, 1)
-    # What a clip does not have has no label, and a fake without sound is fake in its picture.
+    # A missing part has no label, and a fake without sound is fake in its picture.
     assert completed(1, None, None, has_audio=False) == (1, 1, IGNORE)
     assert completed(0, None, None, has_video=False) == (0, IGNORE, 0)
     assert completed(None, 1, 1, has_audio=False) == (1, 1, IGNORE)
@@ -143,15 +143,15 @@ def test_loss_in_evaluation_is_the_three_classification_terms():
     assert output.loss.item() == pytest.approx((terms[0] + 0.5 * terms[1] + 2 * terms[2]).item(), rel=1e-5)
     # The overall labels follow from the others.
     with torch.no_grad():
-        # An average, whatever a trainer counts.
+        # The loss is an average, whatever a trainer counts.
         assert model(**inputs, **LABELS, num_items_in_batch=7).loss == output.loss
         derived = model(**inputs, video_labels=LABELS["video_labels"], audio_labels=LABELS["audio_labels"])
     assert derived.loss.item() == output.loss.item()
 
 
 def train_loss(seed: int = 5, labels=LABELS, **options) -> float:
-    """The loss in training of one network, batch and choice of random numbers, without stochastic depth."""
-    # The style heads are made whatever the options, so that all else has the same weights.
+    """Return the training loss of one network and batch for given random numbers, without stochastic depth."""
+    # The style heads are always made, so that everything else has the same weights.
     model = tiny(drop_path=0.0, **options).train()
     donor = tiny(drop_path=0.0).state_dict()
     model.load_state_dict({name: donor[name] for name in model.state_dict()})
@@ -184,7 +184,7 @@ def test_every_switch_changes_the_loss_and_nothing_else_does():
     values = [train_loss(**switch) for switch in switches]
     assert all(abs(value - whole) > 1e-4 for value in values), values
     assert all(math.isfinite(value) for value in values)
-    # The two that only count together with others.
+    # These two terms need others.
     genuine = {name: torch.zeros(3, dtype=torch.long) for name in LABELS}
     seed = next(s for s in range(9) if torch.manual_seed(s) and torch.randperm(3).tolist() != [0, 1, 2])
     mismatched = train_loss(seed, genuine, **{**PLAIN, "shuffle_av": True}, mismatch_is_fake=True)
@@ -192,7 +192,7 @@ def test_every_switch_changes_the_loss_and_nothing_else_does():
 
 
 def test_the_terms_add_up():
-    """Each term measured alone is the difference that it makes."""
+    """Each term alone equals the difference that it makes to the sum."""
     off = train_loss(**PLAIN)
     contrast = train_loss(**{**PLAIN, "contrast_weight": 1.0}) - off
     shuffle = train_loss(**{**PLAIN, "shuffle_av": True}) - off
@@ -212,21 +212,21 @@ def gradients(**options) -> dict[str, torch.Tensor]:
 
 
 def test_style_gradients_go_where_they_should():
-    """The style heads learn from their own loss only, the network from the adversarial one only."""
+    """The style heads learn from their own loss only, and the network from the adversarial loss only."""
     without, with_adversary = gradients(adversarial_weight=0.0), gradients(adversarial_weight=3.0)
     heads = ("video_style", "audio_style")
     network = ("stages", "front_end")
     for name, gradient in without.items():
         if name.startswith(heads):
             assert gradient.abs().max() > 0, name
-            # No more and no less with the adversary: it does not train the heads.
+            # The adversarial loss adds nothing: it does not train the heads.
             assert torch.equal(gradient, with_adversary[name]), name
         elif name.startswith("unused_style"):
             assert gradient.abs().max() == 0
         elif name.startswith(network):
             continue
         else:
-            # Pools and heads are behind the mixed features, where the adversary does not look.
+            # Pools and heads come after the mixed features, which the adversarial loss does not reach.
             torch.testing.assert_close(gradient, with_adversary[name])
     changed = [
         name
@@ -239,7 +239,7 @@ def test_style_gradients_go_where_they_should():
 
 
 def test_style_loss_sends_nothing_into_the_network():
-    """With other style heads the network's gradient is the same, as long as there is no adversary."""
+    """Without the adversarial loss, other style heads give the network the same gradient."""
     results = []
     for factor in (1.0, 5.0):
         model = tiny(drop_path=0.0, adversarial_weight=0.0).train()
@@ -255,7 +255,7 @@ def test_style_loss_sends_nothing_into_the_network():
 
 
 def test_one_backward_equals_the_two_style_steps():
-    """The same gradients as when the style heads and the network are trained in two steps with the other frozen."""
+    """The gradients equal those of two steps, each with the style heads or the network frozen."""
     model = tiny().train()
     torch.manual_seed(0)
     features = torch.randn(3, 8, 4, 7, 7)
@@ -289,7 +289,7 @@ def test_clips_without_a_part_or_label_train_too():
     loss.backward()
     assert all(w.grad is None or torch.isfinite(w.grad).all() for w in model.parameters())
     assert model.video_head.weight.grad.abs().max() > 0 and model.audio_head.weight.grad.abs().max() > 0
-    # Nobody knows anything: no loss, but a backward pass all the same.
+    # Without any label the loss is 0, and there is a backward pass.
     model.zero_grad()
     model = tiny(drop_path=0.0, adversarial_weight=0.0).train()
     loss = model(**batch(model.config), labels=torch.full((3,), IGNORE)).loss
@@ -306,7 +306,7 @@ def test_a_plain_trainer_overfits_eight_clips(tmp_path, style_aug):
     config = SSAVDConfig(**TINY, drop_path=0.0, frontend="fast", style_aug=style_aug)
     model = SSAVDForDeepfakeDetection(config)
     inputs, videos, audios = batch(config, 8), [0, 0, 1, 1] * 2, [0, 1, 0, 1] * 2
-    # A made-up picture has stripes, a made-up voice hums.
+    # Fake pictures have stripes, fake voices hum.
     stripes = (120 * (torch.arange(56) // 4 % 2)).to(torch.uint8)
     hum = 0.3 * torch.sin(2 * math.pi * 1000 * torch.arange(3200) / 16_000)
     for row in range(8):

@@ -1,4 +1,4 @@
-"""The processor against the stock one, and its own additions."""
+"""The processor of AV-LMMDetect: equality with the stock one, and its additions."""
 
 import numpy as np
 import pytest
@@ -97,7 +97,7 @@ def test_audio_is_padded_to_the_longest_of_the_batch(processor):
 
 
 def test_true_frame_times_decide_the_interleave(processor):
-    """Frames 1.5 s apart: the grid that starts at 3 s lies in the second chunk of 2 s, at position 75."""
+    """Frames are 1.5 s apart: the grid that starts at 3 s lies in the second chunk of 2 s, at position 75."""
     clip = random_clip(frames=4, seconds=6.0)
     clip.timestamps = torch.tensor([0.0, 1.5, 3.0, 4.5], dtype=torch.float64)
     encoded = processor.encode(clip)
@@ -115,7 +115,7 @@ def test_true_frame_times_decide_the_interleave(processor):
 
 @pytest.mark.parametrize("fps", [23.976, 25, 29.97, 60])
 def test_flash_and_click_fall_into_the_same_chunk(processor, tmp_path, fps):
-    """The tokens of the flashing frame and of the clicking sound are at the same time and in the same chunk."""
+    """The tokens of the white frame and of the click have the same time and the same chunk."""
     path = make_clip(tmp_path / "flash.mp4", seconds=5, fps=fps, size=(56, 56), flash_at=3.0, click_at=3.0)
     processor.fps, before = 4.0, processor.fps
     try:
@@ -145,7 +145,7 @@ def test_several_questions_share_the_clip(processor):
     assert three["answer_positions"][0] == len(one["input_ids"]) - 1
     for index in (1, 2, 3):
         own = three["question_ids"] == index
-        # Every question counts on from the clip, as if it were the only one.
+        # The positions of each question follow the clip, as if it were the only question.
         assert int(three["position_ids"][0][own][0]) == int(three["position_ids"][0][shared - 1]) + 1
         assert int(three["answer_positions"][index - 1]) == int(torch.nonzero(own).max())
 
@@ -157,7 +157,7 @@ def test_answers_are_the_only_labels(processor):
     labelled = encoded["labels"][encoded["labels"] != -100].tolist()
     tokenizer = processor.tokenizer
     assert tokenizer.convert_ids_to_tokens(labelled) == ["Fake", "<|im_end|>", "Real", "<|im_end|>"]
-    # The token before the answer is where the verdict is read.
+    # The verdict is read at the token before the answer.
     for column, word in ((0, "Fake"), (2, "Real")):
         position = int(encoded["answer_positions"][column])
         assert tokenizer.convert_ids_to_tokens([int(encoded["labels"][position + 1])]) == [word]

@@ -1,4 +1,4 @@
-"""AVPL's processor, and the pipeline and publishing with a small AVPL."""
+"""The processor of AVPL, and the pipeline and publishing with a small AVPL."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def processor():
 
 
 def write_detector(folder, **options):
-    """Model and processor in one folder, with verdicts far from one half."""
+    """Save model and processor in one folder, with scores far from 0.5."""
     torch.manual_seed(0)
     model = AVPLForDeepfakeDetection.from_encoders(
         **save_tiny_encoders(folder / "encoders"), **{**TINY, **options}
@@ -84,7 +84,7 @@ def test_a_whole_clip(processor):
 
 
 def test_spectra_are_those_of_the_stock_padding_to_30_seconds(processor):
-    """Equal to the last bit of the window that is kept: the loudest value, which sets the floor, is never padding."""
+    """The kept spectra are equal to the last bit: the loudest value, which sets the floor, is never padding."""
     stock = WhisperFeatureExtractor()
     for seconds in (1.0, 0.4137):
         clip = random_clip(seconds)
@@ -106,7 +106,7 @@ def test_frames_keep_their_uneven_times(processor):
     assert encoded["frame_mask"].tolist() == [True] * 5 + [False] * 11
     assert encoded["frame_times"][:5].tolist() == pytest.approx([0.0, 0.04, 0.33, 0.5, 0.97])
     assert torch.equal(encoded["pixel_values"][:5], clip.frames) and not encoded["pixel_values"][5:].any()
-    # Of a clip that was sampled more densely, what is on screen at this processor's times, with its own times.
+    # A clip that was sampled more densely gives the frames on screen at this processor's times.
     dense = random_clip(frames=25)
     dense.timestamps = torch.arange(25, dtype=torch.float64) / 25
     encoded = processor.encode(dense)
@@ -204,7 +204,7 @@ def test_timeline_of_a_long_file_is_one(detector, clips):
     times = [point["time"] for point in result["timeline"]]
     assert times == sorted(times) and times[6] == pytest.approx(1.0, abs=1e-3)
     assert set(result["windows"][0]) == {"start", "end", *SCORES}
-    # Overlapping windows share moments, each of which is in the timeline once.
+    # Overlapping windows share moments, but each moment is in the timeline once.
     halves = detector(str(clips["long"]), window_seconds=1.0, hop_seconds=0.5)
     assert len({round(point["time"], 3) for point in halves["timeline"]}) == len(halves["timeline"])
     batches = detector([str(clips[name]) for name in ("long", "broken", "clip")], batch_size=4)
@@ -292,7 +292,7 @@ def run_elsewhere(folder, clip, tmp_path) -> dict:
 
 
 def test_publishes_the_trained_part_and_loads_without_the_package(small_detector, detector, clips, tmp_path):
-    """Its encoders are local folders here, which the first publishing refuses; stored, they travel along."""
+    """Publishing refuses encoders in local folders; once stored with the detector, they are published too."""
     with pytest.raises(PublishError, match=r"vision encoder is the local folder .*set save_encoders to true"):
         publish(small_detector, tmp_path / "published")
     model = AVPLForDeepfakeDetection.from_pretrained(small_detector)
@@ -319,7 +319,7 @@ def test_publishes_the_trained_part_and_loads_without_the_package(small_detector
 
 
 def test_ids_of_the_hub_are_published_as_ids(small_detector, detector, clips, tmp_path, monkeypatch):
-    """With encoders that others have, only the trained part travels; a folder of that name stands in for the Hub."""
+    """With public encoders only the trained part is published; a folder of that name stands in for the Hub."""
     monkeypatch.chdir(tmp_path)
     model = AVPLForDeepfakeDetection.from_pretrained(small_detector)
     for part in ("vision", "audio"):

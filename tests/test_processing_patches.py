@@ -1,4 +1,4 @@
-"""Patches in few passes are those of the stock video processor, bit for bit."""
+"""Patches equal those of the stock video processor, bit for bit."""
 
 import pytest
 import torch

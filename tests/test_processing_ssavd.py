@@ -1,4 +1,4 @@
-"""SSAVD's processor, and the pipeline and publishing with a small SSAVD."""
+"""The processor of SSAVD, and the pipeline and publishing with a small SSAVD."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def processor():
 
 @pytest.fixture(scope="module")
 def small_detector(tmp_path_factory):
-    """A network of two stages for clips of 2 s, model and processor in one folder."""
+    """Save a network of two stages for clips of 2 s and its processor in one folder."""
     torch.manual_seed(0)
     config = SSAVDConfig(
         channels=(4, 8), depths=(1, 1), num_frames=8, image_size=56, audio_samples=32_000, frontend="fast"
@@ -100,12 +100,12 @@ def test_frames_are_resized_with_antialiasing(processor):
 
 
 def test_frames_are_placed_by_their_true_times(processor):
-    """At any rate, a place shows what is on screen then: of 25 frames a second, frames 0, 7, 15, 22, ..."""
+    """At any frame rate, a row holds the frames on screen at its times: at 25 frames a second 0, 7, 15, 22, ..."""
     clip = random_clip(frames=75, size=56)
     clip.timestamps = torch.arange(75, dtype=torch.float64) / 25
     expected = [int(0.3 * k * 25 + 1e-6) for k in range(10)]
     assert torch.equal(processor.encode(clip)["pixel_values"], clip.frames[expected])
-    # A picture that starts late leaves the first places empty.
+    # If the picture starts late, the first places stay empty.
     late = random_clip(frames=5, size=56)
     late.timestamps = late.timestamps + 0.9
     encoded = processor.encode(late)
@@ -114,7 +114,7 @@ def test_frames_are_placed_by_their_true_times(processor):
 
 
 def test_files_are_sampled_where_flash_and_click_meet(tmp_path):
-    """The white frame and the click that sounds with it are in the same tenth of the row."""
+    """A white frame and a click at the same time are in the same tenth of the row."""
     processor = SSAVDProcessor(image_size=56)
     path = make_clip(tmp_path / "flash.mp4", seconds=3, fps=10, size=(56, 56), flash_at=1.8, click_at=1.85)
     batch = processor([path])
