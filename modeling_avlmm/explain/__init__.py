@@ -1,1 +1,1 @@
-"""Why a detector says what it says: attribution, face regions, measured evidence, and a verdict in words."""
+"""Explanations of a verdict: attribution, face regions, measured evidence, and the words of a verdict."""

@@ -169,26 +169,36 @@ def measure_evidence(
                 result.lip_sync = _lip_sync(mouth_movement(reader, face_box), sound)
             return result
         with MediaReader(source, source_audio) as other:
-            result.source = other.name
-            pictures = None
-            if reader.info.has_video and other.info.has_video:
-                pictures = compare_pictures(reader, other, face_box)
-                _add_picture(result, pictures)
-            other_sound = _sound(other)
-            if sound is not None and other_sound is not None:
-                _add_sound(result, compare_sounds(sound, other_sound))
-            for kind, mine, theirs in (
-                ("picture", reader.info.has_video, other.info.has_video),
-                ("sound", sound is not None, other_sound is not None),
-            ):
-                if mine != theirs:
-                    result.warnings.append(f"only the {'fake' if mine else 'source'} has a {kind}")
-            if pictures is not None and sound is not None and other_sound is not None:
-                if result.sound_lag is not None and result.picture_map:
-                    result.offset = round(result.sound_lag - pictures.lag, 3)
-                result.lip_sync = _lip_sync(pictures.mouth, sound)
-                result.source_lip_sync = _lip_sync(pictures.source_mouth, other_sound)
+            _compare(result, reader, other, sound, face_box)
     return result
+
+
+def _compare(
+    result: Evidence,
+    reader: MediaReader,
+    other: MediaReader,
+    sound: np.ndarray | None,
+    face_box: Box | None,
+) -> None:
+    """Fill the evidence of a fake, whose reader and sound are given, from the reader of its source."""
+    result.source = other.name
+    other_sound = _sound(other)
+    with_video = reader.info.has_video, other.info.has_video
+    with_sound = sound is not None, other_sound is not None
+    pictures = None
+    if all(with_video):
+        pictures = compare_pictures(reader, other, face_box)
+        _add_picture(result, pictures)
+    if all(with_sound):
+        _add_sound(result, compare_sounds(sound, other_sound))
+    for kind, (mine, theirs) in (("picture", with_video), ("sound", with_sound)):
+        if mine != theirs:
+            result.warnings.append(f"only the {'fake' if mine else 'source'} has a {kind}")
+    if pictures is not None and all(with_sound):
+        if result.sound_lag is not None and result.picture_map:
+            result.offset = round(result.sound_lag - pictures.lag, 3)
+        result.lip_sync = _lip_sync(pictures.mouth, sound)
+        result.source_lip_sync = _lip_sync(pictures.source_mouth, other_sound)
 
 
 def _sound(reader: MediaReader) -> np.ndarray | None:

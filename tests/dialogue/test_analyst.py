@@ -1,4 +1,4 @@
-"""The analyst: what it says, what it remembers, what it admits; and how answers are read."""
+"""The analyst: its answers, its memory and its warnings; and the parsing of answers."""
 
 import json
 import re
@@ -49,7 +49,7 @@ RESULT = {
 
 @pytest.fixture(scope="module")
 def writer(tiny_detector):
-    """A detector that can write; it was never taught to, so that what it writes is noise."""
+    """A detector that can write. It never learned to, so its answers are noise."""
     return pipeline("av-deepfake-detection", model=str(tiny_detector))
 
 
@@ -59,7 +59,7 @@ def analyst(writer):
 
 
 def raw(analyst):
-    """What the model itself wrote, without notes."""
+    """Return the model's own answers, without notes."""
     return [answer for _, answer in analyst._dialogue.turns]
 
 
@@ -113,7 +113,7 @@ def test_answers_equal_generate_on_the_same_tensors_turn_after_turn(analyst, cli
         )
         new = written[0, ids.shape[1] :]
         assert processor.tokenizer.decode(new, skip_special_tokens=True) == raw(analyst)[number]
-        # Without the cache: the whole conversation is read again.
+        # Without a cache the whole conversation is read again.
         end = processor.tokenizer.eos_token_id
         ended = new.tolist() if new[-1] == end else [*new.tolist(), end]
         follow = processor.tokenizer.encode("\n<|im_start|>user\nWhere?<|im_end|>\n<|im_start|>assistant\n")
@@ -264,7 +264,7 @@ def test_composed_answers_have_measured_facts_only(question, intent, said):
 
 
 def test_composed_answers_agree_with_the_verdict_they_are_made_from():
-    """The composer's own words, read back: nothing it says contradicts what was measured."""
+    """Parsed again, no composed answer contradicts the measured verdicts."""
     genuine = RESULT | {"label": "real", "score": 0.1, "video_score": 0.2, "windows": RESULT["windows"][:1]}
     questions = [q for part in templates("detection").values() for q in part["questions"]]
     questions += [q for part in templates("conversation").values() for q in part["questions"]]

@@ -1,4 +1,4 @@
-"""The bench: arithmetic on hand-made answers, baselines, and a run that is stopped and goes on."""
+"""The bench: arithmetic on hand-made answers, baselines, and a run that is stopped and continued."""
 
 import argparse
 import json
@@ -90,10 +90,10 @@ def test_measures_of_hand_made_answers():
         "family_macro_f1": (2 * 1 / (2 + 1) + 0 + 1) / 3,  # face_swap, voice, genuine
         "modality": 1 / 3,
         "clean_when_genuine": 1.0,
-        # Of the regions only the eyes were changed in some and not in others, and they are never named.
+        # Only the eyes were changed in some clips and not in others, and no answer names them.
         "region_kappa": 0.0,
         "region_balanced_accuracy": 1 / 2,
-        "pointing_region_calibrated": 0.0,  # the mouth was changed in both: no pointing shows anything
+        "pointing_region_calibrated": 0.0,  # the mouth was changed in both, so no pointing shows anything
         "strongest_region": 0.0,  # the eyes, and the mouth
         "region_f1": (0.5 + 0) / 2,
         "region_iou": (1 / 3 + 0) / 2,
@@ -227,7 +227,7 @@ def test_kappa_and_balanced_accuracy_of_places_by_hand():
     assert mean_kappa(true, true, names) == mean_balanced_accuracy(true, true, names) == 1.0
     always = [{"mouth", "eyes"}] * 4
     assert mean_kappa(always, true, names) == 0.0 and mean_balanced_accuracy(always, true, names) == 0.5
-    # A weight of two is a clip twice; a weight of zero is none.
+    # A weight of two is the clip twice; a weight of zero leaves it out.
     twice = [*found, found[1]], [*true, true[1]]
     weights = np.array([1, 2, 1, 1])
     assert kappas(found, true, names, weights) == pytest.approx(kappas(*twice, names))
@@ -251,7 +251,7 @@ def test_kappa_is_that_of_scikit_learn():
 
 def test_pointing_beyond_chance_by_hand():
     true = [{"mouth"}, {"mouth", "nose"}, {"nose"}, {"mouth"}]
-    # The mouth was changed in 3 of 4, the nose in 2: pointing at each half of the time hits by chance in 0.5 * (3 + 2) / 4.
+    # The mouth was changed in 3 of 4 clips, the nose in 2: pointing at each half of the time hits 0.5 * (3 + 2) / 4 by chance.
     pointed = ["mouth", "nose", "nose", "mouth"]
     assert calibrated_pointing(pointed, true) == 1.0
     assert calibrated_pointing(["mouth", "nose", "mouth", "nose"], true) == pytest.approx(

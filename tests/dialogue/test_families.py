@@ -1,4 +1,4 @@
-"""The family of a clip, from labels and generators of every corpus of the package."""
+"""The family of a clip, from the labels and generators of every corpus of the package."""
 
 from __future__ import annotations
 

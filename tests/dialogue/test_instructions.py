@@ -1,4 +1,4 @@
-"""Instruction conversations: deterministic, grammatical, and saying what the facts say and no more."""
+"""Instruction conversations: deterministic, grammatical, and limited to the facts."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_detection_answers_both_polarities(made):
         }[polarity][row["label"]]
         assert word == expected
         seen[polarity, row["label"]] += 1
-    # three conversations about each clip: one of each polarity
+    # Three conversations about each clip: one of each polarity.
     assert {count for (_, label), count in seen.items() if label == 0} == {40}
     assert {count for (_, label), count in seen.items() if label == 1} == {200}
 
@@ -196,7 +196,7 @@ def test_labels_have_the_last_word_over_measurements():
     assert facts_of(clip("genuine"), measured())["segments"] == []
     both = facts_of(clip("both"), measured())
     assert both["regions"] == ["mouth", "eyes"] and both["bands"] == ["below_300_hz", "1_3_khz"]
-    # Regions are told strongest first.
+    # Texts name the strongest region first.
     row = build_instructions([clip("both")], ["description"], evidence={clip("both")["path"]: measured()})[0]
     assert "the mouth and the eyes" in texts(row, "assistant")[0]
     assert both["segments"] == [[0.4, 2.0], [2.6, 3.0]] and both["offset"] == -0.08 and both["measured"]
@@ -267,7 +267,7 @@ def test_a_rewrite_is_taken_only_when_it_says_the_same():
 
     def polite(text: str, facts: dict) -> str:
         seen.append(facts["label"])
-        facts.clear()  # of no consequence
+        facts.clear()  # has no effect
         return f"{text} Thank you."
 
     with warnings.catch_warnings():
@@ -320,12 +320,12 @@ def test_named_in_reads_what_is_claimed_and_not_what_is_denied():
     assert set(FACE_REGIONS) >= named.regions and set(SOUND_BANDS) >= named.bands
 
 
-# The command, on a small corpus
+# -- the command, on a small corpus ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
-    """avfolder with sources: two genuine clips, copies as fakes, an unreadable fake, and one with an unreadable source."""
+    """An `avfolder` corpus: genuine clips with fakes made from them, an unreadable fake, and one with an unreadable source."""
     root = tmp_path_factory.mktemp("corpus")
     lines = ["file_name,label,split,generator,video_label,audio_label,source"]
     for split in ("train", "test"):
@@ -374,7 +374,7 @@ def test_the_command_writes_what_plain_datasets_loads(corpus, tmp_path, capsys):
     listing = (to / "skipped_clips.txt").read_text()
     assert "test/broken.mp4\tskipped" in listing and "test/orphan.mp4\tnot measured" in listing
     assert str(corpus) not in card + listing + (to / "instructions.json").read_text()
-    # again: what was measured is not measured again, and the files are the same
+    # The second run measures nothing and writes the same files.
     before = {path.name: path.read_bytes() for path in (to / "data").iterdir()}
     assert command(corpus, to, "--per-clip", "2") == 1
     assert "were examined in an earlier run" in capsys.readouterr().err
@@ -400,7 +400,7 @@ def test_media_can_be_left_out(corpus, tmp_path):
 
 
 class Hub:
-    """What `HfApi` does, without a network: a repository that keeps the names it was given."""
+    """An `HfApi` without a network: a repository that keeps the names of the files it was given."""
 
     endpoint = "https://huggingface.co"
 
@@ -477,7 +477,7 @@ def test_a_stopped_push_continues_and_what_it_would_be_mixed_with_is_refused(hub
     assert command(corpus, tmp_path / "out", *PUSH) == 2
     assert "connection reset" in capsys.readouterr().err
     assert command(corpus, tmp_path / "out", *PUSH) == 1
-    # An earlier run had more files, and a folder that knows nothing of the repository
+    # The repository has files of an earlier, larger run, or of another folder.
     count = len(hub.calls)
     more = "data/test-00001-of-00002.parquet"
     shutil.copy(tmp_path / "out" / "data" / "test-00000-of-00001.parquet", tmp_path / "out" / more)

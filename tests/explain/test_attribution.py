@@ -1,4 +1,4 @@
-"""What a detector looked at: detectors whose answer is known, through the real pipeline and processor."""
+"""Attribution of detectors with a known answer, through the real pipeline and processor."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SAMPLES = 32_000
 
 
 def make(**options):
-    """A small detector of 2 s and 8 frames of 56 x 56, so that nothing is resized."""
+    """Return a small detector for 2 s and 8 frames of 56 x 56, so that nothing is resized."""
     torch.manual_seed(0)
     sizes = {"channels": (4, 4), "depths": (1, 1), "num_frames": 8, "image_size": 56}
     config = SSAVDConfig(**sizes, audio_samples=SAMPLES, frontend="fast", **options)
     model = SSAVDForDeepfakeDetection(config)
     stir(model)
-    # Norms learn what noise is like, as in training: without, log-odds are in the millions and every score is 0 or 1.
+    # Let the norms see noise, as in training: otherwise log-odds are in the millions and every score is 0 or 1.
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.reset_running_stats()
@@ -41,7 +41,7 @@ def make(**options):
 
 
 def toy(detector, odds):
-    """Puts a known function from frames (B, 8, 3, 56, 56), as floats from 0 to 255, and sound to log-odds in its place."""
+    """Replace the network by a known function from frames (B, 8, 3, 56, 56), floats from 0 to 255, and sound to log-odds."""
 
     def forward(pixel_values, audio_values, **_):
         frames = pixel_values
@@ -62,7 +62,7 @@ def toy(detector, odds):
 
 @pytest.fixture
 def clip() -> Clip:
-    """Noise to see and to hear."""
+    """A clip of noise in picture and sound."""
     generator = torch.Generator().manual_seed(0)
     frames = torch.randint(0, 256, (8, 3, 56, 56), generator=generator, dtype=torch.uint8)
     audio = 0.1 * torch.randn(SAMPLES, generator=generator)
@@ -82,7 +82,7 @@ def test_the_cell_and_the_time_are_found(clip):
     others = found.picture.copy()
     others[1, 2, 3] = 0
     assert np.abs(others).max() == 0 and np.abs(found.sound).max() == 0
-    # Exactly what happens when this cell has no detail, and that is all that there is to cover.
+    # This cell is all there is to cover, so covering it gives exactly the baseline.
     assert found.picture[1, 2, 3] == pytest.approx(found.score - found.baseline, abs=1e-6)
     assert found.score == pytest.approx(torch.sigmoid(odds(clip.frames[None].float(), None)).item(), abs=1e-6)
     assert found.frame_times.tolist() == [10.125, 10.625, 11.125, 11.625]
@@ -97,7 +97,7 @@ def test_the_region_is_found(clip):
     )
     assert next(iter(found.regions)) == "mouth" and set(found.regions) == set(FACE_REGIONS)
     assert [name for name, drop in found.regions.items() if drop] == ["mouth"]
-    # With the face in the upper left quarter the mouth is elsewhere.
+    # With the face in the upper left quarter, the mouth is elsewhere.
     moved = attribute(toy_of_mouth(mask), clip, frame_steps=1, face_box=(0, 0, 0.5, 0.5))
     assert next(iter(moved.regions)) == "outside"
 
@@ -141,7 +141,7 @@ def test_a_real_network_gives_the_same_every_time_and_in_any_batch(clip):
     np.testing.assert_allclose(first.sound, again.sound, atol=1e-6)
     assert (first.picture == attribute(detector, clip).picture).all()
     assert first.passes == 2 + 4 * 49 + 8 + 9 * 8 + 4 == 282
-    # The score is the pipeline's.
+    # The score is that of the pipeline.
     frames = {"frames": clip.frames, "fps": 4, "audio": clip.audio, "sampling_rate": 16_000}
     assert first.score == pytest.approx(detector(frames)["score"], abs=1e-6)
     odds = attribute(detector, clip, measure="log_odds")
@@ -165,7 +165,7 @@ def test_every_part_of_another_kind_of_detector(tiny_detector, clips):
     assert found.picture.shape == (2, 2, 2) and found.sound.shape == (8, 2)
     assert found.score == pytest.approx(detector(str(clips["clip"]))["video_score"], abs=1e-6)
     assert passes[-1] == (found.passes, found.passes)
-    # A longer file: its most suspicious window, or the one that is asked for.
+    # A longer file: its window with the highest score, or the given one.
     small = {"grid": 1, "frame_steps": 1, "sound_steps": 1}
     windows = detector(str(clips["long"]))["windows"]
     best = max(windows, key=lambda window: window["score"])
@@ -209,7 +209,7 @@ def test_gradients_of_a_network_add_up(clip):
     total = found.picture.sum() + found.sound.sum()
     difference = log_odds(found.score) - log_odds(found.baseline)
     assert abs(difference) > 0.01
-    # 64 points of a network with kinks: what is left over is below a tenth.
+    # With 64 points on a network with kinks, the error is below a tenth.
     assert total == pytest.approx(difference, rel=0.1)
     assert not any("add up to" in line for line in found.limits)
     assert found.measure == "log_odds" and found.passes == 66
@@ -217,7 +217,7 @@ def test_gradients_of_a_network_add_up(clip):
 
 def test_gradients_that_do_not_add_up_say_so(clip, monkeypatch):
     monkeypatch.setattr("modeling_avlmm.explain.gradients.STEPS", 2)
-    # On its way to 255 a pixel changes the answer above 250 only, where neither of the two points is.
+    # On its way to 255 the pixel changes the answer only above 250, where neither of the two points lies.
     clip.frames[0, 0, 0, 0] = 255
     detector = toy(make(), lambda f, a: 2 * torch.relu(f[:, 0, 0, 0, 0] - 250) + 0 * a.sum(1))
     found = attribute(detector, clip, method="gradients")

@@ -1,4 +1,4 @@
-"""Measured evidence: a planted change is found where and when it is, and a re-encoded copy is no evidence."""
+"""Measured evidence: a planted change is found in its place and time, and a re-encoded copy is no evidence."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SIZE, FPS, SECONDS, RATE = 96, 25, 2.0, 16_000
 
 
 def scene(seed: int = 0, seconds: float = SECONDS) -> np.ndarray:
-    """A soft pattern that sways, float32 (T, SIZE, SIZE, 3) in 0..1."""
+    """Return a soft swaying pattern, float32 (T, SIZE, SIZE, 3) in 0..1."""
     rng = np.random.default_rng(seed)
     field = gaussian_filter(rng.normal(size=(SIZE + 20, SIZE + 20, 3)), (3, 3, 0))
     field = 0.5 + 0.15 * field / field.std()
@@ -41,7 +41,7 @@ def scene(seed: int = 0, seconds: float = SECONDS) -> np.ndarray:
 
 
 def speech(seed: int = 0, seconds: float = SECONDS) -> np.ndarray:
-    """Noise whose loudness rises and falls as in speech, without pauses."""
+    """Return noise whose loudness rises and falls as in speech, without pauses."""
     rng = np.random.default_rng(seed)
     count = round(seconds * RATE)
     loudness = gaussian_filter1d(rng.normal(size=count), 700)
@@ -63,7 +63,7 @@ def media(frames: np.ndarray | None, sound: np.ndarray | None, fps: float = FPS)
 
 
 def change(frames: np.ndarray, region: str, start: float, end: float, shift: float = 0.15) -> np.ndarray:
-    """Another pattern inside the box of a region, well within it, between two times."""
+    """Change the pattern well inside the box of a region between two times."""
     frames = frames.copy()
     left, top, right, bottom = (round(side * SIZE) for side in FACE_REGIONS[region])
     rows, columns = slice(top + 2, bottom - 2), slice(left + 2, right - 2)

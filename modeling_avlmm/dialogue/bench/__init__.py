@@ -1,1 +1,1 @@
-"""Measure what a detector answers, not only what it scores."""
+"""A benchmark of what a detector answers, beside what it scores."""
