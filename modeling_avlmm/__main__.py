@@ -14,6 +14,7 @@ import argparse
 import sys
 
 from .cli import audit, bench, demo, detect, export, instruct, onnx, publish, stream, train, ui
+from .cli.console import STOPPED, tell
 
 COMMANDS = {
     "detect": detect,
@@ -51,7 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
         options.overrides = unknown
     elif unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    return COMMANDS[options.command].run(options)
+    try:
+        return COMMANDS[options.command].run(options)
+    except KeyboardInterrupt:  # while the command's libraries were imported
+        tell("stopped")
+        return STOPPED
 
 
 if __name__ == "__main__":

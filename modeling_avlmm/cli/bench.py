@@ -4,7 +4,7 @@ import argparse
 from dataclasses import fields
 from functools import partial
 
-from .console import guarded
+from .console import CONTINUES, guarded, quiet_libraries
 from .options import add_batch_size, add_corpus, add_loading, add_model
 
 HELP = "measure what a detector answers, not only what it scores"
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         partial(_bench, options),
         DetectorError,
         EvaluationError,
-        stopped="stopped; the same command continues",
+        stopped=CONTINUES,
     )
 
 
@@ -62,6 +62,7 @@ def _bench(options: argparse.Namespace) -> int:
     from ..dialogue.bench.benchmark import BenchOptions, run_bench
     from ..dialogue.bench.report_pages import summary
 
+    quiet_libraries()
     given = {field.name: vars(options)[field.name] for field in fields(BenchOptions)}
     print(summary(*run_bench(BenchOptions(**given))))
     return 0

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 WRONG_USAGE = 2
 STOPPED = 130
+CONTINUES = "stopped; the same command continues"
 
 
 class UsageError(ValueError):
@@ -41,7 +42,7 @@ def guarded(body: Callable[[], int], *errors: type[Exception], stopped: str = "s
 
 
 @contextlib.contextmanager
-def plain_warnings() -> Iterator[None]:
+def plain_warnings(program: str = "avlmm") -> Iterator[None]:
     """Print each warning once and as one line, without the place in the code where it was raised."""
     told = set()
 
@@ -51,7 +52,7 @@ def plain_warnings() -> Iterator[None]:
         line = " ".join(str(message).split())
         if line not in told:
             told.add(line)
-            tqdm.write(f"avlmm: {line}", file=sys.stderr)  # above a progress bar, where there is one
+            tqdm.write(f"{program}: {line}", file=sys.stderr)  # above a progress bar, where there is one
 
     with warnings.catch_warnings():
         warnings.showwarning = show

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .console import guarded, tell
+from .console import CONTINUES, guarded, tell
 
 if TYPE_CHECKING:
     from ..training.recipes import Recipe
@@ -27,11 +25,8 @@ DESCRIPTION = (
 )
 RECIPE = Path(__file__).parents[2] / "recipes" / "demo.yaml"
 
-# Run by a stranger, who has the folder but not this package.
 STRANGER = """
 import json, sys
-for name in ("modeling_avlmm", "dataset_scripts"):
-    sys.modules[name] = None  # importing it is an error from here on
 from transformers import pipeline
 detector = pipeline("av-deepfake-detection", model=sys.argv[1], trust_remote_code=True)
 print(json.dumps(detector(sys.argv[2:])))
@@ -51,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    # The corpora are small on purpose, so that they lack files is no news.
+    # The corpora are small on purpose, so warnings about missing files say nothing new.
     from dataset_scripts.errors import CorpusError, CorpusWarning
 
     from ..evaluation.errors import EvaluationError
@@ -59,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
 
     warnings.filterwarnings("ignore", category=CorpusWarning)
     errors = (RecipeError, CorpusError, EvaluationError)
-    return guarded(partial(_demonstrate, options), *errors, stopped="stopped; the same command goes on")
+    return guarded(partial(_demonstrate, options), *errors, stopped=CONTINUES)
 
 
 def _demonstrate(options: argparse.Namespace) -> int:
@@ -119,11 +114,12 @@ The demonstration's detector knows drawn faces only; its verdict on a real video
 
 
 def heading(number: int, text: str) -> None:
+    """Print the heading of a step."""
     print(f"\n=== {number}/5 {text}", flush=True)
 
 
 def evaluate_stages(recipe: Recipe, corpora: dict[str, Path], folder: Path) -> tuple[list[dict], list[Path]]:
-    """Score the backbone as it is and every stage on the test identities, and the last one on the other corpus too."""
+    """Score the untrained backbone and every stage on the test identities, and the last stage on the other corpus too."""
     from ..evaluation.evaluate import evaluate_protocol
     from ..evaluation.options import EvaluationOptions
     from ..training.run import starting_point
@@ -157,22 +153,16 @@ def evaluate_stages(recipe: Recipe, corpora: dict[str, Path], folder: Path) -> t
 
 
 def load_elsewhere(published: Path, corpus: Path, evaluation: Path, count: int = 4) -> bool:
-    """Whether the published folder gives, in a process that cannot import this package, the scores it gave here."""
+    """Return whether the published folder gives the same scores in a process that cannot import this package."""
     from ..evaluation.evaluate import PREDICTIONS
     from ..evaluation.predictions import read_predictions
+    from ..publishing.elsewhere import run_without_package
 
     predictions = [p for p in read_predictions(evaluation / PREDICTIONS)[0] if p["split"] == "test"]
     expected = predictions[:: max(1, len(predictions) // count)][:count]
+    clips = [(corpus / entry["path"]).resolve() for entry in expected]
     with tempfile.TemporaryDirectory() as elsewhere:
-        clips = [str((corpus / entry["path"]).resolve()) for entry in expected]
-        environment = {**os.environ, "HF_MODULES_CACHE": elsewhere, "HF_HUB_OFFLINE": "1"}
-        environment.pop("PYTHONPATH", None)
-        command = [sys.executable, "-I", "-c", STRANGER, str(published.resolve()), *clips]
-        done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        print(done.stderr)
-        return False
-    results = json.loads(done.stdout.splitlines()[-1])
+        results = run_without_package(STRANGER, published.resolve(), *clips, folder=Path(elsewhere))
     for entry, result in zip(expected, results, strict=True):
         print(
             f"  {entry['path']}: {result['label']}, score {result['score']:.4f} there, {entry['score']:.4f} here"
@@ -181,7 +171,7 @@ def load_elsewhere(published: Path, corpus: Path, evaluation: Path, count: int =
 
 
 def print_results(rows: list[dict], minutes: float, agree: bool) -> None:
-    """The one table of the demonstration."""
+    """Print the table of results."""
     print("\n=== Results: AUC on held-out identities\n")
     head = ("detector", "benchmark", "clips", "overall", "picture", "sound", "bal. acc.")
     table = [head]

@@ -7,7 +7,7 @@ from dataclasses import fields
 from functools import partial
 
 from ..dialogue.families import TASKS
-from .console import guarded
+from .console import CONTINUES, guarded, quiet_libraries
 from .options import add_corpus, add_push, positive
 
 HELP = "turn a dataset into conversations to fine-tune on"
@@ -62,12 +62,13 @@ def run(options: argparse.Namespace) -> int:
     from ..evaluation.errors import EvaluationError
 
     errors = (EvaluationError, InstructionError, CorpusError, OSError)
-    return guarded(partial(_instruct, options), *errors, stopped="stopped; the same command continues")
+    return guarded(partial(_instruct, options), *errors, stopped=CONTINUES)
 
 
 def _instruct(options: argparse.Namespace) -> int:
     """Write the conversations; return 1 if clips were left out."""
     from ..dialogue.corpus_instructions import InstructOptions, instruct_corpus
 
+    quiet_libraries()
     given = {field.name: vars(options)[field.name] for field in fields(InstructOptions)}
     return 1 if instruct_corpus(InstructOptions(**given)) else 0

@@ -3,7 +3,7 @@
 import argparse
 from functools import partial
 
-from .console import guarded
+from .console import CONTINUES, guarded
 
 HELP = "train a small detector from a recipe"
 DESCRIPTION = (
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     from ..training.recipes import RecipeError
 
     errors = (RecipeError, TooManyDropsError, CorpusError)
-    return guarded(partial(_train, options), *errors, stopped="stopped; the same command goes on")
+    return guarded(partial(_train, options), *errors, stopped=CONTINUES)
 
 
 def _train(options: argparse.Namespace) -> int:

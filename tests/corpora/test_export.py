@@ -35,6 +35,7 @@ from dataset_scripts.export import shards as export_shards
 from dataset_scripts.export.export import export, main
 from dataset_scripts.export.plan import ExportError
 from dataset_scripts.fakeavceleb import FakeAVCeleb
+from modeling_avlmm.publishing.elsewhere import run_without_package
 
 ROOT = Path(__file__).parents[2]
 FORMATS = ["parquet", "webdataset"]
@@ -42,16 +43,8 @@ dataset_scripts.register()
 datasets.disable_progress_bars()
 pytestmark = pytest.mark.filterwarnings("ignore::dataset_scripts.errors.CorpusWarning")
 
-# Runs where neither this package nor its datasets can be imported, whatever is installed.
-WITHOUT_PACKAGE = """
+LOADED_ELSEWHERE = """
 import hashlib, json, sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("modeling_avlmm", "dataset_scripts"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Absent())
 folder, cache, clip_column = sys.argv[1:]
 import datasets
 
@@ -244,19 +237,8 @@ def test_every_protocol_of_fakeavceleb_from_one_set_of_clips(clip, tmp_path):
 def test_loads_without_the_package(format, mavos, tmp_path):
     protocols = ["open_full", "open_model", "open_language_any"]
     folder = export("mavos_dd", mavos, tmp_path / "out", protocols, format=format, max_shard_bytes="20KB")
-    script = tmp_path / "without.py"
-    script.write_text(WITHOUT_PACKAGE)
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(tmp_path),
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-    }
     column = {"parquet": "video", "webdataset": "mp4"}[format]
-    command = [sys.executable, "-I", str(script), str(folder), str(tmp_path / "cache"), column]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = run_without_package(LOADED_ELSEWHERE, folder, tmp_path / "cache", column, folder=tmp_path)
     assert found["labels"] == [["real", "fake"]] * 3
     assert found["default"] == {"train": 24, "validation": 8, "test": 28}
     names = set()

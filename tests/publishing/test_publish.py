@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +19,7 @@ import modeling_avlmm
 from modeling_avlmm import AVLMMForDeepfakeDetection, AVLMMProcessor
 from modeling_avlmm.inference.identity import detector_identity
 from modeling_avlmm.publishing import card
+from modeling_avlmm.publishing.elsewhere import run_without_package
 from modeling_avlmm.publishing.publish import PublishError, publish
 
 TASK = "av-deepfake-detection"
@@ -57,16 +56,8 @@ METRICS = {
     "threshold": 0.4321,
 }
 
-# Runs where neither this package nor its datasets can be imported, whatever is installed.
-WITHOUT_PACKAGE = """
+LOADED_ELSEWHERE = """
 import json, sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("modeling_avlmm", "dataset_scripts"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Absent())
 folder, repository, clip, again = sys.argv[1:]
 import torch
 from transformers import AutoModel, AutoProcessor, pipeline
@@ -185,27 +176,15 @@ def test_pipeline_saves_itself_whole(tiny_detector, published, tmp_path):
 
 
 def test_loads_without_the_package_and_gives_the_same_scores(published, clips, tmp_path):
-    script = tmp_path / "without.py"
-    script.write_text(WITHOUT_PACKAGE)
     # The same files as a downloaded repository, from which `transformers` takes code in another way.
     commit = "0123456789abcdef0123456789abcdef01234567"
     cached = tmp_path / "hub" / "models--me--detector"
     shutil.copytree(published, cached / "snapshots" / commit)
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text(commit)
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(tmp_path),
-        "HF_MODULES_CACHE": str(tmp_path / "modules"),
-        "HF_HUB_CACHE": str(tmp_path / "hub"),
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    words = [str(published), "me/detector", str(clips["clip"]), str(tmp_path / "again")]
-    command = [sys.executable, "-I", str(script), *words]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    remote = json.loads(done.stdout.splitlines()[-1])
+    words = [published, "me/detector", clips["clip"], tmp_path / "again"]
+    places = {"folder": tmp_path, "HF_HUB_CACHE": str(tmp_path / "hub")}
+    remote = run_without_package(LOADED_ELSEWHERE, *words, **places)
     assert remote["module"].startswith("transformers_modules.")
 
     # With the package there is no need to trust anything, although the folder holds code.
