@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from ..evaluation.plots import COLOURS, STYLE
 from ..explain.attribution import Attribution
@@ -227,6 +228,7 @@ def draw_ranking(
     low, high = min(0.0, *values.values()), max(0.0, *values.values())
     room = max(high - low, 1e-12) * 0.22
     axes.set_xlim(low - room, high + room)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     for place, value in zip(places, values.values(), strict=True):
         axes.annotate(
             f"{value:+.3f}",

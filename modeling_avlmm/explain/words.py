@@ -193,6 +193,8 @@ def part_rows(result: dict) -> list[dict]:
         if score is None:
             words = "No verdict" if present else f"The file has no {PART_NAMES[part]}"
             words += "; this detector gives none on it." if present and result["score"] is not None else "."
+        elif label == "uncertain":
+            words = "Uncertain: the score is in the range without a verdict."
         elif part == "overall":
             words = f"{headline(result)}: {'at or above' if score >= threshold else 'below'} the threshold of {threshold:.2f}."
         else:
@@ -203,16 +205,18 @@ def part_rows(result: dict) -> list[dict]:
 
 
 def describe_windows(result: dict, limit: int = 8) -> str:
-    """Return a sentence that names the windows that are called fake, at most `limit` of them."""
+    """Return sentences that name the windows that are called fake, at most `limit`, and count the uncertain ones."""
+    labels = [label_of(window["score"], result) for window in result["windows"]]
     spans = [
         f"{clock(window['start'])} to {clock(window['end'])}"
-        for window in result["windows"]
-        if label_of(window["score"], result) == "fake"
+        for window, label in zip(result["windows"], labels, strict=True)
+        if label == "fake"
     ]
+    uncertain = f" {labels.count('uncertain')} are uncertain." if "uncertain" in labels else ""
     if not spans:
-        return "No window is called fake."
+        return f"No window is called fake.{uncertain}"
     more = f", and {len(spans) - limit} more" if len(spans) > limit else ""
-    return f"Windows called fake: {', '.join(spans[:limit])}{more}."
+    return f"Windows called fake: {', '.join(spans[:limit])}{more}.{uncertain}"
 
 
 def describe_disagreement(result: dict) -> str:

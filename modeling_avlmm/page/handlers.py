@@ -13,7 +13,7 @@ from .actions import Page
 from .session import ClipRefusedError, Visit
 from .views import address, closeup_view, notice, render, verdict_view
 
-BUSY = "Looking at the picture and listening to the sound. If others are before you, this waits for its turn."
+BUSY = "Looking at the picture and listening to the sound. If others came first, this waits its turn."
 FAILED = "The detector failed on this clip. The terminal that serves this page shows the error."
 ENDED = "This session has ended and its files are deleted. Give the clip again."
 

@@ -1,4 +1,4 @@
-"""Case reports: what they say, and that they are whole by themselves."""
+"""Case reports: their words and facts, as self-contained HTML and as PDF."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_verdict_in_words():
     line = verdict_line(verdict(), config())
     assert line.startswith("The score of 0.93 is at or above 0.50") and "Its sound alone scores high." in line
     assert line.endswith("is not the chance that this one is fake (not calibrated).")
-    # The notice is for the top of a page, once.
+    # The notice stands at the top of a page, once.
     assert verdict_line(verdict(), config(notice=NOTICE)) == line
     uncertain = verdict_line(verdict(label="uncertain", abstain_band=[0.9, 0.95]), config())
     assert "lies between 0.90 and 0.95, where too many" in uncertain and "take it as no verdict" in uncertain
@@ -216,7 +216,7 @@ def test_disagreement_over_time_has_a_plot_of_its_own(detector, clips, tmp_path,
 
 @pytest.fixture(scope="module")
 def full_case(detector, clips, tmp_path_factory):
-    """With everything that a case can hold, of a file whose name wants to be more than a name."""
+    """Build a case with everything that it can hold, for a file whose name tries to be HTML."""
     path = tmp_path_factory.mktemp("case") / "<script>alert(1)</script> $x$ 中.mp4".replace("/", "_")
     shutil.copy(clips["long"], path)
     result = detector(str(path))

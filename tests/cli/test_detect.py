@@ -249,7 +249,7 @@ def test_the_page_is_bounded(small, clips, tmp_path, monkeypatch):
     report.write(tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert re.findall(r"<h3>(clip\d+\.mp4)</h3>", page) == ["clip17.mp4", "clip14.mp4", "clip11.mp4"]
-    assert "the other 17 are in" in page
+    assert "The other 17 are in" in page
 
 
 def test_the_page_shows_where_picture_and_sound_disagree(small, tmp_path, clips):

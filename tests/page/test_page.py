@@ -1,4 +1,4 @@
-"""The page: what it takes, what it says, that it forgets, and all of it in a real browser."""
+"""The page: the files it accepts, the words it shows, what it deletes, and all of it in a real browser."""
 
 import base64
 import io
@@ -49,14 +49,14 @@ def visits(tmp_path):
 
 
 def upload(folder: Path, source: Path, name: str | None = None) -> Path:
-    """A file where Gradio puts what was uploaded: in a folder named by its content."""
+    """Put a file where Gradio puts uploads: in a folder named after its content."""
     path = folder / "0123abcd" / (name or source.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, path)
     return path
 
 
-# -- what is taken, and what is left of it -----------------------------------------------------------------------------
+# -- files that are accepted, and what is deleted -----------------------------------------------------------------------------
 
 
 def test_take_keeps_the_clip_in_the_visit_alone_and_the_end_deletes_it(visits, clips):
@@ -387,7 +387,7 @@ def detector():
 
 @pytest.fixture(scope="module")
 def server(detector, tmp_path_factory):
-    """The page at a free port, with small limits."""
+    """Serve the page at a free port, with small limits."""
     pytest.importorskip("gradio", reason="the page needs the `ui` extra")
     from modeling_avlmm.page.server import PageServer
 
@@ -466,7 +466,7 @@ def browser():
 
 @pytest.fixture
 def tab(browser, server):
-    """A new session in the browser; nothing in it may ask any other machine for anything, or throw."""
+    """Open the page in a new session. It must not ask another machine for anything, and no script may throw."""
     context = browser.new_context(accept_downloads=True, viewport={"width": 1280, "height": 900})
     page = context.new_page()
     asked, thrown = [], []

@@ -1,5 +1,5 @@
-// The player's timeline, the theme switch and the size check. One listener each on the document, so that nothing has to be
-// attached again when Gradio replaces a part of the page.
+// The player's timeline, the theme switch and the size check. Listeners are on the document, so that they survive when Gradio
+// replaces a part of the page.
 (() => {
   "use strict";
   const MAX_BYTES = Number("@MAX_BYTES@");
@@ -16,7 +16,7 @@
     return hours ? `${hours}:${two((tenths % 36000) / 600)}:${ending}` : `${Math.floor(tenths / 600)}:${ending}`;
   };
 
-  // The windows as the uppermost row of the timeline has them.
+  // The windows, from the top row of the timeline.
   const cellsOf = (player) => {
     const row = player.querySelector(".av-timeline .av-track");
     return row ? [...row.querySelectorAll(".av-cell")] : [];
@@ -108,7 +108,7 @@
     event.preventDefault();
   });
 
-  // Media events do not bubble, but they can be caught on their way down.
+  // Media events do not bubble, so they are caught on the way down.
   for (const name of ["timeupdate", "seeked"])
     document.addEventListener(name, (event) => {
       const player = event.target.closest && event.target.closest(".av-player");
@@ -119,7 +119,7 @@
     if (player) player.querySelector(".av-unplayable").hidden = false;
   }, true);
 
-  // A file that is too large is refused before it travels. The server refuses it as well.
+  // Refuse a file that is too large before it is uploaded. The server refuses it as well.
   function refused(event, files) {
     const large = [...(files || [])].find((file) => file.size > MAX_BYTES);
     if (!large) return;
