@@ -16,7 +16,14 @@ import sys
 from pathlib import Path
 
 from modeling_avlmm.cli import options
-from modeling_avlmm.cli.console import UsageError
+from modeling_avlmm.cli.console import (
+    CONTINUES,
+    STOPPED,
+    UsageError,
+    plain_warnings,
+    quiet_libraries,
+    tell,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -119,7 +126,6 @@ def main() -> None:
     """Run what the command line asks for: a plan, the report of old predictions, or an evaluation."""
     arguments = parse_arguments()
     # Importing takes seconds; `--help` and wrong usage do not wait for it.
-    from dataset_scripts.errors import plain_corpus_warnings
     from modeling_avlmm.evaluation.errors import EvaluationError
     from modeling_avlmm.evaluation.evaluate import evaluate_protocol, report_predictions
     from modeling_avlmm.evaluation.metrics_table import print_report
@@ -127,19 +133,23 @@ def main() -> None:
     from modeling_avlmm.inference.loading import DetectorError
     from modeling_avlmm.planning.scoring_plan import plan_scoring
 
-    plain_corpus_warnings()
-    try:
-        if arguments.dry_run:
-            if not plan_scoring(EvaluationOptions.from_arguments(arguments), arguments.memory_gib):
-                sys.exit("evaluate_avd: a pass does not fit; nothing was scored.")
-        elif arguments.predictions is None:
-            print_report(*evaluate_protocol(EvaluationOptions.from_arguments(arguments)))
-        else:
-            folder = arguments.output_dir or arguments.predictions.parent
-            how = ReportOptions.from_arguments(arguments)
-            print_report(report_predictions(arguments.predictions, how, folder), folder)
-    except (DetectorError, EvaluationError) as error:
-        sys.exit(f"evaluate_avd: {error}")
+    quiet_libraries()
+    with plain_warnings("evaluate_avd"):
+        try:
+            if arguments.dry_run:
+                if not plan_scoring(EvaluationOptions.from_arguments(arguments), arguments.memory_gib):
+                    sys.exit("evaluate_avd: a pass does not fit; nothing was scored.")
+            elif arguments.predictions is None:
+                print_report(*evaluate_protocol(EvaluationOptions.from_arguments(arguments)))
+            else:
+                folder = arguments.output_dir or arguments.predictions.parent
+                how = ReportOptions.from_arguments(arguments)
+                print_report(report_predictions(arguments.predictions, how, folder), folder)
+        except (DetectorError, EvaluationError) as error:
+            sys.exit(f"evaluate_avd: {error}")
+        except KeyboardInterrupt:
+            tell(CONTINUES, "evaluate_avd")
+            sys.exit(STOPPED)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ class UsageError(ValueError):
     """Options that contradict one another; the message says which, and what to give."""
 
 
-def tell(message: object) -> None:
+def tell(message: object, program: str = "avlmm") -> None:
     """Print a line for the user on stderr."""
-    print(f"avlmm: {message}", file=sys.stderr)
+    print(f"{program}: {message}", file=sys.stderr)
 
 
 def guarded(body: Callable[[], int], *errors: type[Exception], stopped: str = "stopped") -> int:
