@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import subprocess
@@ -27,6 +26,7 @@ from modeling_avlmm.inference.loading import load_detector
 from modeling_avlmm.media import UnreadableMediaError
 from modeling_avlmm.modeling_outputs import fake_probability
 from modeling_avlmm.pipeline_avd import timeline
+from modeling_avlmm.publishing.elsewhere import DETECT, run_without_package
 from modeling_avlmm.publishing.publish import PublishError, publish
 
 TASK = "av-deepfake-detection"
@@ -255,41 +255,6 @@ def test_evaluation_loads_it(small_detector, detector, clips):
 
 # -- what travels ------------------------------------------------------------------------------------------------------
 
-WITHOUT_PACKAGE = """
-import json, sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("modeling_avlmm", "dataset_scripts"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Absent())
-folder, clip = sys.argv[1:]
-import torch
-from transformers import pipeline
-
-torch.set_num_threads(1)
-detector = pipeline("av-deepfake-detection", model=folder, trust_remote_code=True, device="cpu")
-result = detector(clip)
-print(json.dumps({**result, "module": type(detector.model).__module__}))
-"""
-
-
-def run_elsewhere(folder, clip, tmp_path) -> dict:
-    script = tmp_path / "without.py"
-    script.write_text(WITHOUT_PACKAGE)
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(tmp_path),
-        "HF_MODULES_CACHE": str(tmp_path / "modules"),
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, "-I", str(script), str(folder), str(clip)]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
 
 def test_publishes_the_trained_part_and_loads_without_the_package(small_detector, detector, clips, tmp_path):
     """Publishing refuses encoders in local folders; once stored with the detector, they are published too."""
@@ -305,12 +270,7 @@ def test_publishes_the_trained_part_and_loads_without_the_package(small_detector
     assert str(tmp_path) not in (folder / "README.md").read_text() + json.dumps(config)
     assert "two frozen foundation models" in (folder / "README.md").read_text()
     assert load_file(folder / "model.safetensors").keys() == model.state_dict().keys()
-    names = {path.name for path in folder.iterdir()}
-    for path in folder.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.level:
-                assert f"{node.module}.py" in names, (path.name, node.module)
-    remote = run_elsewhere(folder, clips["short"], tmp_path)
+    (remote,) = run_without_package(DETECT, folder, clips["short"], folder=tmp_path)
     here = detector(str(clips["short"]))
     assert remote["module"].startswith("transformers_modules.")
     assert remote["score"] == pytest.approx(here["score"], abs=1e-6)

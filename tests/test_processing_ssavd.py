@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -25,6 +21,7 @@ from modeling_avlmm import (
 from modeling_avlmm.inference.loading import load_detector
 from modeling_avlmm.media import UnreadableMediaError
 from modeling_avlmm.modeling_outputs import fake_probability
+from modeling_avlmm.publishing.elsewhere import DETECT, run_without_package
 
 TASK = "av-deepfake-detection"
 SCORES = ("score", "video_score", "audio_score")
@@ -223,55 +220,10 @@ def test_evaluation_loads_it(small_detector, detector, clips):
 
 # -- what travels ------------------------------------------------------------------------------------------------------
 
-WITHOUT_PACKAGE = """
-import json, sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("modeling_avlmm", "dataset_scripts"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Absent())
-folder, clip = sys.argv[1:]
-import torch
-from transformers import pipeline
-
-torch.set_num_threads(1)
-detector = pipeline("av-deepfake-detection", model=folder, trust_remote_code=True, device="cpu")
-print(json.dumps({"score": detector(clip)["score"], "module": type(detector.model).__module__}))
-"""
-
 
 def test_loads_without_the_package(detector, small_detector, clips, tmp_path):
     folder = tmp_path / "published"
     detector.save_pretrained(folder)
-    names = {path.name for path in folder.iterdir()}
-    assert names >= {
-        "configuration_ssavd.py",
-        "modeling_ssavd.py",
-        "modeling_ssavd_blocks.py",
-        "modeling_ssavd_frontend.py",
-        "modeling_ssavd_training.py",
-        "processing_ssavd.py",
-        "pipeline_avd.py",
-        "processor_config.json",
-    }
-    for path in folder.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.level:
-                assert f"{node.module}.py" in names, (path.name, node.module)
-    script = tmp_path / "without.py"
-    script.write_text(WITHOUT_PACKAGE)
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(tmp_path),
-        "HF_MODULES_CACHE": str(tmp_path / "modules"),
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, "-I", str(script), str(folder), str(clips["clip"])]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    remote = json.loads(done.stdout.splitlines()[-1])
+    (remote,) = run_without_package(DETECT, folder, clips["clip"], folder=tmp_path)
     assert remote["module"].startswith("transformers_modules.")
     assert remote["score"] == pytest.approx(detector(str(clips["clip"]))["score"], abs=1e-6)

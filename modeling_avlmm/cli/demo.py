@@ -25,13 +25,6 @@ DESCRIPTION = (
 )
 RECIPE = Path(__file__).parents[2] / "recipes" / "demo.yaml"
 
-STRANGER = """
-import json, sys
-from transformers import pipeline
-detector = pipeline("av-deepfake-detection", model=sys.argv[1], trust_remote_code=True)
-print(json.dumps(detector(sys.argv[2:])))
-"""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
@@ -156,13 +149,13 @@ def load_elsewhere(published: Path, corpus: Path, evaluation: Path, count: int =
     """Return whether the published folder gives the same scores in a process that cannot import this package."""
     from ..evaluation.evaluate import PREDICTIONS
     from ..evaluation.predictions import read_predictions
-    from ..publishing.elsewhere import run_without_package
+    from ..publishing.elsewhere import DETECT, run_without_package
 
     predictions = [p for p in read_predictions(evaluation / PREDICTIONS)[0] if p["split"] == "test"]
     expected = predictions[:: max(1, len(predictions) // count)][:count]
     clips = [(corpus / entry["path"]).resolve() for entry in expected]
     with tempfile.TemporaryDirectory() as elsewhere:
-        results = run_without_package(STRANGER, published.resolve(), *clips, folder=Path(elsewhere))
+        results = run_without_package(DETECT, published.resolve(), *clips, folder=Path(elsewhere))
     for entry, result in zip(expected, results, strict=True):
         print(
             f"  {entry['path']}: {result['label']}, score {result['score']:.4f} there, {entry['score']:.4f} here"

@@ -15,6 +15,15 @@ for name in ("modeling_avlmm", "dataset_scripts"):
     sys.modules[name] = None  # importing it is an error from here on
 """
 
+DETECT = """
+import json, sys
+from transformers import pipeline
+detector = pipeline("av-deepfake-detection", model=sys.argv[1], trust_remote_code=True)
+module = type(detector.model).__module__
+print(json.dumps([{**result, "module": module} for result in detector(sys.argv[2:])]))
+"""
+"""Script: the results of a published folder on clips, each with the module that the model's class is from."""
+
 
 def run_without_package(script: str, *arguments: str | Path, folder: Path, **environment: str) -> Any:
     """

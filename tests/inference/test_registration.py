@@ -70,9 +70,9 @@ def test_a_configuration_brings_no_trainer_and_no_plots():
         "import modeling_avlmm",
         "import datasets; from transformers import AutoModel, AutoProcessor, pipeline; import modeling_avlmm",
         # Ours that import a registry in the middle of their own import, and one of transformers that does.
-        "import modeling_avlmm.configuration_avlmm, modeling_avlmm.pipeline_avd",
+        "import modeling_avlmm.configuration_avpl, modeling_avlmm.pipeline_avd",
         "from modeling_avlmm.dialogue.analyst import AVAnalyst",
-        "import modeling_avlmm, transformers.models.whisper.modeling_whisper",
+        "import modeling_avlmm; from transformers import CLIPVisionConfig",
     ],
 )
 def test_everything_is_registered_whatever_is_imported_first(first):
