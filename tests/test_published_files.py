@@ -10,6 +10,7 @@ import pytest
 
 import modeling_avlmm
 from modeling_avlmm import AVPLProcessor
+from modeling_avlmm.publishing.card import reading_order
 
 ROOM = Path(modeling_avlmm.__file__).parent
 FLAT = {path.name for path in ROOM.glob("*.py")} - {"__init__.py", "__main__.py"}
@@ -74,6 +75,12 @@ def folders(tiny_detector, gate_folder, tmp_path_factory) -> dict[str, Path]:
 @pytest.mark.parametrize("system", PUBLISHED)
 def test_a_checkpoint_holds_exactly_these_files(system, folders):
     assert {path.name for path in folders[system].rglob("*.py")} == PUBLISHED[system]
+
+
+@pytest.mark.parametrize("system", PUBLISHED)
+def test_the_files_to_read_first_are_in_it(system):
+    files = [file for file, _ in reading_order(system)]
+    assert len(set(files)) == 4 and set(files) <= PUBLISHED[system]
 
 
 @pytest.mark.parametrize("system", PUBLISHED)

@@ -25,6 +25,16 @@ DEMONSTRATION = ("demonstration-benchmark", "demonstration benchmark (synthetic,
 PIPELINE_TAG = "video-classification"
 
 
+def reading_order(system: str) -> list[tuple[str, str]]:
+    """Return the four files of a checkpoint that show how a verdict comes about, in order, each with its part in it."""
+    return [
+        ("pipeline_avd.py", "from a file to windows, and from the windows' scores to a verdict"),
+        (f"processing_{system}.py", "from a decoded clip to the model's inputs"),
+        ("processing_clips.py", "the base of every processor: decoding, limits, batches"),
+        (f"modeling_{system}.py", "from the inputs to the scores"),
+    ]
+
+
 def render_card(
     *,
     template: Path,
@@ -82,6 +92,7 @@ def render_card(
         threshold_report=next((report for report in shown if report.get("threshold_clips")), None),
         training=training,
         task=PIPELINE_TASK,
+        reading_order=reading_order(config.model_type),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -194,6 +195,13 @@ def test_card_without_numbers_claims_nothing(published):
     text = (published / "README.md").read_text(encoding="utf-8")
     assert "has not been evaluated" in text and "Not measured" in text
     assert "{{" not in text and "{%" not in text and "None" not in text
+
+
+def test_card_names_the_four_files_to_read_first(published):
+    text = (published / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\d\. `(.*)`: ", text, re.MULTILINE)
+    assert named == ["pipeline_avd.py", "processing_avlmm.py", "processing_clips.py", "modeling_avlmm.py"]
+    assert "`media*.py` decode video and sound and can be skipped" in text
 
 
 def test_card_has_the_real_numbers(tiny_detector, report, tmp_path):
