@@ -26,15 +26,10 @@ from results import write_results
 from torch.profiler import ProfilerActivity, profile
 from transformers import Qwen2_5OmniThinkerConfig
 
-from modeling_avlmm.planning.memory import (
-    GIB,
-    clip_shape,
-    make_batch,
-    predict_scoring,
-    predict_stage,
-    real_stage,
-)
-from modeling_avlmm.training.recipes import StageRecipe
+from modeling_avlmm.planning.live_bytes import GIB
+from modeling_avlmm.planning.memory import make_batch, predict_scoring, predict_stage, real_stage
+from modeling_avlmm.training.clip_shape import clip_shape
+from modeling_avlmm.training.recipe_parts import StageRecipe
 
 MIB = 1024**2
 KINDS = {"scoring": None, "stage 1": "alignment", "stage 2": "encoders"}

@@ -25,9 +25,11 @@ import torch
 from memory_table import shape_7b
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from modeling_avlmm.planning.memory import GIB, make_batch, predict_scoring, real_stage
-from modeling_avlmm.planning.training_plan import predict, stage_shape
-from modeling_avlmm.training.recipes import Recipe, StageRecipe, load_recipe
+from modeling_avlmm.planning.avlmm_plan import predict, stage_shape
+from modeling_avlmm.planning.live_bytes import GIB
+from modeling_avlmm.planning.memory import make_batch, predict_scoring, real_stage
+from modeling_avlmm.training.recipe_parts import StageRecipe
+from modeling_avlmm.training.recipes import AVLMMRecipe, load_recipe
 from modeling_avlmm.training.throughput import PEAK_BFLOAT16, FlopsCounter
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -74,7 +76,7 @@ class Work:
     gib_many: float
 
 
-def flops_per_clip(recipe: Recipe, stage: StageRecipe | None) -> float:
+def flops_per_clip(recipe: AVLMMRecipe, stage: StageRecipe | None) -> float:
     """Return the operations of a pass over the longest clip of a recipe, without recomputed ones."""
     config = shape_7b()
     with torch.device("meta"):

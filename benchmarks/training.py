@@ -57,8 +57,9 @@ from modeling_avlmm import AVLMMConfig, AVLMMForDeepfakeDetection, AVLMMProcesso
 from modeling_avlmm.inference.provenance import environment
 from modeling_avlmm.modeling_avlmm import ENCODER_INPUTS
 from modeling_avlmm.processing_avlmm import normalize_pixels
-from modeling_avlmm.training.recipes import DataRecipe, Recipe, StageRecipe
-from modeling_avlmm.training.stages import count_trainable, freeze_for_stage, keep_in_float32, lora_config
+from modeling_avlmm.training.recipe_parts import DataRecipe, StageRecipe
+from modeling_avlmm.training.recipes import AVLMMRecipe
+from modeling_avlmm.training.stage_kinds import KINDS, count_trainable, keep_trained_in_float32
 from modeling_avlmm.training.throughput import FlopsCounter, peak_flops
 
 CLIPS = (3, 6)
@@ -175,9 +176,11 @@ def stock_batch(batch: dict) -> dict:
 def make_trainer(way: str, model, processor, stage, batch: dict, device: str, folder: Path):
     """Return a trainer for one stage, which gets the same batch in every step."""
     bf16, steps = device == "cuda", stage.max_steps
-    recipe = Recipe("benchmark", str(folder), data=DataRecipe(num_workers=0), stages=[stage])
-    freeze_for_stage(model, stage)
-    lora = lora_config(model, stage) if stage.kind == "alignment" else None
+    recipe = AVLMMRecipe(
+        name="benchmark", output_dir=str(folder), data=DataRecipe(num_workers=0), stages=[stage]
+    )
+    KINDS[stage.kind].freeze(model, stage)
+    lora = KINDS[stage.kind].lora(model, stage)
     trained = stock_thinker(model) if way == "stock" else model
     rows = [{"index": index} for index in range(steps * stage.batch_size)]
     shared = {"model": trained, "data_collator": lambda _: dict(batch)}
@@ -198,8 +201,8 @@ def make_trainer(way: str, model, processor, stage, batch: dict, device: str, fo
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
 
-        from modeling_avlmm.training.collator import DropList
-        from modeling_avlmm.training.trainer import AVSFTTrainer, sft_config
+        from modeling_avlmm.training.batches import DropList
+        from modeling_avlmm.training.trainers import AVSFTTrainer, sft_config
 
         shared |= {"train_dataset": Dataset.from_list(rows), "peft_config": lora}
         if way != "stock":
@@ -221,9 +224,10 @@ def without_weights(config: AVLMMConfig, stage: StageRecipe) -> AVLMMForDeepfake
     """Return the detector as a stage trains it, to count its operations; the useful ones are the same in all ways."""
     with torch.device("meta"):
         model = AVLMMForDeepfakeDetection(config)
-        freeze_for_stage(model, stage)
-        if stage.kind == "alignment":
-            return get_peft_model(model, lora_config(model, stage)).get_base_model()
+        kind = KINDS[stage.kind]
+        kind.freeze(model, stage)
+        if kind.uses_lora:
+            return get_peft_model(model, kind.lora(model, stage)).get_base_model()
     return model
 
 
@@ -247,7 +251,7 @@ def train(
         flops = FlopsCounter(without_weights(model.config, stage)).step(given if way == "cached" else batch)
         del model
         size["trained_m"] = round(count_trainable(trainer.model) / 1e6, 4)
-        keep_in_float32(trainer.model)
+        keep_trained_in_float32(trainer.model)
         trainer.add_callback(clock)
         try:
             with contextlib.redirect_stdout(io.StringIO()):

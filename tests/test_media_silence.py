@@ -12,7 +12,7 @@ from media_factory import ffmpeg, make_clip
 from modeling_avlmm.media import SAMPLING_RATE, Clip, MediaReader, read_clip
 from modeling_avlmm.media_silence import leading_silence, trailing_silence
 from modeling_avlmm.processing_avlmm import AVLMMProcessor
-from modeling_avlmm.training.collator import AVCollator, verdict_questions
+from modeling_avlmm.training.batches import AVCollator, verdict_questions
 
 RATE = SAMPLING_RATE
 
@@ -219,17 +219,18 @@ def test_training_and_pipeline_read_alike(tiny_model, tiny_backbone):
 
 
 def test_a_recipe_sets_it(tiny_backbone):
-    from modeling_avlmm.training.recipes import ModelRecipe, Recipe, StageRecipe
-    from modeling_avlmm.training.run import load_detector
+    from modeling_avlmm.training.avlmm_stages import load_to_train
+    from modeling_avlmm.training.recipe_parts import ModelRecipe, StageRecipe
+    from modeling_avlmm.training.recipes import AVLMMRecipe
 
     for trim in (True, False):
-        recipe = Recipe(
+        recipe = AVLMMRecipe(
             name="r",
             output_dir="unused",
             model=ModelRecipe(str(tiny_backbone), dtype="float32", trim_leading_silence=trim),
             stages=[StageRecipe()],
         )
-        assert load_detector(str(tiny_backbone), recipe)[1].trim_leading_silence is trim
+        assert load_to_train(str(tiny_backbone), recipe)[1].trim_leading_silence is trim
 
 
 def test_a_clip_that_was_read_is_trimmed_no_further():

@@ -23,8 +23,8 @@ from modeling_avlmm.configuration_detector import PARTS
 from modeling_avlmm.modeling_avlmm import label_token_ids, question_mask
 from modeling_avlmm.modeling_outputs import fake_probability
 from modeling_avlmm.processing_avlmm import normalize_pixels
-from modeling_avlmm.training.recipes import StageRecipe
-from modeling_avlmm.training.stages import count_trainable, freeze_for_stage, lora_config
+from modeling_avlmm.training.recipe_parts import StageRecipe
+from modeling_avlmm.training.stage_kinds import KINDS, count_trainable
 
 NAMES = ("logits", "video_logits", "audio_logits")
 
@@ -253,9 +253,9 @@ def test_alignment_trains_lora_on_the_language_model_only(full_size, rank, milli
     from peft import get_peft_model
 
     stage = StageRecipe(kind="alignment", lora_rank=rank)
-    freeze_for_stage(full_size, stage)
+    KINDS["alignment"].freeze(full_size, stage)
     with torch.device("meta"):
-        model = get_peft_model(full_size, lora_config(full_size, stage))
+        model = get_peft_model(full_size, KINDS["alignment"].lora(full_size, stage))
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     assert round(count_trainable(model) / 1e6, 1) == millions
     assert len(trained) == 28 * 7 * 2 and all("language_model.layers" in name for name in trained)
@@ -264,7 +264,7 @@ def test_alignment_trains_lora_on_the_language_model_only(full_size, rank, milli
 
 @pytest.mark.parametrize(("projectors", "billions"), [(True, 1.316), (False, 1.267)])
 def test_encoders_stage_trains_both_encoders_and_nothing_else(full_size, projectors, billions):
-    freeze_for_stage(full_size, StageRecipe(kind="encoders", train_projectors=projectors))
+    KINDS["encoders"].freeze(full_size, StageRecipe(kind="encoders", train_projectors=projectors))
     assert round(count_trainable(full_size) / 1e9, 3) == billions
     trained = {name.split(".")[2] for name, p in full_size.named_parameters() if p.requires_grad}
     assert trained == {"visual", "audio_tower"}

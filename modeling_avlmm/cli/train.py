@@ -1,25 +1,44 @@
-"""`python -m modeling_avlmm train`: train a detector as a recipe says."""
+"""`python -m modeling_avlmm train`, and `train_sft.py`: train a detector as a recipe says."""
 
 import argparse
 from functools import partial
 
-from .console import CONTINUES, guarded
+from .console import CONTINUES, UsageError, guarded, tell
 
-HELP = "train a small detector from a recipe"
+HELP = "train a detector from a recipe"
 DESCRIPTION = (
-    "Train a detector in one stage. Any field of the recipe can be given as --any.field VALUE. A run that was stopped goes on "
-    "when it is started again."
+    "Train AV-LMMDetect, SSAVD or AVPL as a recipe says. Any field of the recipe can be given as --any.field VALUE. A run that "
+    "was stopped resumes when it is started again."
 )
+DOES_NOT_FIT = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options; what they do not know are `overrides`, fields of the recipe."""
-    parser.add_argument("--recipe", required=True, help="YAML file, e.g. recipes/ssavd_demo.yaml")
+    parser.add_argument("--recipe", required=True, help="YAML file, e.g. recipes/demo.yaml")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="only say what would train and be written, and whether it fits in memory; loads nothing",
+    )
+    parser.add_argument(
+        "--memory-gib", type=float, metavar="N", help="memory to fit in, for --dry-run [the device's own]"
+    )
     parser.set_defaults(overrides=[])
 
 
+def main(description: str) -> int:
+    """Run `train_sft.py`, which is this command, and return its exit status."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    options, options.overrides = parser.parse_known_args()
+    return run(options)
+
+
 def run(options: argparse.Namespace) -> int:
-    """Run the command and return its exit status."""
+    """Run the command and return its exit status: 1 where a dry run finds that something does not fit."""
     from dataset_scripts.errors import CorpusError
 
     from ..training.progress import TooManyDropsError
@@ -30,13 +49,22 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from ..training.detector_recipe import DetectorRecipe
-    from ..training.detector_run import train_detector
+    if options.memory_gib is not None and not options.dry_run:
+        raise UsageError("--memory-gib is a question for --dry-run")
     from ..training.recipes import load_recipe
-    from ..training.run_folder import say
 
-    recipe = load_recipe(options.recipe, options.overrides, DetectorRecipe)
-    model_dir = train_detector(recipe)
+    recipe = load_recipe(options.recipe, options.overrides)
+    if options.dry_run:
+        from ..planning.training_plan import plan_training
+
+        if plan_training(recipe, options.memory_gib):
+            return 0
+        tell("not every stage fits; nothing was run.")
+        return DOES_NOT_FIT
+    from ..training.progress import say
+    from ..training.run import train
+
+    model_dir = train(recipe)
     say(
         f"The detector is in {model_dir}.\nNext: python evaluate_avd.py --model {model_dir} "
         f"--dataset {recipe.data.dataset} --data-dir {recipe.data.data_dir}"

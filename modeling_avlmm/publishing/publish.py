@@ -186,9 +186,13 @@ def training_summary(model_dir: Path) -> dict:
             or is_demonstration(plain["data"].get("data_dir")),
             "stages": [],
         }
-        if plain["model"].get("kind"):
+        # Recipes of earlier versions named a small detector in model.kind.
+        system = plain.get("system") or plain["model"].get("kind", "avlmm")
+        if system != "avlmm":
             _name_local_sources(plain["model"])
-            summary["network"] = {key: plain["model"].get(key) for key in ("kind", "preset", "options")}
+            summary["network"] = {"kind": system} | {
+                key: plain["model"].get(key) for key in ("preset", "options")
+            }
             summary["pseudo_fakes"] = plain["data"].get("pseudo_fakes")
         for planned in plain.get("stages", ()):
             summary["stages"].append(

@@ -1,13 +1,15 @@
-"""What frozen encoders make of every clip, kept on disk, so that an `alignment` stage runs them once and not every epoch.
+"""The outputs of frozen encoders, kept on disk for every clip, so that an `alignment` stage encodes each clip only once.
 
-Our own addition. A cached clip is neither decoded nor encoded again: training then costs the language model only. It takes
-2 bytes x width for every token of the clip (7B, 10 s of 336 x 336 at 2 frames a second: 1,690 tokens, 12 MB), which is said
-before it is begun.
+Our own addition. A cached clip is neither decoded nor encoded again, so training costs the language model only. The cache
+takes 2 bytes x width for every token of a clip (7B, 10 s of 336 x 336 at 2 frames per second: 1,690 tokens, 12 MB); the
+stage prints its size before it begins.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
-import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,13 +21,18 @@ from datasets import Dataset
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
-from transformers import BatchFeature
+from transformers import BatchFeature, PreTrainedConfig
+
+from dataset_scripts.files import write_whole, written_whole
 
 from ..media import MediaError
 from ..modeling_avlmm import AVLMMForDeepfakeDetection
 from ..processing_avlmm import AVLMMProcessor, MediaLayout
-from .collator import AVCollator, empty_batch
-from .recipes import DataRecipe, RecipeError
+from .batches import AVCollator
+from .clip_shape import recipe_clip_shape
+from .recipe_parts import DataRecipe
+from .recipe_values import RecipeError
+from .recipes import AVLMMRecipe
 
 SETTINGS = "settings.json"
 
@@ -36,58 +43,58 @@ class EncoderCache:
     A folder with a safetensors file for each clip.
 
     Args:
-        folder (`Path`): The folder; belongs to one set of encoder weights, sampling settings and corpus.
+        folder (`Path`): The folder. It belongs to one set of encoder weights, sampling settings and corpus.
     """
 
     folder: Path
 
     def path(self, clip: str) -> Path:
-        """Where a clip of the schema's `path` is kept."""
+        """Return the file of a clip, named by the schema's `path`."""
         name = hashlib.sha256(clip.encode()).hexdigest()
         return self.folder / name[:2] / f"{name}.safetensors"
 
+    def free(self) -> str:
+        """Return the space left on the disk, in words."""
+        return f"{shutil.disk_usage(self.folder).free / 1e9:.1f} GB free"
+
     def claim(self, settings: dict) -> None:
         """
-        Makes the folder belong to these settings.
+        Make the folder belong to these settings.
 
         Raises:
-            RecipeError: when it belongs to others: their features are not what these encoders would give.
+            RecipeError: when it belongs to others, whose features are not what these encoders would give.
         """
         file = self.folder / SETTINGS
-        if file.is_file():
-            known = json.loads(file.read_text(encoding="utf-8"))
-            if different := sorted(k for k in {*known, *settings} if known.get(k) != settings.get(k)):
-                raise RecipeError(
-                    f"The encoder cache {self.folder} was made with another {', '.join(different)}. Delete it, or name another "
-                    "folder in stages.*.encoder_cache."
-                )
+        if not file.is_file():
+            write_whole(file, json.dumps(settings, indent=2))
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(settings, indent=2), encoding="utf-8")
-        unfinished.rename(file)
+        known = json.loads(file.read_text(encoding="utf-8"))
+        if different := sorted(k for k in {*known, *settings} if known.get(k) != settings.get(k)):
+            raise RecipeError(
+                f"The encoder cache {self.folder} was made with another {', '.join(different)}. Delete it, or name another "
+                "folder in stages.*.encoder_cache."
+            )
 
     def save(
         self, clip: str, layout: MediaLayout, sound: torch.Tensor | None, picture: torch.Tensor | None
     ) -> None:
-        """Keeps what the encoders made of a clip, `(tokens, width)` each."""
+        """Keep the encoders' outputs for a clip, `(tokens, width)` each."""
         tensors = {"audio_tokens": torch.tensor(layout.audio_tokens)}
         if sound is not None:
             tensors["audio_embeds"] = sound.contiguous().cpu()
         if picture is not None:
             tensors["video_embeds"] = picture.contiguous().cpu()
             tensors |= {"grid": layout.grid, "grid_times": torch.from_numpy(layout.grid_times)}
-        file = self.path(clip)
-        file.parent.mkdir(exist_ok=True)
-        unfinished = file.with_suffix(f".{os.getpid()}")
-        save_file(tensors, unfinished)
-        unfinished.rename(file)
+        with written_whole(self.path(clip)) as partial:
+            save_file(tensors, partial)
 
     def load(self, clip: str) -> tuple[MediaLayout, dict] | None:
         """
+        Load the encoders' outputs for a clip.
+
         Returns:
-            `tuple[MediaLayout, dict]`: how the clip lies among the tokens, and its `audio_embeds` and `video_embeds`, where it
-            has them; None for a clip that is not kept.
+            `tuple[MediaLayout, dict]`: the clip's place among the tokens, and its `audio_embeds` and `video_embeds`, where
+            it has them; None for a clip that is not kept.
 
         Raises:
             RecipeError: for a file that cannot be read.
@@ -108,52 +115,38 @@ class EncoderCache:
 @dataclass
 class CachedCollator(AVCollator):
     """
-    Batches of [`AVCollator`] with what the encoders made of the clips in the place of spectra and pixels.
+    Batches of [`AVCollator`] with the encoders' outputs in the place of spectra and pixels.
 
-    A clip that is not kept could not be read when the cache was filled; it is tried again, leaves the batch and is listed.
+    A clip that is not kept could not be read when the cache was filled. It is tried again, leaves the batch and is listed.
 
     Args:
         cache ([`EncoderCache`]): Filled by [`fill_cache`].
-        width (`int`): Of the embeddings.
+        width (`int`): Width of the embeddings.
     """
 
     cache: EncoderCache | None = None
     width: int = 0
 
-    def __call__(self, rows: list[dict]) -> BatchFeature:
-        encoded, kept = [], []
-        for row in rows:
-            found = self.cache.load(row["path"])
-            if found is None:
-                self._drop(row)
-                continue
-            layout, embeds = found
-            asked = self.processor.encode_questions(layout, self.questions_of(row, layout))
-            encoded.append(asked | {"input_features": None, "pixel_values_videos": None})
-            kept.append(embeds)
-        batch = (
-            self.processor.collate(encoded, padding_side=self.padding_side)
-            if encoded
-            else empty_batch(self.processor.tokenizer.pad_token_id)
-        )
-        # Both, also where no clip has it: every process of a distributed run then leaves its encoders alone.
+    def encode_row(self, row: dict) -> dict:
+        found = self.cache.load(row["path"])
+        if found is None:
+            self.processor.encode_media(self.read(row))
+            raise RecipeError(
+                f"{row['path']} can be read but is not in the encoder cache {self.cache.folder}: start the run again, "
+                "which completes it."
+            )
+        layout, embeds = found
+        asked = self.processor.encode_questions(layout, self.questions_of(row, layout))
+        return asked | {"input_features": None, "pixel_values_videos": None, "embeds": embeds}
+
+    def batch(self, encoded: list[dict]) -> BatchFeature:
+        kept = [row.pop("embeds") for row in encoded]
+        batch = super().batch(encoded)
+        # Both, even where no clip has it, so that every process of a distributed run leaves its encoders alone.
         for name in ("audio_embeds", "video_embeds"):
             found = [embeds[name] for embeds in kept if name in embeds]
             batch[name] = torch.cat(found) if found else torch.zeros(0, self.width)
         return batch
-
-    def _drop(self, row: dict) -> None:
-        try:
-            self.processor.encode_media(self.read(row))
-        except MediaError as error:
-            if self.drops is None:
-                raise
-            self.drops.add(row["path"], error)
-            return
-        raise RecipeError(
-            f"{row['path']} can be read but is not in the encoder cache {self.cache.folder}: start the run again, which "
-            "completes it."
-        )
 
 
 def fill_cache(
@@ -165,18 +158,18 @@ def fill_cache(
     num_workers: int = 0,
 ) -> int:
     """
-    Runs the encoders on every clip that is not kept yet; each process of a distributed run on its share.
+    Run the encoders on every clip that is not kept yet; each process of a distributed run does its share.
 
     Args:
-        cache ([`EncoderCache`]): Where to keep.
-        model ([`AVLMMForDeepfakeDetection`]): Its encoders are moved to the device for as long as this takes.
-        dataset (`Dataset`): The clips, in the package's schema. Those that cannot be read are passed over.
-        collator ([`AVCollator`]): How clips are read.
-        bf16 (`bool`): Whether training computes in bfloat16, as the encoders then do here.
+        cache ([`EncoderCache`]): The cache to fill.
+        model ([`AVLMMForDeepfakeDetection`]): Its encoders are moved to the device for the time being.
+        dataset (`Dataset`): The clips, in the package's schema. Unreadable ones are skipped.
+        collator ([`AVCollator`]): Reads the clips.
+        bf16 (`bool`): Whether to compute in bfloat16, as training does.
         num_workers (`int`, *optional*, defaults to 0): Processes that decode.
 
     Returns:
-        `int`: clips that this process added.
+        `int`: number of clips that this process added.
     """
     state, device = PartialState(), PartialState().device
     encoders = (model.vision_encoder, model.audio_encoder)
@@ -208,7 +201,7 @@ def fill_cache(
 
 @dataclass
 class _Encode:
-    """From a row to what the encoders take; runs in the loader's workers."""
+    """Turns a row into the encoders' inputs; runs in the loader's workers."""
 
     collator: AVCollator
 
@@ -227,8 +220,22 @@ class _Encode:
         return row["path"], found, layout
 
 
+def cache_line(folder: str | Path, recipe: AVLMMRecipe, config: PreTrainedConfig, clips: int | None) -> str:
+    """Return a line about the most space that a recipe's encoder cache can take."""
+    each = largest_embeds_bytes(recipe, config)
+    of_all = "" if clips is None else f", up to {each * clips / 1e9:.1f} GB for {clips} clips"
+    return f"encoder cache {folder}: up to {each / 1e6:.2f} MB a clip{of_all}"
+
+
+def largest_embeds_bytes(recipe: AVLMMRecipe, config: PreTrainedConfig) -> int:
+    """Return the bytes of the encoders' outputs for the longest clip with the largest frames."""
+    shape = recipe_clip_shape(recipe, config)
+    tokens = shape.video_tokens(config.vision_config.spatial_merge_size) + shape.audio_tokens
+    return tokens * config.get_text_config().hidden_size * getattr(torch, recipe.model.dtype).itemsize
+
+
 def cache_settings(model: AVLMMForDeepfakeDetection, processor: AVLMMProcessor, data: DataRecipe) -> dict:
-    """What the features of a clip depend on. Protocols of a corpus share a cache."""
+    """Return the settings on which the features of a clip depend. Protocols of a corpus share a cache."""
     weights = (p for part in (model.vision_encoder, model.audio_encoder) for p in part.parameters())
     return {
         "encoders": fingerprint(weights),
@@ -236,15 +243,16 @@ def cache_settings(model: AVLMMForDeepfakeDetection, processor: AVLMMProcessor, 
         "dataset": data.dataset,
         "data_dir": str(Path(data.data_dir).resolve()),
         "clip_seconds": data.clip_seconds,
-        **{
-            name: getattr(processor, name)
-            for name in ("fps", "max_frames", "min_pixels", "max_pixels", "trim_leading_silence")
-        },
+        "fps": processor.fps,
+        "max_frames": processor.max_frames,
+        "min_pixels": processor.min_pixels,
+        "max_pixels": processor.max_pixels,
+        "trim_leading_silence": processor.trim_leading_silence,
     }
 
 
 def fingerprint(weights: Iterable[torch.Tensor]) -> str:
-    """SHA-256 of the values of tensors, in order."""
+    """Return the SHA-256 of the values of tensors, in order."""
     digest = hashlib.sha256()
     for weight in weights:
         digest.update(np.ascontiguousarray(weight.detach().cpu().flatten().view(torch.uint8).numpy()))

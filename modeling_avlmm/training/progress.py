@@ -1,14 +1,18 @@
-"""What every training run prints, counts and goes on from."""
+"""The lines that a training run prints, and the limit on unreadable clips."""
 
-import json
+from __future__ import annotations
+
 import time
+import warnings
 from collections import Counter
-from pathlib import Path
 
+import datasets
 import torch
+import transformers
+from accelerate import PartialState
 from transformers import TrainerCallback
 
-from .collator import DropList
+from .batches import DropList
 from .throughput import peak_flops
 
 
@@ -16,14 +20,28 @@ class TooManyDropsError(RuntimeError):
     """More clips were unreadable than the recipe allows."""
 
 
+def say(text: str) -> None:
+    """Print a line of progress, from one process only."""
+    if PartialState().is_main_process:
+        print(text, flush=True)
+
+
+def quiet_libraries() -> None:
+    """Leave the terminal to the run's own lines, which bars for loading tiny files would hide."""
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    # TRL sets an argument that transformers is renaming; users can do nothing about it.
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
+
+
 class Progress(TrainerCallback):
     """
-    Counts what a run works through, prints a line for each log step, and stops a run that drops too much.
+    Count a run's work, print a line for each log step, and stop a run that drops too much.
 
     Args:
-        device (`torch.device`): What computes; MFU is relative to its peak.
+        device (`torch.device`): The computing device; MFU is relative to its peak.
         drops ([`DropList`]): Where the collator lists unreadable clips.
-        max_drops (`int`): Different unreadable clips after which training stops.
+        max_drops (`int`): Number of different unreadable clips above which training stops.
     """
 
     def __init__(self, device: torch.device, drops: DropList, max_drops: int):
@@ -38,11 +56,11 @@ class Progress(TrainerCallback):
         self._since = time.perf_counter()
 
     def count(self, **amounts: int) -> None:
-        """Counts what a batch of this process holds: `clips`, `tokens` and `flops`, as far as they are known."""
+        """Count the `clips`, `tokens` and `flops` of a batch of this process, as far as they are known."""
         self._done.update(amounts)
 
     def rates(self, state, processes: int) -> dict[str, float]:
-        """Clips/s, tokens/s and MFU since the last call (this process, times the number of processes), and ETA."""
+        """Return clips/s, tokens/s and MFU since the last call (of all processes, from this one's work), and the ETA."""
         seconds = max(time.perf_counter() - self._since, 1e-9)
         done = state.global_step - self._first_step
         elapsed = time.perf_counter() - self._begin
@@ -64,11 +82,11 @@ class Progress(TrainerCallback):
             print(f"  MFU is relative to {self.peak / 1e12:.3g} TFLOP/s ({self.peak_source}).", flush=True)
 
     def on_step_end(self, args, state, control, **kwargs):
-        dropped = {entry["path"] for entry in self.drops.entries()}
-        if len(dropped) > self.max_drops:
+        dropped = len(self.drops.clips())
+        if dropped > self.max_drops:
             raise TooManyDropsError(
-                f"{len(dropped)} clips could not be read, more than the {self.max_drops} that data.max_drop_share "
-                f"allows. They are listed with their reasons in {self.drops.path}. Mend or remove them, or raise "
+                f"{dropped} clips could not be read, more than the {self.max_drops} that data.max_drop_share "
+                f"allows. They are listed with their reasons in {self.drops.path}. Repair or remove them, or raise "
                 "data.max_drop_share."
             )
 
@@ -87,15 +105,3 @@ class Progress(TrainerCallback):
             f"{'  '.join(work)}  MFU {logs['mfu']:.1%}  ETA {eta // 3600}:{eta // 60 % 60:02}:{eta % 60:02}",
             flush=True,
         )
-
-
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The last checkpoint that was written to its end: the trainer's state is written last of all."""
-    complete = []
-    for checkpoint in folder.glob("checkpoint-*"):
-        try:
-            state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
-            continue
-        complete.append((state["global_step"], checkpoint))
-    return max(complete)[1] if complete else None

@@ -15,21 +15,16 @@ from media_factory import random_clip
 from transformers import Qwen2_5OmniThinkerConfig
 
 from modeling_avlmm import AVLMMProcessor
-from modeling_avlmm.planning import training_plan as dry_runs
-from modeling_avlmm.planning.memory import (
-    GIB,
-    HEADROOM_GIB,
-    HEADROOM_SHARE,
-    LiveBytes,
-    clip_shape,
-    make_batch,
-    predict_scoring,
-    predict_stage,
-    real_stage,
-)
+from modeling_avlmm.planning import avlmm_plan
+from modeling_avlmm.planning.live_bytes import GIB, HEADROOM_GIB, HEADROOM_SHARE, LiveBytes
+from modeling_avlmm.planning.memory import make_batch, predict_scoring, predict_stage, real_stage
 from modeling_avlmm.planning.scoring_plan import read_scoring
-from modeling_avlmm.training.recipes import RecipeError, StageRecipe, load_recipe
-from modeling_avlmm.training.stages import count_trainable
+from modeling_avlmm.planning.training_plan import count_clips, plan_training
+from modeling_avlmm.training.clip_shape import clip_shape
+from modeling_avlmm.training.recipe_parts import StageRecipe
+from modeling_avlmm.training.recipe_values import RecipeError
+from modeling_avlmm.training.recipes import load_recipe
+from modeling_avlmm.training.stage_kinds import count_trainable
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -212,6 +207,7 @@ def recipe(tmp_path_factory, clip_folder) -> Path:
     folder = tmp_path_factory.mktemp("dry")
     thinker(width=512, depth=2).save_pretrained(folder / "backbone")
     values = {
+        "system": "avlmm",
         "name": "dry",
         "output_dir": str(folder / "out"),
         "model": {"backbone": str(folder / "backbone"), "max_pixels": 448 * 448},
@@ -258,7 +254,7 @@ def test_a_dry_run_tells_what_would_happen_and_does_nothing(recipe, run_script):
 def test_what_does_not_fit_is_refused_with_what_would_help(recipe, capsys):
     loaded = load_recipe(recipe)
     loaded.stages = loaded.stages[:1]
-    assert not dry_runs.dry_run(loaded, memory_gib=2.0)
+    assert not plan_training(loaded, memory_gib=2.0)
     printed = capsys.readouterr().out
     assert "does NOT fit in 2.0 GiB" in printed
     for setting in (
@@ -274,14 +270,14 @@ def test_what_does_not_fit_is_refused_with_what_would_help(recipe, capsys):
     line = next(line for line in printed.splitlines() if "--stages.alignment.batch_size 1" in line)
     words = line.split(" (")[0].split()
     changed = load_recipe(recipe, words)
-    config = dry_runs.thinker_config(changed)
-    need = dry_runs.predict(changed, changed.stages[0], config)
+    config = avlmm_plan.thinker_config(changed)
+    need = avlmm_plan.predict(changed, changed.stages[0], config)
     assert f" {need.needed / GIB:.1f} needed" in line
     assert ("fits" in line) == (need.needed <= 2 * GIB)
 
 
 def test_a_dry_run_of_a_wrong_recipe_is_an_error(recipe, tmp_path, run_script, monkeypatch):
-    monkeypatch.setattr(dry_runs, "advice", lambda *arguments: [])  # is tested above
+    monkeypatch.setattr(avlmm_plan, "advice", lambda *arguments: [])  # is tested above
     words = ("train_sft.py", "--recipe", recipe, "--memory-gib", "0.5")
     status, _, err = run_script(*words, "--dry-run")
     assert status == 1 and "not every stage fits; nothing was run" in err
@@ -289,12 +285,12 @@ def test_a_dry_run_of_a_wrong_recipe_is_an_error(recipe, tmp_path, run_script, m
     assert status == 2 and "--memory-gib is a question for --dry-run" in err
     nowhere = load_recipe(recipe, ["--model.backbone", str(tmp_path / "none")])
     with pytest.raises(RecipeError, match="cannot be read"):
-        dry_runs.dry_run(nowhere)
+        plan_training(nowhere)
 
 
 def test_a_corpus_that_is_not_there_is_said(recipe, tmp_path):
     absent = load_recipe(recipe, ["--data.data_dir", str(tmp_path / "none")])
-    clips, told = dry_runs.count_clips(absent)
+    clips, told = count_clips(absent)
     assert clips is None and "there is no folder" in told
 
 

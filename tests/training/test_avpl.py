@@ -12,19 +12,16 @@ from safetensors.torch import load_file
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from modeling_avlmm import AVPLConfig, AVPLForDeepfakeDetection
-from modeling_avlmm.training.detector_recipe import (
-    ClipsRecipe,
-    DetectorRecipe,
-    NetworkRecipe,
-    OptimisationRecipe,
-)
-from modeling_avlmm.training.detector_run import make_detector, train_detector
-from modeling_avlmm.training.recipes import RecipeError, load_recipe
+from modeling_avlmm.training.recipe_parts import ClipsRecipe, NetworkRecipe, OptimisationRecipe
+from modeling_avlmm.training.recipe_values import RecipeError
+from modeling_avlmm.training.recipes import SmallDetectorRecipe, load_recipe
+from modeling_avlmm.training.run import train
+from modeling_avlmm.training.small_detectors import make_detector
 
 ROOT = Path(__file__).parents[2]
 
 
-def small_run(tmp_path, name: str, **training) -> DetectorRecipe:
+def small_run(tmp_path, name: str, **training) -> SmallDetectorRecipe:
     """A recipe of two steps on six clips."""
     for label in ("real", "fake"):
         for index in range(3):
@@ -32,10 +29,11 @@ def small_run(tmp_path, name: str, **training) -> DetectorRecipe:
             path.parent.mkdir(parents=True, exist_ok=True)
             make_clip(path, seconds=0.8, fps=20, size=(32, 32), click_at=0.1 + 0.1 * index)
     folders = save_tiny_encoders(tmp_path / "encoders")
-    return DetectorRecipe(
+    return SmallDetectorRecipe(
+        system="avpl",
         name="test",
         output_dir=str(tmp_path / name),
-        model=NetworkRecipe(kind="avpl", options={**folders, **TINY}),
+        model=NetworkRecipe(options={**folders, **TINY}),
         data=ClipsRecipe(
             dataset="avfolder", protocol="all", data_dir=str(tmp_path / "corpus"), num_workers=0
         ),
@@ -45,8 +43,8 @@ def small_run(tmp_path, name: str, **training) -> DetectorRecipe:
 
 def test_two_steps_leave_a_detector_of_the_trained_part(tmp_path):
     recipe = small_run(tmp_path, "run")
-    model_dir = train_detector(recipe)
-    start, _ = make_detector(recipe.model)
+    model_dir = train(recipe)
+    start, _ = make_detector("avpl", recipe.model)
     stored = load_file(model_dir / "model.safetensors")
     assert stored and not any(name.startswith(ENCODERS) for name in stored)
     trained = AVPLForDeepfakeDetection.from_pretrained(model_dir)
@@ -56,14 +54,14 @@ def test_two_steps_leave_a_detector_of_the_trained_part(tmp_path):
 
 
 def test_layers_computed_anew_train_the_same_weights(tmp_path, monkeypatch):
-    kept = load_file(train_detector(small_run(tmp_path, "kept")) / "model.safetensors")
+    kept = load_file(train(small_run(tmp_path, "kept")) / "model.safetensors")
     calls = []
     layer = CLIPEncoderLayer.forward
     monkeypatch.setattr(
         CLIPEncoderLayer, "forward", lambda self, *a, **k: calls.append(self.training) or layer(self, *a, **k)
     )
     recipe = small_run(tmp_path, "anew", gradient_checkpointing=True)
-    anew = load_file(train_detector(recipe) / "model.safetensors")
+    anew = load_file(train(recipe) / "model.safetensors")
     for name, value in kept.items():
         torch.testing.assert_close(anew[name], value, rtol=1e-4, atol=1e-6, msg=name)
     # Once to count operations, and twice in each of two steps, by each of the layers.
@@ -73,15 +71,15 @@ def test_layers_computed_anew_train_the_same_weights(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["fakeavceleb", "demo"])
 def test_recipes_are_complete(name, tmp_path):
-    recipe = load_recipe(ROOT / "recipes" / f"avpl_{name}.yaml", [], DetectorRecipe)
+    recipe = load_recipe(ROOT / "recipes" / f"avpl_{name}.yaml")
     recipe.model.options |= save_tiny_encoders(tmp_path)
-    model, processor = make_detector(recipe.model)
+    model, processor = make_detector("avpl", recipe.model)
     assert processor.max_frames == model.config.num_frames and model.config.save_encoders == (name == "demo")
 
 
 def test_missing_encoders_are_told(tmp_path):
     with pytest.raises(RecipeError, match=r"model.options.vision_encoder is missing"):
-        make_detector(NetworkRecipe(kind="avpl"))
+        make_detector("avpl", NetworkRecipe())
     nowhere = {"vision_encoder": str(tmp_path / "a"), "audio_encoder": str(tmp_path / "b")}
     with pytest.raises(RecipeError, match=r"model.options: The vision encoder .* cannot be loaded"):
-        make_detector(NetworkRecipe(kind="avpl", options=nowhere))
+        make_detector("avpl", NetworkRecipe(options=nowhere))

@@ -11,11 +11,13 @@ from media_factory import make_clip, remux
 from safetensors.torch import load_file
 
 from modeling_avlmm import AVLMMForDeepfakeDetection, AVLMMProcessor
-from modeling_avlmm.training import run as running
-from modeling_avlmm.training.collator import AVCollator, DropList, verdict_questions
+from modeling_avlmm.training import avlmm_stages
+from modeling_avlmm.training.batches import AVCollator, DropList, load_split, verdict_questions
 from modeling_avlmm.training.encoder_cache import CachedCollator, EncoderCache, fill_cache, fingerprint
-from modeling_avlmm.training.recipes import DataRecipe, ModelRecipe, Recipe, RecipeError, StageRecipe
-from modeling_avlmm.training.run_folder import load_split
+from modeling_avlmm.training.recipe_parts import DataRecipe, ModelRecipe, StageRecipe
+from modeling_avlmm.training.recipe_values import RecipeError
+from modeling_avlmm.training.recipes import AVLMMRecipe
+from modeling_avlmm.training.run import train
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +39,9 @@ def corpus(tmp_path_factory):
 @pytest.fixture
 def recipe(corpus, tiny_backbone, tmp_path):
     stage = StageRecipe("alignment", max_steps=6, batch_size=2, lora_rank=4, learning_rate=1e-3, log_steps=1)
-    return Recipe(
-        "test",
-        str(tmp_path / "run"),
+    return AVLMMRecipe(
+        name="test",
+        output_dir=str(tmp_path / "run"),
         model=ModelRecipe(str(tiny_backbone), dtype="float32", max_pixels=3136),
         data=DataRecipe(
             "avfolder",
@@ -54,7 +56,7 @@ def recipe(corpus, tiny_backbone, tmp_path):
     )
 
 
-def with_cache(recipe: Recipe, folder: Path, output: Path) -> Recipe:
+def with_cache(recipe: AVLMMRecipe, folder: Path, output: Path) -> AVLMMRecipe:
     stage = dataclasses.replace(recipe.stages[0], encoder_cache=str(folder))
     return dataclasses.replace(recipe, output_dir=str(output), stages=[stage])
 
@@ -67,13 +69,14 @@ def losses(model_dir: Path) -> list[float]:
 @pytest.fixture
 def parts(recipe, tmp_path):
     """Model, rows, the collator that decodes, and one on a filled cache."""
-    model, processor = running.load_detector(recipe.model.backbone, recipe)
+    model, processor = avlmm_stages.load_to_train(recipe.model.backbone, recipe)
     rows = load_split(recipe.data, "full").sort("path")
-    plain = AVCollator(processor, verdict_questions(processor), DropList(tmp_path / "drops"), 1.0, "start")
+    options = {"processor": processor, "questions_of": verdict_questions(processor)}
+    options |= {"drops": DropList(tmp_path / "drops"), "clip_seconds": 1.0, "crop": "start"}
+    plain = AVCollator(**options)
     cache = EncoderCache(tmp_path / "cache")
     cache.claim({})
     fill_cache(cache, model, rows, plain, bf16=False)
-    options = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
     width = model.config.get_text_config().hidden_size
     return model.eval(), rows, plain, CachedCollator(cache=cache, width=width, **options)
 
@@ -140,14 +143,14 @@ def test_filling_goes_on_where_it_stopped(parts):
 
 
 def test_a_run_from_the_cache_is_the_run_without(recipe, tmp_path, monkeypatch, capsys):
-    without = running.train(recipe)
-    first = running.train(with_cache(recipe, tmp_path / "cache", tmp_path / "first"))
+    without = train(recipe)
+    first = train(with_cache(recipe, tmp_path / "cache", tmp_path / "first"))
     said = capsys.readouterr().out
     assert "6 clips encoded" in said and "GB for 7 clips" in said
     assert losses(first) == pytest.approx(losses(without), rel=1e-5)
     reads = []
     monkeypatch.setattr(AVCollator, "read", lambda self, row: reads.append(row["path"]) or read(self, row))
-    again = running.train(with_cache(recipe, tmp_path / "cache", tmp_path / "again"))
+    again = train(with_cache(recipe, tmp_path / "cache", tmp_path / "again"))
     assert "0 clips encoded" in capsys.readouterr().out
     assert set(reads) == {"fake/broken.mp4"}
     assert losses(again) == losses(first)
@@ -158,10 +161,10 @@ read = AVCollator.read
 
 
 def test_a_cache_of_other_encoders_or_sampling_is_refused(recipe, tmp_path):
-    running.train(with_cache(recipe, tmp_path / "cache", tmp_path / "first"))
+    train(with_cache(recipe, tmp_path / "cache", tmp_path / "first"))
     other = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, fps=1.0))
     with pytest.raises(RecipeError, match=r"another fps\. Delete it, or name another folder"):
-        running.train(with_cache(other, tmp_path / "cache", tmp_path / "second"))
+        train(with_cache(other, tmp_path / "cache", tmp_path / "second"))
     backbone = tmp_path / "backbone"
     shutil.copytree(recipe.model.backbone, backbone)
     model = AVLMMForDeepfakeDetection.from_backbone(str(backbone))
@@ -170,7 +173,7 @@ def test_a_cache_of_other_encoders_or_sampling_is_refused(recipe, tmp_path):
     model.thinker.save_pretrained(backbone)
     other = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, backbone=str(backbone)))
     with pytest.raises(RecipeError, match="another encoders"):
-        running.train(with_cache(other, tmp_path / "cache", tmp_path / "third"))
+        train(with_cache(other, tmp_path / "cache", tmp_path / "third"))
 
 
 def test_encoders_that_are_shared_out_are_refused(recipe, tmp_path, monkeypatch):
@@ -179,10 +182,10 @@ def test_encoders_that_are_shared_out_are_refused(recipe, tmp_path, monkeypatch)
         next(model.vision_encoder.parameters()).ds_id = 0  # as DeepSpeed marks it
         return model, processor
 
-    load = running.load_detector
-    monkeypatch.setattr(running, "load_detector", sharded)
+    load = avlmm_stages.load_to_train
+    monkeypatch.setattr(avlmm_stages, "load_to_train", sharded)
     with pytest.raises(RecipeError, match="ZeRO-3 shares them out"):
-        running.train(with_cache(recipe, tmp_path / "cache", tmp_path / "run"))
+        train(with_cache(recipe, tmp_path / "cache", tmp_path / "run"))
     assert not (tmp_path / "cache").exists()
 
 

@@ -7,9 +7,12 @@ import torch
 
 from dataset_scripts.demo_benchmark.face import FRAME_SIZE
 from modeling_avlmm.media import Clip
-from modeling_avlmm.training.detector_recipe import DetectorRecipe
-from modeling_avlmm.training.recipes import Recipe, RecipeError, StageRecipe, load_recipe
-from modeling_avlmm.training.run import load_detector
+from modeling_avlmm.training.avlmm_stages import load_to_train
+from modeling_avlmm.training.recipe_parts import STAGE_KINDS, StageRecipe
+from modeling_avlmm.training.recipe_values import RecipeError
+from modeling_avlmm.training.recipes import SYSTEMS, AVLMMRecipe, SmallDetectorRecipe, load_recipe
+from modeling_avlmm.training.run import AVLMM_STAGES
+from modeling_avlmm.training.stage_kinds import KINDS
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
@@ -18,7 +21,7 @@ RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 def recipe_file(tmp_path):
     path = tmp_path / "r.yaml"
     path.write_text(
-        "name: r\noutput_dir: out\nstages:\n- kind: alignment\n- kind: encoders\n  learning_rate: 1e-5\n"
+        "system: avlmm\nname: r\noutput_dir: out\nstages:\n- kind: alignment\n- kind: encoders\n  learning_rate: 1e-5\n"
     )
     return path
 
@@ -26,8 +29,10 @@ def recipe_file(tmp_path):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_every_recipe_in_the_repository_reads(path):
     small = path.stem.startswith(("ssavd", "avpl"))
-    recipe = load_recipe(path, kind=DetectorRecipe if small else Recipe)
+    recipe = load_recipe(path)
     assert recipe.name == path.stem
+    assert recipe.system == (path.stem.partition("_")[0] if small else "avlmm")
+    assert isinstance(recipe, SmallDetectorRecipe if small else AVLMMRecipe)
     if not small:
         kinds = [stage.kind for stage in recipe.stages]
         assert (
@@ -52,7 +57,7 @@ def test_published_runs_have_recipes():
 )
 def test_frames_of_the_demonstration_are_as_large_as_its_recipes_say(name, overrides, side, tiny_backbone):
     recipe = load_recipe(Path(__file__).parents[2] / "recipes" / f"{name}.yaml", overrides)
-    _, processor = load_detector(str(tiny_backbone), recipe)
+    _, processor = load_to_train(str(tiny_backbone), recipe)
     frames = torch.randint(0, 256, (8, 3, FRAME_SIZE, FRAME_SIZE), dtype=torch.uint8)
     clip = Clip(
         frames=frames,
@@ -117,7 +122,7 @@ def test_numbers_without_a_point_are_numbers(recipe_file):
         (["--data.num_workers", "1.5"], "data.num_workers must be int"),
         (["--stages.0.train_projectors", "3"], "must be bool"),
         (["--stages.0.kind", "sft"], "must be one of pretraining, alignment, encoders"),
-        (["--data.balance", "all"], "it must be modality, label, family or none"),
+        (["--data.balance", "all"], "it must be one of modality, label, family, none"),
         (["--stages.0.kind", "pretraining"], "needs data.annotations"),
         (["--stages.1.name", "alignment"], "Stages need different names"),
         (["--seed"], "--seed needs a value"),
@@ -135,15 +140,62 @@ def test_mistakes_are_named(recipe_file, override, message):
 
 
 def test_missing_files_and_fields(tmp_path):
-    (tmp_path / "demo.yaml").write_text("output_dir: x\nstages: [{kind: alignment}]\n")
+    (tmp_path / "demo.yaml").write_text("system: avlmm\noutput_dir: x\nstages: [{kind: alignment}]\n")
     with pytest.raises(RecipeError, match=r"no recipe .*dem.yaml. There are: demo"):
         load_recipe(tmp_path / "dem.yaml")
     with pytest.raises(RecipeError, match="lacks name"):
         load_recipe(tmp_path / "demo.yaml")
-    (tmp_path / "demo.yaml").write_text("name: x\noutput_dir: x\n")
+    (tmp_path / "demo.yaml").write_text("system: avlmm\nname: x\noutput_dir: x\n")
     with pytest.raises(RecipeError, match="at least one entry under stages"):
         load_recipe(tmp_path / "demo.yaml")
 
 
 def test_stage_is_named_after_its_kind():
     assert StageRecipe(kind="encoders").name == "encoders"
+
+
+def test_kinds_of_stages_are_told_alike_in_recipes_and_in_code():
+    assert tuple(AVLMM_STAGES) == tuple(KINDS) == STAGE_KINDS
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stages: [{kind: alignment}]", "has stages: write `system: avlmm` at its top"),
+        ("model: {kind: ssavd}", "Write `system: ssavd` at its top, instead of model.kind"),
+        ("seed: 1", "Write `system: NAME` at its top, where NAME is one of avlmm, ssavd, avpl"),
+        ("system: ssvad", "system is 'ssvad'; it must be one of avlmm, ssavd, avpl. Did you mean ssavd?"),
+        ("system: ssavd\nmodel: {kind: ssavd}", "Unknown field model.kind"),
+        (
+            "system: ssavd\nstages: [{kind: alignment}]",
+            "stages is for recipes with system: avlmm, and this one",
+        ),
+        (
+            "system: avlmm\ntraining: {epochs: 1}",
+            "training is for recipes with system: ssavd or avpl, and this",
+        ),
+    ],
+)
+def test_a_recipe_says_which_detector_it_trains(tmp_path, text, message):
+    path = tmp_path / "r.yaml"
+    path.write_text(f"name: r\noutput_dir: out\n{text}\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_trackers_are_fields_of_every_recipe(tmp_path, system, monkeypatch):
+    path = tmp_path / "r.yaml"
+    path.write_text(f"system: {system}\nname: r\noutput_dir: out\n" + "stages: [{}]\n" * (system == "avlmm"))
+    assert load_recipe(path).report_to == load_recipe(path, ["--report_to", "none"]).report_to == []
+    assert load_recipe(path, ["--report_to", "wandb"]).report_to == ["wandb"]
+    both = load_recipe(path, ["--report_to", "[tensorboard, trackio]"])
+    assert both.report_to == ["tensorboard", "trackio"]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "trackio" else name)
+    with pytest.raises(RecipeError, match=r"report_to: trackio is not installed. Run `pip install trackio`"):
+        both.check_trackers()
+    with pytest.raises(
+        RecipeError, match=r"report_to is 'mlflow'; it must be one of tensorboard, trackio, wandb"
+    ):
+        load_recipe(path, ["--report_to", "mlflow"])

@@ -37,6 +37,7 @@ def recipe(corpus, tiny_backbone, tmp_path):
 
     def write(name="recipe", kind="encoders", **stage):
         values = {
+            "system": "avlmm",
             "name": "test",
             "output_dir": str(tmp_path / name),
             "model": {"backbone": str(tiny_backbone), "dtype": "float32", "max_pixels": 3136},
@@ -109,7 +110,7 @@ def test_killed_and_resumed_equals_uninterrupted(recipe, tmp_path):
     assert not (stage / "model").exists()
 
     output = run(command(interrupted))
-    assert "going on from" in output
+    assert "resuming from" in output
     expected, got = weights(tmp_path / "whole" / "encoders"), weights(stage)
     assert expected.keys() == got.keys()
     for name, tensor in expected.items():
@@ -162,7 +163,7 @@ def test_both_stages_leave_what_they_should(recipe, tmp_path, tiny_backbone):
     refused = subprocess.run(
         command(path, "--seed", 5), capture_output=True, text=True, env=environment(), cwd=ROOT
     )
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "run of another recipe" in refused.stderr and "seed, data differ" in refused.stderr
 
 
@@ -179,7 +180,7 @@ def test_unreadable_clips_are_listed_and_too_many_stop_the_run(recipe, corpus, t
 
         strict = recipe("strict", max_steps=6)
         stopped = subprocess.run(command(strict), capture_output=True, text=True, env=environment(), cwd=ROOT)
-        assert stopped.returncode == 1
+        assert stopped.returncode == 2
         assert "1 clips could not be read, more than the 0" in stopped.stderr
     finally:
         broken.unlink()

@@ -9,9 +9,10 @@ from dataset_factory import write_fakeavceleb
 
 from modeling_avlmm import SSAVDConfig
 from modeling_avlmm.configuration_detector import DEMONSTRATION_NOTICE
-from modeling_avlmm.training.detector_recipe import ClipsRecipe
-from modeling_avlmm.training.recipes import DataRecipe, RecipeError
-from modeling_avlmm.training.run_folder import load_split, name_demonstration
+from modeling_avlmm.training.batches import load_split
+from modeling_avlmm.training.recipe_parts import ClipsRecipe, DataRecipe
+from modeling_avlmm.training.recipe_values import RecipeError
+from modeling_avlmm.training.run_folder import name_demonstration
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_a_detector_knows_what_it_was_last_trained_on(tmp_path, monkeypatch):
 def test_freed_memory_is_kept_for_the_next_tensor():
     script = """
 import resource, sys, torch
-from modeling_avlmm.training.run_folder import keep_freed_memory
+from modeling_avlmm.training.run import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def faults():

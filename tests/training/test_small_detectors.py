@@ -26,26 +26,23 @@ from transformers.trainer_utils import SaveStrategy
 from modeling_avlmm import AutoModelForAVDeepfakeDetection, SSAVDConfig, SSAVDProcessor
 from modeling_avlmm.media import Clip
 from modeling_avlmm.training.augment import augment_clip, stretch
-from modeling_avlmm.training.collator import DropList
-from modeling_avlmm.training.detector_recipe import (
-    ClipsRecipe,
-    DetectorRecipe,
-    NetworkRecipe,
-    OptimisationRecipe,
-)
-from modeling_avlmm.training.detector_run import (
-    ClipCollator,
+from modeling_avlmm.training.batches import ClipCollator, DropList, build_schedule, load_split
+from modeling_avlmm.training.recipe_parts import ClipsRecipe, NetworkRecipe, OptimisationRecipe
+from modeling_avlmm.training.recipe_values import RecipeError
+from modeling_avlmm.training.recipes import SmallDetectorRecipe, load_recipe
+from modeling_avlmm.training.small_detectors import (
     genuine_clips,
     in_pairs,
     make_detector,
     pseudo_faker,
-    training_arguments,
     validation_split,
 )
-from modeling_avlmm.training.detector_trainer import DetectorTrainer, scores_to_metrics, verdict_logits
-from modeling_avlmm.training.recipes import RecipeError, load_recipe
-from modeling_avlmm.training.run_folder import load_split
-from modeling_avlmm.training.schedule import build_schedule
+from modeling_avlmm.training.trainers import (
+    DetectorTrainer,
+    scores_to_metrics,
+    training_arguments,
+    verdict_logits,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,10 +67,10 @@ def recipe(corpus, tmp_path):
 
     def write(name="run", data=None, **training):
         values = {
+            "system": "ssavd",
             "name": "test",
             "output_dir": str(tmp_path / name),
             "model": {
-                "kind": "ssavd",
                 "options": {k: list(v) if isinstance(v, tuple) else v for k, v in TINY.items()},
             },
             "data": {"dataset": "avfolder", "protocol": "all", "data_dir": str(corpus), "num_workers": 0}
@@ -119,7 +116,7 @@ def test_a_killed_run_ends_as_one_that_was_not(recipe, variables, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     if not (tmp_path / "killed" / "model").exists():
-        assert "going on from" in run(command(killed), variables)
+        assert "resuming from" in run(command(killed), variables)
     whole, resumed = (
         load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "killed")
     )
@@ -153,19 +150,17 @@ def test_from_genuine_clips_alone(recipe, variables, tmp_path):
 
 def test_validation_without_fakes_makes_its_own(recipe, dataset_cache):
     def split(*words):
-        loaded = load_recipe(recipe("x", {"pseudo_fakes": 0.5}), [*words], DetectorRecipe)
+        loaded = load_recipe(recipe("x", {"pseudo_fakes": 0.5}), [*words])
         return validation_split(loaded, draws=100)
 
     rows = split()
     assert set(rows["label"]) == {0} and len(rows) == 4 * 3 and rows["draw"] == list(range(100, 112))
     assert sorted(rows["path"]) == sorted(rows["path"][:3] * 4)
     assert len(split("--data.validation_clips", "5")) == 5
-    assert set(validation_split(load_recipe(recipe("y"), [], DetectorRecipe), 100)["label"]) == {0, 1}
-    faker = pseudo_faker(
-        load_recipe(recipe("z", {"pseudo_fakes": 0.25, "pseudo_fake_kinds": {"both": 1}}), [], DetectorRecipe)
-    )
+    assert set(validation_split(load_recipe(recipe("y")), 100)["label"]) == {0, 1}
+    faker = pseudo_faker(load_recipe(recipe("z", {"pseudo_fakes": 0.25, "pseudo_fake_kinds": {"both": 1}})))
     assert faker.weights == {"both": 1.0} and faker.fake_share == 0.25 and not faker.pairs
-    pairs = load_recipe(recipe("p", {"pseudo_fakes": 0.5, "pseudo_fake_pairs": True}), [], DetectorRecipe)
+    pairs = load_recipe(recipe("p", {"pseudo_fakes": 0.5, "pseudo_fake_pairs": True}))
     rows = validation_split(pairs, draws=101)
     # The first of a pair has an even number; a clip is validated as genuine and as a fake of itself.
     assert rows["draw"] == list(range(102, 114)) and rows["path"][::2] == rows["path"][1::2]
@@ -177,8 +172,6 @@ def test_a_pair_is_cut_and_augmented_alike(recipe, corpus, dataset_cache, tmp_pa
         recipe(
             "p", {"pseudo_fakes": 0.5, "pseudo_fake_pairs": True, "pseudo_fake_kinds": {"upsampled_faces": 1}}
         ),
-        [],
-        DetectorRecipe,
     )
     genuine = genuine_clips(load_split(pairs.data, "train")).filter(
         lambda path: "9.mp4" not in path, input_columns="path"
@@ -238,8 +231,8 @@ def test_published_recipes_are_readable():
     names = {file.stem.removeprefix("ssavd_") for file in (ROOT / "recipes").glob("ssavd_*.yaml")}
     assert names == {*sizes, "fakeavceleb", "dfdc", "df_timit"}
     for name in names:
-        loaded = load_recipe(ROOT / "recipes" / f"ssavd_{name}.yaml", [], DetectorRecipe)
-        model, processor = make_detector(loaded.model)
+        loaded = load_recipe(ROOT / "recipes" / f"ssavd_{name}.yaml")
+        model, processor = make_detector("ssavd", loaded.model)
         assert sum(p.numel() for p in model.parameters()) == sizes.get(name, 487_632)
         assert processor.max_seconds == 3.0
         if loaded.data.pseudo_fakes:
@@ -249,8 +242,7 @@ def test_published_recipes_are_readable():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ({"kind": "ssadv"}, "must be one of avlmm, avpl, ssavd"),
-        ({"options": {"chanels": [4]}}, r"model.options.chanels. Did you mean channels"),
+        ({"options": {"chanels": [4]}}, r"model.options.chanels. Did you mean model.options.channels"),
         ({"preset": "tiny"}, "no preset 'tiny'"),
         ({"options": {"image_size": 100}}, "image_size must be a multiple"),
         ({"start": "somewhere", "preset": "small"}, "brings its own configuration"),
@@ -258,21 +250,21 @@ def test_published_recipes_are_readable():
 )
 def test_networks_that_cannot_be_made(model, message):
     with pytest.raises(RecipeError, match=message):
-        make_detector(NetworkRecipe(**model))
+        make_detector("ssavd", NetworkRecipe(**model))
 
 
 def test_recipes_that_cannot_be_run(recipe, variables):
     with pytest.raises(RecipeError, match="pseudo_fakes is a share below 1"):
-        DetectorRecipe(name="x", output_dir="y", data=ClipsRecipe(pseudo_fakes=1.0))
+        ClipsRecipe(pseudo_fakes=1.0)
     with pytest.raises(RecipeError, match=r"pseudo_fake_kinds needs data.pseudo_fakes"):
-        DetectorRecipe(name="x", output_dir="y", data=ClipsRecipe(pseudo_fake_kinds={"both": 1}))
+        ClipsRecipe(pseudo_fake_kinds={"both": 1})
     kinds = ClipsRecipe(pseudo_fakes=0.5, pseudo_fake_kinds={"face_swap": 1})
     with pytest.raises(
         RecipeError, match=r"data.pseudo_fake_kinds: no kinds of pseudo-fakes: \['face_swap'\]"
     ):
-        pseudo_faker(DetectorRecipe(name="x", output_dir="y", data=kinds))
+        pseudo_faker(SmallDetectorRecipe(system="ssavd", name="x", output_dir="y", data=kinds))
     with pytest.raises(RecipeError, match=r"pseudo_fake_pairs are half fakes: set data.pseudo_fakes to 0.5"):
-        DetectorRecipe(name="x", output_dir="y", data=ClipsRecipe(pseudo_fake_pairs=True))
+        ClipsRecipe(pseudo_fake_pairs=True)
     for words, message in (
         (["--training.keep", "best"], "training.keep is 'best'; it must be one of auc, last"),
         (["--training.lerning_rate", "1"], "Did you mean training.learning_rate?"),
@@ -288,7 +280,8 @@ def test_recipes_that_cannot_be_run(recipe, variables):
 
 
 def test_a_rate_that_rises_stays_and_falls(tmp_path):
-    recipe = DetectorRecipe(
+    recipe = SmallDetectorRecipe(
+        system="ssavd",
         name="x",
         output_dir=str(tmp_path),
         training=OptimisationRecipe(

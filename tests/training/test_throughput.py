@@ -7,8 +7,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from modeling_avlmm import AVLMMProcessor
-from modeling_avlmm.training.recipes import StageRecipe
-from modeling_avlmm.training.stages import freeze_for_stage, parameter_groups
+from modeling_avlmm.training.recipe_parts import StageRecipe
+from modeling_avlmm.training.stage_kinds import KINDS, parameter_groups
 from modeling_avlmm.training.throughput import FlopsCounter, peak_flops
 
 
@@ -28,7 +28,7 @@ def test_stages_cost_what_they_train(tiny_model, tiny_backbone):
     batch = processor([random_clip(), random_clip(frames=8, seconds=4.0)])
     counts = {}
     for kind in ("alignment", "encoders", "pretraining"):
-        freeze_for_stage(tiny_model, StageRecipe(kind=kind))
+        KINDS[kind].freeze(tiny_model, StageRecipe(kind=kind))
         counts[kind] = FlopsCounter(tiny_model).step(batch)
     tiny_model.requires_grad_(True)
     # All frozen (LoRA is added later) is forward only; everything trained is three times that.
@@ -49,7 +49,7 @@ def test_every_part_has_its_rate_and_nothing_is_trained_twice(tiny_model):
         projector_learning_rate=3.0,
         weight_decay=0.1,
     )
-    freeze_for_stage(tiny_model, stage)
+    KINDS["encoders"].freeze(tiny_model, stage)
     groups = parameter_groups(tiny_model, stage)
     rates = {group["name"]: group["lr"] for group in groups}
     assert rates == {"vision": 1.0, "audio": 2.0, "projectors": 3.0}

@@ -45,7 +45,7 @@ import torch
 
 from ...configuration_detector import IGNORE_INDEX
 from ...media import SAMPLING_RATE, Clip
-from ..schedule import FAKE, REAL
+from ...modeling_verdicts import FAKE, REAL
 from .altered_sound import (
     SHORTEST_SECONDS,
     harmless_audio,

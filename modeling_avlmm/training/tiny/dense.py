@@ -8,13 +8,14 @@ and need no fake. A real omni backbone has long learned such things and skips th
 import dataclasses
 import json
 import math
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ...media import Clip
 from ...processing_avlmm import Question
-from ..collator import AVCollator
+from ..batches import AVCollator
 
 DENSE_PROMPTS = {
     "mouth": " how open is the mouth at each step of time? Answer with digits.",
@@ -44,21 +45,23 @@ def pitch_level(hertz: float) -> float:
     return 0.0 if hertz <= 0 else math.log2(hertz / LOWEST_PITCH) / OCTAVES
 
 
+@dataclass
 class DenseCollator(AVCollator):
     """
-    Asks the dense questions, and gives half of the clips the sound of another genuine clip.
+    Batches with the dense questions, half of the clips with the sound of another genuine clip.
 
     Args:
         annotations (`dict[str, dict]`): As read by [`load_annotations`].
         sounds (`dict[str, dict]`): Rows of the genuine clips whose sound may be lent, by `path`.
-        kwargs: As for [`AVCollator`].
+        kwargs: Fields of [`AVCollator`], but for `questions_of`.
     """
 
-    def __init__(self, *args, annotations: dict[str, dict], sounds: dict[str, dict], **kwargs):
-        super().__init__(*args, questions_of=self._questions, **kwargs)
-        self.annotations = annotations
-        self.sounds = sounds
-        self._paths = sorted(sounds)
+    annotations: dict[str, dict] = field(default_factory=dict)
+    sounds: dict[str, dict] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.questions_of = self._questions
+        self._paths = sorted(self.sounds)
 
     def read(self, row: dict) -> Clip:
         clip = super().read(row)

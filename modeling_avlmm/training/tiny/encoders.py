@@ -25,7 +25,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from ...configuration_avpl import TOKENS_PER_SECOND, AVPLConfig
 from ...processing_avpl import AVPLProcessor
-from ..collator import read_row
+from ..batches import read_row
 from .backbone import scale_weights_by_fan_in
 from .dense import load_annotations, pitch_level
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from modeling_avlmm.training.recipes import DataRecipe, RecipeError
-from modeling_avlmm.training.schedule import build_schedule
+from modeling_avlmm.training.batches import build_schedule
+from modeling_avlmm.training.recipe_parts import DataRecipe
+from modeling_avlmm.training.recipe_values import RecipeError
 
 
 @pytest.fixture

@@ -1,16 +1,15 @@
 """The `analysis` stage: a detector learns to talk about a clip, and keeps its verdict.
 
-Method: DFA-GPT (arXiv 2501.01164), whose four tasks, frozen encoders, trained projectors and LoRA this follows. What is
-our own: sound as well as picture, verdict questions asked of the same clips so that the verdict is not lost, and a
-detector's verdicts in the conversation for a share of the clips.
+Method: DFA-GPT (arXiv 2501.01164), whose four tasks, frozen encoders, trained projectors and LoRA this follows. Our own:
+sound as well as picture, verdict questions about the same clips so that the verdict is not lost, and a detector's verdicts
+in the conversation for a share of the clips.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
-from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,32 +23,79 @@ from ..explain.evidence_jobs import measured_evidence
 from ..media import Clip
 from ..modeling_avlmm import AVLMMForDeepfakeDetection
 from ..processing_avlmm import AVLMMProcessor
-from .collator import AVCollator
-from .recipes import DataRecipe, RecipeError, StageRecipe
-from .run_folder import say
-from .schedule import build_schedule
-from .tiny.vocabulary import grow_vocabulary
+from .avlmm_stages import AVLMMStage, load_to_train
+from .batches import AVCollator, DropList, build_schedule, verdict_questions
+from .progress import say
+from .recipe_parts import DataRecipe, StageRecipe
+from .recipe_values import RecipeError
+from .tiny.vocabulary import write_grown
+from .trainers import AVSFTTrainer
 
 
+class AnalysisStage(AVLMMStage):
+    """LoRA and the projectors train on conversations about clips; both encoders are frozen."""
+
+    def rows(self, dataset: Dataset) -> Dataset:
+        return instruction_rows(dataset, self.recipe.data, self.settings, self.folder)
+
+    def model(self, rows: Dataset) -> tuple[AVLMMForDeepfakeDetection, AVLMMProcessor]:
+        if not self.settings.analysis.grow_vocabulary:
+            return super().model(rows)
+        start = self.folder / "start"
+        begun = start.is_dir()
+        PartialState().wait_for_everyone()
+        if begun:
+            # Checkpoints belong to the vocabulary with which the stage began.
+            self.source = start
+            return super().model(rows)
+        model, processor = load_to_train(self.source, self.recipe)
+        say(f"  {write_grown(model, processor, rows, start)} new words, each a token of its own")
+        self.source = start
+        self.kind.freeze(model, self.settings)
+        return model, processor
+
+    def collator(
+        self, model: AVLMMForDeepfakeDetection, processor: AVLMMProcessor, rows: Dataset, drops: DropList
+    ) -> ConversationCollator:
+        options = self.collator_options(processor, drops)
+        options["crop"] = "start"  # times in answers count from the start of the file
+        return ConversationCollator(
+            questions_of=verdict_questions(processor),
+            rows=rows,
+            per_pass=self.settings.analysis.per_pass,
+            **options,
+        )
+
+    def schedule(self, rows: Dataset, draws: int) -> Dataset:
+        return conversation_schedule(rows, self.recipe.data, self.settings, draws, self.recipe.seed)
+
+    def finish(self, trainer: AVSFTTrainer) -> tuple[AVLMMForDeepfakeDetection, AVLMMProcessor] | None:
+        finished = super().finish(trainer)
+        if finished is not None:
+            mark_as_analyst(finished[0], self.settings)
+        return finished
+
+
+@dataclass
 class ConversationCollator(AVCollator):
     """
-    Asks about each clip what its row's conversation asks, and the verdict where `replay` is set.
+    Batches for the `analysis` stage: clips with conversations, and with verdict questions where `replay` is set.
 
     Questions about one clip share its encoding and do not see one another. The loss is on every answer of every
     conversation, closing token included, and on nothing else.
 
     Args:
-        rows (`Dataset`): All instruction rows, of which `per_pass - 1` more about the same clip are asked as well.
-        per_pass (`int`, *optional*, defaults to 1): Conversations about a clip in one pass, where there are as many.
-        kwargs: As for [`AVCollator`]. `questions_of` gives the verdict questions.
+        rows (`Dataset`): All instruction rows, from which `per_pass - 1` more about the same clip are asked as well.
+        per_pass (`int`, *optional*, defaults to 1): Most conversations about a clip in one pass.
+        kwargs: Fields of [`AVCollator`]. `questions_of` gives the verdict questions.
     """
 
-    def __init__(self, *args, rows: Dataset | None = None, per_pass: int = 1, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.per_pass = per_pass
-        self.rows = rows
-        self._about: dict[str, list[int]] = {}
-        for index, path in enumerate(rows["path"] if per_pass > 1 else ()):
+    rows: Dataset | None = None
+    per_pass: int = 1
+    _about: dict[str, list[int]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self):
+        for index, path in enumerate(self.rows["path"] if self.per_pass > 1 else ()):
             self._about.setdefault(path, []).append(index)
 
     def encode(self, row: dict, clip: Clip) -> dict:
@@ -57,7 +103,7 @@ class ConversationCollator(AVCollator):
         return encode_conversations(self.processor, clip, self.conversations(row), questions)
 
     def conversations(self, row: dict) -> list[Turns]:
-        """The row's conversation and others about its clip, with measured verdicts first where `with_context` is set."""
+        """Return the row's conversation and others about its clip, after measured verdicts where `with_context` is set."""
         rng = np.random.default_rng([self.seed, row["draw"], 2])
         drawn = [row["messages"]]
         if self.per_pass > 1:
@@ -72,30 +118,25 @@ class ConversationCollator(AVCollator):
 
 def instruction_rows(dataset: Dataset, data: DataRecipe, stage: StageRecipe, folder: Path) -> Dataset:
     """
-    The conversations of a stage about the clips of a training split.
+    Build the conversations of a stage about the clips of a training split.
 
     Args:
         dataset (`Dataset`): The split, in the package's schema.
-        data ([`DataRecipe`]), stage ([`StageRecipe`]): What the recipe says.
-        folder (`Path`): The stage's folder, where measured evidence is kept unless the recipe names another.
+        data ([`DataRecipe`]), stage ([`StageRecipe`]): Settings of the recipe.
+        folder (`Path`): The stage's folder, which keeps measured evidence unless the recipe names another.
     """
     settings = stage.analysis
     evidence = None
     if settings.evidence != "none":
+        file = Path(settings.evidence or folder) / "evidence.jsonl"
         with PartialState().main_process_first():
-            evidence = measured_evidence(
-                dataset, Path(settings.evidence or folder) / "evidence.jsonl", say=say
-            )
-    tasks = [task for task, share in settings.tasks.items() if share > 0]
-    rows = build_instructions(dataset, tasks, settings.seed, settings.per_clip, evidence)
+            evidence = measured_evidence(dataset, file, say=say)
+    rows = build_instructions(dataset, list(settings.wanted), settings.seed, settings.per_clip, evidence)
     kept = within(rows, data.clip_seconds)
+    left_out = len(rows) - len(kept)
     say(
         f"  {len(kept)} conversations about {len(dataset)} clips"
-        + (
-            f"; {len(rows) - len(kept)} name times after {data.clip_seconds:g} s and are left out"
-            if len(kept) < len(rows)
-            else ""
-        )
+        + (f"; {left_out} name times after {data.clip_seconds:g} s and are left out" if left_out else "")
     )
     return kept
 
@@ -104,12 +145,12 @@ def conversation_schedule(
     rows: Dataset, data: DataRecipe, stage: StageRecipe, draws: int, seed: int
 ) -> Dataset:
     """
-    Draws conversations for a stage, each task by its share and within it as [`build_schedule`] draws clips.
+    Draw the conversations of a stage, each task by its share and within it as [`build_schedule`] draws clips.
 
     Args:
         rows (`Dataset`): Instruction rows.
         data ([`DataRecipe`]), stage ([`StageRecipe`]): Balance and shares.
-        draws (`int`): Conversations to draw.
+        draws (`int`): Number of conversations to draw.
         seed (`int`): Seed of the order.
 
     Returns:
@@ -119,7 +160,7 @@ def conversation_schedule(
     Raises:
         RecipeError: when a task that has a share has no conversation.
     """
-    shares = {task: share for task, share in stage.analysis.tasks.items() if share > 0}
+    shares = stage.analysis.wanted
     tasks = np.array(rows["task"])
     missing = [task for task in shares if not (tasks == task).any()]
     if missing:
@@ -144,7 +185,7 @@ def conversation_schedule(
 
 
 def within(rows: Dataset, seconds: float) -> Dataset:
-    """Rows whose answers name no time that is cut off when clips are cut to their first `seconds`."""
+    """Return the rows whose answers name no time after the first `seconds`, at which clips are cut."""
 
     def seen(facts: str) -> bool:
         segments = json.loads(facts).get("segments") or []
@@ -153,42 +194,11 @@ def within(rows: Dataset, seconds: float) -> Dataset:
     return rows.filter(seen, input_columns="facts")
 
 
-def texts_of(rows: Iterable[dict]) -> Iterator[str]:
-    """Everything that is said in conversations, and what a context is made of: what a tokenizer has to cover."""
-    yield from CONTEXT_TEXTS
-    for row in rows:
-        for question, answer in turns_of(row["messages"]):
-            yield " " + question.strip()
-            yield answer
-
-
-CONTEXT_TEXTS = (
-    " Measured: clip fake 0.97, picture fake 0.99, sound real 0.03; fake from 0.5 to 1.5 s, from 2.0 to 2.5 s.",
-    " clip real 0.97, picture real 0.99, sound fake 0.03.",
-)
-
-
-def write_grown(
-    model: AVLMMForDeepfakeDetection, processor: AVLMMProcessor, rows: Dataset, folder: Path
-) -> int:
-    """Grows the vocabulary of a detector in place and saves it, as what the stage's weights belong to; number of new tokens."""
-    made = grow_vocabulary(model, processor, texts_of(rows.select_columns("messages")))
-    if PartialState().is_main_process:
-        unfinished = folder.with_name(folder.name + ".unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        model.save_pretrained(unfinished)
-        processor.save_pretrained(unfinished)
-        unfinished.rename(folder)
-    PartialState().wait_for_everyone()
-    return made
-
-
 def mark_as_analyst(model: AVLMMForDeepfakeDetection, stage: StageRecipe) -> None:
-    """Says in the configuration that the model can be talked to, and takes back what was fitted to the old weights."""
-    settings = stage.analysis
+    """Note in the configuration that the model can be talked to, and drop what was fitted to the old weights."""
     model.config.analysis = {
-        "tasks": {task: share for task, share in settings.tasks.items() if share > 0},
-        "context": settings.context_share > 0,
+        "tasks": stage.analysis.wanted,
+        "context": stage.analysis.context_share > 0,
     }
     config = model.config
     config.threshold, config.temperature, config.abstain_band, config.calibration = 0.5, None, None, None

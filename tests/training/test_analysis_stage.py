@@ -22,18 +22,12 @@ from modeling_avlmm.dialogue.conversation import (
 from modeling_avlmm.dialogue.instructions import build_instructions
 from modeling_avlmm.dialogue.measured_context import measured_context
 from modeling_avlmm.publishing.publish import publish
-from modeling_avlmm.training import run
-from modeling_avlmm.training.collator import verdict_questions
-from modeling_avlmm.training.conversation_stage import ConversationCollator, conversation_schedule, within
-from modeling_avlmm.training.recipes import (
-    AnalysisRecipe,
-    DataRecipe,
-    ModelRecipe,
-    Recipe,
-    RecipeError,
-    StageRecipe,
-    load_recipe,
-)
+from modeling_avlmm.training import analysis_stage
+from modeling_avlmm.training.analysis_stage import ConversationCollator, conversation_schedule, within
+from modeling_avlmm.training.batches import verdict_questions
+from modeling_avlmm.training.recipe_parts import AnalysisRecipe, DataRecipe, ModelRecipe, StageRecipe
+from modeling_avlmm.training.recipe_values import RecipeError
+from modeling_avlmm.training.recipes import AVLMMRecipe, load_recipe
 from modeling_avlmm.training.run import train
 from modeling_avlmm.training.tiny.vocabulary import grow_vocabulary, grown_tokenizer, learn_merges
 
@@ -289,7 +283,7 @@ def test_recipes_are_read_and_wrong_ones_refused(tmp_path):
         load_recipe("recipes/analysis_7b.yaml", ["--model.trim_leading_silence", "true"])
     with pytest.raises(RecipeError, match="balance: family is for recipes of analysis stages alone"):
         load_recipe("recipes/demo.yaml", ["--data.balance", "family"])
-    with pytest.raises(RecipeError, match="it must be modality, label, family or none"):
+    with pytest.raises(RecipeError, match="it must be one of modality, label, family, none"):
         load_recipe("recipes/analysis_demo.yaml", ["--data.balance", "families"])
     with pytest.raises(RecipeError, match="is for stages of kind analysis"):
         StageRecipe(kind="encoders", analysis=AnalysisRecipe())
@@ -310,7 +304,7 @@ def corpus(tmp_path_factory):
 
 
 def stage_recipe(corpus, detector, output_dir):
-    return Recipe(
+    return AVLMMRecipe(
         name="test",
         output_dir=str(output_dir),
         model=ModelRecipe(backbone=str(detector), dtype="float32", max_pixels=3136),
@@ -383,7 +377,7 @@ def test_stopped_and_resumed_equals_uninterrupted(corpus, tiny_detector, trained
     assert (tmp_path / "run" / "analysis" / "checkpoints" / "checkpoint-2").is_dir()
     monkeypatch.setattr(ConversationCollator, "__call__", call)
     # Words that came up since, say with new templates, are none of this stage's.
-    monkeypatch.setattr(run, "write_grown", lambda *_: pytest.fail("grown a second time"))
+    monkeypatch.setattr(analysis_stage, "write_grown", lambda *_: pytest.fail("grown a second time"))
     resumed = train(recipe)
     expected, got = load_file(trained / "model.safetensors"), load_file(resumed / "model.safetensors")
     for name, tensor in expected.items():

@@ -1,0 +1,276 @@
+"""The one stage of a small detector (SSAVD, AVPL): its network, its clips and validation, and what it leaves behind."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from accelerate import PartialState
+from datasets import Dataset
+from transformers import AutoProcessor, PreTrainedConfig, PreTrainedModel, ProcessorMixin
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+
+from ..inference.auto import MODEL_FOR_AV_DEEPFAKE_DETECTION_MAPPING, AutoModelForAVDeepfakeDetection
+from ..modeling_avpl import AVPLForDeepfakeDetection
+from ..modeling_avpl_encoders import EncoderError
+from .batches import REAL, ClipCollator, DropList, build_schedule, load_split
+from .pseudo_fakes.pseudo_faker import PseudoFaker
+from .recipe_parts import NetworkRecipe
+from .recipe_values import RecipeError, unknown_field
+from .recipes import SmallDetectorRecipe
+from .trainers import DetectorTrainer, training_arguments
+
+VALIDATION_DRAWS = 4
+"""Draws of each genuine clip where validation is made of pseudo-fakes; our own choice."""
+
+
+class SmallDetectorStage:
+    """
+    The training of a small detector, as `run.py` takes it; [`AVLMMStage`] has the same methods.
+
+    Args:
+        recipe ([`SmallDetectorRecipe`]): The run.
+    """
+
+    summary_file: ClassVar[str] = "training.json"
+
+    def __init__(self, recipe: SmallDetectorRecipe):
+        self.recipe = recipe
+        self.title = f"{recipe.name} ({recipe.system})"
+        self.folder = Path(recipe.output_dir)
+        self.settings = recipe.training
+        self.processor: ProcessorMixin | None = None
+
+    def rows(self, dataset: Dataset) -> Dataset:
+        """Return the clips to draw from: the genuine ones alone where fakes are made of them."""
+        return genuine_clips(dataset) if self.recipe.data.pseudo_fakes else dataset
+
+    def model(self, rows: Dataset) -> tuple[PreTrainedModel, ProcessorMixin]:
+        """Make the detector."""
+        model, self.processor = make_detector(self.recipe.system, self.recipe.model)
+        if self.settings.gradient_checkpointing and not model.supports_gradient_checkpointing:
+            raise RecipeError(
+                f"training.gradient_checkpointing: {type(model).__name__} has no activations to recompute."
+            )
+        return model, self.processor
+
+    def collator(
+        self, model: PreTrainedModel, processor: ProcessorMixin, rows: Dataset, drops: DropList
+    ) -> ClipCollator:
+        """Return the collator, which makes the pseudo-fakes too."""
+        data = self.recipe.data
+        return ClipCollator(
+            processor,
+            drops,
+            clip_seconds=data.clip_seconds or processor.max_seconds,
+            crop=data.crop,
+            seed=self.recipe.seed,
+            augment=data.augment,
+            pseudo_faker=pseudo_faker(self.recipe) if data.pseudo_fakes else None,
+            others=rows if data.pseudo_fakes else None,
+        )
+
+    def draws(self, rows: Dataset, processes: int) -> int:
+        """Return the number of clips to draw."""
+        return steps_of(self.recipe, len(rows), processes)[0] * clips_per_step(self.recipe, processes)
+
+    def schedule(self, rows: Dataset, draws: int) -> Dataset:
+        """Draw the clips that are trained on, in order."""
+        data, seed = self.recipe.data, self.recipe.seed
+        if data.pseudo_fakes:
+            data = dataclasses.replace(data, balance="none")
+        if data.pseudo_fake_pairs:
+            return in_pairs(build_schedule(rows, data, -(-draws // 2), seed), draws)
+        return build_schedule(rows, data, draws, seed)
+
+    def trainer(
+        self, model: PreTrainedModel, processor: ProcessorMixin, rows: Dataset, **options
+    ) -> DetectorTrainer:
+        """Return the trainer; `options` are `train_dataset`, `data_collator`, `drops` and `max_drops`."""
+        steps, steps_per_epoch = steps_of(self.recipe, len(rows), PartialState().num_processes)
+        validation = None
+        if self.settings.keep == "auc":
+            validation = validation_split(self.recipe, len(options["train_dataset"]))
+        return DetectorTrainer(
+            model=model,
+            args=training_arguments(
+                self.recipe, self.folder / "checkpoints", steps, steps_per_epoch, validation is not None
+            ),
+            eval_dataset=validation,
+            patience=self.settings.patience,
+            **options,
+        )
+
+    def finish(self, trainer: DetectorTrainer) -> tuple[PreTrainedModel, ProcessorMixin] | None:
+        """Return the trained detector and its processor; None on all processes but the main one."""
+        if not trainer.is_world_process_zero():
+            return None
+        return trainer.accelerator.unwrap_model(trainer.model), self.processor
+
+    def summary(self, trainer: DetectorTrainer) -> dict:
+        """Return what the summary file says beside the counts of every stage."""
+        best = trainer.state.best_metric
+        return {
+            "training": dataclasses.asdict(self.settings),
+            "validation_auc": best,
+            "best_step": None if best is None else trainer.state.best_global_step,
+        }
+
+
+# -- steps and clips ---------------------------------------------------------------------------------------------------
+
+
+def clips_per_step(recipe: SmallDetectorRecipe, processes: int) -> int:
+    """Return the clips of an optimiser step, of all processes together."""
+    return recipe.training.batch_size * recipe.training.gradient_accumulation * processes
+
+
+def steps_of(recipe: SmallDetectorRecipe, clips: int, processes: int) -> tuple[int, int]:
+    """Return the optimiser steps of a run on so many clips, and of one epoch."""
+    steps_per_epoch = max(1, clips // clips_per_step(recipe, processes))
+    return recipe.training.max_steps or max(
+        1, round(recipe.training.epochs * steps_per_epoch)
+    ), steps_per_epoch
+
+
+def genuine_clips(dataset: Dataset) -> Dataset:
+    """Return the clips that pseudo-fakes are made of."""
+    genuine = dataset.filter(lambda label: label == REAL, input_columns="label")
+    if not len(genuine):
+        raise RecipeError("data.pseudo_fakes needs genuine clips to make fakes of, and the split has none.")
+    return genuine
+
+
+def in_pairs(schedule: Dataset, draws: int) -> Dataset:
+    """Return every row twice in a row: as the genuine clip it is, and to be made fake."""
+    twice = schedule.remove_columns("draw").select(np.arange(draws) // 2)
+    return twice.add_column("draw", np.arange(draws))
+
+
+def pseudo_faker(recipe: SmallDetectorRecipe) -> PseudoFaker:
+    """Return the maker of a recipe's pseudo-fakes."""
+    data = recipe.data
+    try:
+        return PseudoFaker(
+            data.pseudo_fake_kinds or None,
+            fake_share=data.pseudo_fakes,
+            seed=recipe.seed,
+            pairs=data.pseudo_fake_pairs,
+        )
+    except ValueError as error:
+        raise RecipeError(f"data.pseudo_fake_kinds: {error}") from error
+
+
+def validation_split(recipe: SmallDetectorRecipe, draws: int) -> Dataset:
+    """
+    Return the clips on which the weights are chosen: both classes, and an evenly spaced part of a long split.
+
+    With pseudo-fakes these are genuine clips, each drawn several times, to be made fake or not as in training: a recipe
+    without fakes to train on has none to validate on either.
+
+    Args:
+        recipe ([`SmallDetectorRecipe`]): The recipe.
+        draws (`int`): Draws of training; the numbers of validation's draws come after them.
+    """
+    data = recipe.data
+    try:
+        dataset = load_split(data, data.validation_split)
+    except ValueError as error:
+        raise RecipeError(
+            f"training.keep is auc, and there is no split {data.validation_split!r} to score: {error}. "
+            "Set training.keep to last, or data.validation_split."
+        ) from error
+    if data.pseudo_fakes:
+        dataset = genuine_clips(dataset)
+        count = data.validation_clips or VALIDATION_DRAWS * len(dataset)
+        numbers = draws + draws % 2 + np.arange(count)
+        rows = (numbers // 2 if data.pseudo_fake_pairs else numbers) % len(dataset)
+        return dataset.select(rows).add_column("draw", numbers)
+    if len(set(dataset["label"])) < 2:
+        raise RecipeError(
+            f"The split {data.validation_split!r} has one class only: set training.keep to last."
+        )
+    most = data.validation_clips
+    if most is not None and most < len(dataset):
+        order = np.argsort(dataset["label"], kind="stable")
+        dataset = dataset.select(
+            sorted(order[np.linspace(0, len(order) - 1, most).round().astype(int)].tolist())
+        )
+    return dataset
+
+
+# -- networks ----------------------------------------------------------------------------------------------------------
+
+
+def make_detector(system: str, network: NetworkRecipe) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """
+    Make a detector with random weights, or load one to train further, and its processor.
+
+    Raises:
+        RecipeError: for options that the network does not have or cannot take, and for encoders that cannot be loaded.
+    """
+    if network.start is not None:
+        model, processor = _started(system, network)
+    else:
+        config = network_config(system, network)
+        if system == "avpl":
+            model = _on_encoders(network.options)
+        else:
+            model = AutoModelForAVDeepfakeDetection.from_config(config)
+        processor = processor_for(model.config)
+    processor.trim_leading_silence = network.trim_leading_silence
+    return model, processor
+
+
+def network_config(system: str, network: NetworkRecipe) -> PreTrainedConfig:
+    """Return the configuration of a new network; AVPL's without its encoders, which say their own."""
+    config_class = {config.model_type: config for config in MODEL_FOR_AV_DEEPFAKE_DETECTION_MAPPING}[system]
+    fields = {field.name for field in dataclasses.fields(config_class)}
+    for name in network.options:
+        if name not in fields:
+            raise unknown_field(name, fields, "model.options.")
+    try:
+        make = config_class.from_preset if network.preset else config_class
+        return make(*([network.preset] if network.preset else []), **network.options)
+    except ValueError as error:
+        raise RecipeError(f"model: {error}") from error
+
+
+def encoder_sources(options: dict) -> tuple[str, str]:
+    """Return the places of AVPL's two frozen encoders, or say which one a recipe lacks."""
+    for name, kind in (("vision_encoder", "CLIP"), ("audio_encoder", "Whisper")):
+        if not options.get(name):
+            raise RecipeError(
+                f"model.options.{name} is missing: the Hub id or folder of the frozen {kind} checkpoint. (`python -m "
+                "modeling_avlmm.training.tiny.encoders` makes small ones for the demonstration.)"
+            )
+    return options["vision_encoder"], options["audio_encoder"]
+
+
+def processor_for(config: PreTrainedConfig) -> ProcessorMixin:
+    """Return the processor that belongs to a configuration."""
+    return PROCESSOR_MAPPING[type(config)].from_config(config)
+
+
+def _started(system: str, network: NetworkRecipe) -> tuple[PreTrainedModel, ProcessorMixin]:
+    if network.preset or network.options:
+        raise RecipeError(
+            "model.start brings its own configuration: leave model.preset and model.options out."
+        )
+    model = AutoModelForAVDeepfakeDetection.from_pretrained(network.start)
+    if model.config.model_type != system:
+        raise RecipeError(
+            f"model.start: {network.start} is a detector of system {model.config.model_type}, and the recipe has "
+            f"system: {system}."
+        )
+    return model, AutoProcessor.from_pretrained(network.start)
+
+
+def _on_encoders(options: dict) -> AVPLForDeepfakeDetection:
+    encoder_sources(options)
+    try:
+        return AVPLForDeepfakeDetection.from_encoders(**options)
+    except EncoderError as error:
+        raise RecipeError(f"model.options: {error}") from error
