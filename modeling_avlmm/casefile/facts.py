@@ -127,7 +127,7 @@ def detector_facts(detector: AVDeepfakeDetectionPipeline, result: dict) -> Facts
     temperature = ", ".join(f"{part} {value:.3f}" for part, value in (config.temperature or {}).items())
     facts = [
         ("Model", Path(name).name if os.path.isdir(name) else name or "not loaded from anywhere"),
-        ("Revision", _revision(name)),
+        ("Revision", revision_of(name)),
         ("Kind", type(judge.model).__name__),
         *((f"Fingerprint, {key}", value) for key, value in identity.items() if key != "dtype"),
         ("Numbers", identity["dtype"]),
@@ -152,7 +152,8 @@ def _gate_fact(band: tuple[float, float], result: dict) -> str:
     return f"score {score}, {sure}: {decided}"
 
 
-def _revision(name: str) -> str:
+def revision_of(name: str) -> str:
+    """Return the commit of a model's repository, as far as it is known."""
     if not name or os.path.isdir(name):
         return "none: a folder, not a repository"
     cached = try_to_load_from_cache(name, "config.json")

@@ -6,9 +6,9 @@ import hashlib
 import re
 import shutil
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timezone
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,17 +18,11 @@ from transformers import pipeline
 from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
 from modeling_avlmm.casefile import pdf as pdf_module
 from modeling_avlmm.casefile.case import build_case
+from modeling_avlmm.casefile.facts import revision_of
 from modeling_avlmm.casefile.pages import case_stem, write_html, write_pdf
 from modeling_avlmm.casefile.pdf import PDFUnavailableError, drawable, typeset
-from modeling_avlmm.explain.attribution import Attribution, attribute
-from modeling_avlmm.explain.words import (
-    clock,
-    describe_disagreement,
-    how_attributed,
-    meaning,
-    part_rows,
-    verdict_line,
-)
+from modeling_avlmm.explain.attribution import attribute
+from modeling_avlmm.explain.words import clock, describe_disagreement, how_attributed
 from modeling_avlmm.inference.identity import detector_identity
 
 TASK = "av-deepfake-detection"
@@ -52,79 +46,16 @@ PATH, IMAGE = 2, 3  # kinds of objects on a page of a PDF, as PDFium numbers the
 
 @pytest.fixture
 def pdf():
-    """Open a PDF."""
+    """Open PDFs, and close them at the end."""
     pytest.importorskip("plutoprint", reason="PDF needs the `pdf` extra")
-    return pytest.importorskip("pypdfium2").PdfDocument
+    pdfium = pytest.importorskip("pypdfium2")
+    with ExitStack() as stack:
+        yield lambda path: stack.enter_context(pdfium.PdfDocument(path))
 
 
 def squeezed(text: str) -> str:
     """Return a text without white space and hyphens of broken lines, which differ from writer to writer."""
     return re.sub(r"[\s\ufffe\x02]+", "", text)
-
-
-def verdict(**more) -> dict:
-    result = {
-        "label": "fake",
-        "score": 0.93,
-        "video_score": 0.12,
-        "audio_score": 0.97,
-        "threshold": 0.5,
-        "windows": [{"start": 0.0, "end": 3.0, "score": 0.93, "video_score": 0.12, "audio_score": 0.97}],
-        "has_video": True,
-        "has_audio": True,
-        "warnings": [],
-        "error": None,
-    }
-    return {**result, **more}
-
-
-def config(**more) -> SimpleNamespace:
-    return SimpleNamespace(
-        **{"temperature": None, "calibration": None, "notice": None, "abstain_band": None, **more}
-    )
-
-
-def test_a_verdict_in_words():
-    line = verdict_line(verdict(), config())
-    assert line.startswith("The score of 0.93 is at or above 0.50") and "Its sound alone scores high." in line
-    assert line.endswith("is not the chance that this one is fake (not calibrated).")
-    # The notice stands at the top of a page, once.
-    assert verdict_line(verdict(), config(notice=NOTICE)) == line
-    uncertain = verdict_line(verdict(label="uncertain", abstain_band=[0.9, 0.95]), config())
-    assert "lies between 0.90 and 0.95, where too many" in uncertain and "take it as no verdict" in uncertain
-    assert "is below 0.95" in verdict_line(verdict(label="real", threshold=0.95), config())
-    unread = verdict_line(verdict(label=None, score=None), config())
-    assert unread == "The file could not be read, so there is no verdict."
-
-
-def test_the_meaning_in_words():
-    lines = meaning(
-        verdict(), config(temperature={"overall": 2.0}, calibration={"dataset": "kodf", "clips": 44})
-    )
-    assert lines[0] == "The score of 0.93 is at or above 0.50, from which this detector calls a file fake."
-    assert (
-        lines[1] == "The sound looks fake, the picture does not (0.12 for the picture, 0.97 for the sound)."
-    )
-    assert lines[2].startswith("Scores were calibrated on kodf, 44 clips:")
-    assert "does not prove that a recording is genuine" in lines[-1]
-    windows = [{"start": s, "end": s + 3.0, "score": v} for s, v in ((0.0, 0.1), (3.0, 0.9), (6.0, 0.5))]
-    lines = meaning(verdict(windows=windows), config())
-    assert "2 of 3 windows are called fake; the highest score is 0.90, from 0:03.0 to 0:06.0." in lines
-    assert any("are not calibrated" in line for line in lines)
-    lines = meaning(verdict(label="uncertain", score=0.5), config(abstain_band=[0.4, 0.6]))
-    assert "between 0.40 and 0.60" in lines[0]
-
-
-def test_how_an_attribution_was_made_in_words():
-    ends = {"measure": "score", "start": 0.0, "end": 2.5, "name": "x", "score": 0.9, "baseline": 0.2}
-    covered = how_attributed(Attribution(part="audio", method="occlusion", passes=282, **ends))
-    assert covered == (
-        "Parts of the 0:00.0 to 0:02.5 window were covered one after another, and the sound's score was computed again "
-        "(282 passes). It is 0.900 as it stands, and 0.200 with everything covered."
-    )
-    added = how_attributed(Attribution(part="overall", method="gradients", passes=66, **ends))
-    assert "one after another" not in added and "gradients of the score of the whole were added up" in added
-    assert added.endswith("0.200 with the picture blurred and noise for its sound.")
 
 
 def test_a_page_of_gradients_speaks_of_gradients(detector, clips, tmp_path):
@@ -136,20 +67,6 @@ def test_a_page_of_gradients_speaks_of_gradients(detector, clips, tmp_path):
     assert "one after another" not in page and how_attributed(found) in page.replace("&#39;", "'")
     for words in ("covered all through", "without this cell", "without a band", "taken out"):
         assert words not in page
-
-
-def test_parts():
-    rows = part_rows(verdict(video_score=None, has_video=False))
-    assert [row["score"] for row in rows] == [0.93, None, 0.97]
-    assert rows[1]["meaning"] == "The file has no picture." and rows[2]["meaning"].startswith(
-        "More like the fakes"
-    )
-    assert [clock(seconds) for seconds in (0, 59.96, 62.5, 3600)] == [
-        "0:00.0",
-        "1:00.0",
-        "1:02.5",
-        "1:00:00.0",
-    ]
 
 
 def test_a_case_says_what_was_looked_at_and_with_what(detector, clips):
@@ -184,6 +101,21 @@ def test_sources_that_are_no_files(detector, clips):
     with pytest.raises(FileNotFoundError):
         build_case("gone.mp4", result, detector=detector)
     assert case_stem("a/x y.mp4") != case_stem("b/x y.mp4") and case_stem("x y.mp4").startswith("x_y.mp4-")
+
+
+def test_the_revision_of_a_repository_is_certain_where_the_cache_has_one(tmp_path, monkeypatch):
+    def cached(name: str, file: str) -> str:
+        assert (name, file) == ("my-org/my-detector", "config.json")
+        return str(tmp_path / "snapshots" / "abc" / file)
+
+    monkeypatch.setattr("modeling_avlmm.casefile.facts.try_to_load_from_cache", cached)
+    (tmp_path / "snapshots" / "abc").mkdir(parents=True)
+    assert revision_of("my-org/my-detector") == "abc"
+    (tmp_path / "snapshots" / "def").mkdir()
+    assert revision_of("my-org/my-detector") == "not known: one of abc, def"
+    assert revision_of(str(tmp_path)).startswith("none: a folder")
+    monkeypatch.setattr("modeling_avlmm.casefile.facts.try_to_load_from_cache", lambda name, file: None)
+    assert revision_of("my-org/my-detector") == "not known"
 
 
 def test_what_an_unreadable_file_has(detector, clips, tmp_path, pdf):

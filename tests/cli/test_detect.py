@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import warnings
 from pathlib import Path
 
@@ -394,7 +395,16 @@ def test_a_gate_and_a_journal(small, folder, tmp_path, capsys):
     assert {result["decided_by"] for result in plain[1]} <= {"gate", "model"}
 
 
+def test_without_the_library_a_case_is_html_and_a_line_says_so(small, folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "plutoprint", None)
+    cases = tmp_path / "cases"
+    status, _, err = detect(capsys, small, folder / "b.mp4", "--case", cases)
+    assert status == 0 and [file.suffix for file in cases.iterdir()] == [".html"]
+    assert err.count("written as HTML only. PDF needs PlutoPrint: pip install") == 1
+
+
 def test_a_case_for_each_file(small, folder, tmp_path, capsys):
+    pytest.importorskip("plutoprint", reason="PDF needs the `pdf` extra")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert (

@@ -22,7 +22,6 @@ from transformers import pipeline
 import modeling_avlmm  # noqa: F401 (registers the pipeline)
 from modeling_avlmm.cli.ui import MISSING, add_arguments, run
 from modeling_avlmm.explain.attribution import Attribution
-from modeling_avlmm.explain.words import clock, minutes
 from modeling_avlmm.media import MediaReader
 from modeling_avlmm.page.actions import Page
 from modeling_avlmm.page.pictures import MELS, heat_pictures, mel_height, mel_picture, sound_marks
@@ -145,9 +144,7 @@ def test_a_closed_visit_takes_nothing(visits, clips):
 
 
 def test_limits_and_lengths_in_words():
-    assert (
-        str(Limits()) == "up to 200 MB and 10 min" and minutes(90) == "1 min 30 s" and minutes(0.2) == "0 s"
-    )
+    assert str(Limits()) == "up to 200 MB and 10 min"
     with pytest.raises(ValueError, match="max_seconds must be above 0"):
         Limits(max_seconds=0)
 
@@ -195,12 +192,7 @@ def test_windows_have_the_label_that_the_file_would_have_with_their_score(visits
 
 def test_axis_times():
     assert [tick["time"] for tick in ticks(9.0)] == [0, 2, 4, 6, 8]
-    assert (
-        len(ticks(5400)) <= 7
-        and clock(83.5) == "1:23.5"
-        and clock(59.96) == "1:00.0"
-        and clock(3600) == "1:00:00.0"
-    )
+    assert len(ticks(5400)) <= 7
 
 
 def test_mel_picture_has_a_tone_at_its_height_and_its_time(tmp_path):
