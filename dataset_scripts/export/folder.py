@@ -1,7 +1,7 @@
-"""The folder of an export: its manifest, its files, and how a stopped export continues.
+"""The folder of an export: its manifest, its files, and the continuation of a stopped export.
 
-A file is written under another name and renamed when it is whole. The manifest is written first, with hashes of what
-is exported, so that nothing else is ever mixed in, and again at the end with the counts.
+Every file is written whole or not at all. The manifest is written first, with hashes of the content, so that nothing
+else is ever mixed in, and again at the end, with the counts.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from .dataset_card import DATA, listings, package_version, render_card
+from ..files import is_partial, write_whole, written_whole
+from .dataset_card import DATA, Card, listings, package_version
 from .plan import ExportError, Plan, Shard
 from .shards import FORMATS, webdataset_features, write_shard
 
 MANIFEST = "export.json"
 PUBLISHED = ("README.md", MANIFEST, "missing_files.txt", "unreadable_files.txt", DATA)
-_PROGRESS = ".export-progress.jsonl"  # one line for each finished file, until the manifest has them all
+_PROGRESS = ".export-progress.jsonl"  # one line per finished file, until the manifest has them all
 _LOCK = ".export.lock"
-_PARTIAL = ".partial"
 _OURS = {*PUBLISHED, _PROGRESS, _LOCK, ".cache", ".gitattributes"}
 
 
 def open_folder(output: Path) -> dict | None:
-    """The manifest of an earlier export in `output`, or None where the folder is new or empty.
+    """Return the manifest of an earlier export in `output`, or None if the folder is new or empty.
 
     Raises:
-        [`ExportError`]: it holds something else.
+        [`ExportError`]: the folder holds something else.
     """
     if output.exists() and not output.is_dir():
         raise ExportError(f"{output} is a file: give a folder.")
-    names = {path.name for path in output.iterdir()} if output.exists() else set()
-    strangers = {name for name in names if name.removesuffix(_PARTIAL) not in _OURS}
+    names = {path.name for path in output.iterdir() if not is_partial(path)} if output.exists() else set()
+    strangers = names - _OURS
     path = output / MANIFEST
     if MANIFEST not in names:
         # A run that was killed before it wrote its manifest leaves no more than this.
-        strangers |= names - {DATA, _LOCK, MANIFEST + _PARTIAL}
+        strangers |= names - {DATA, _LOCK}
         if (output / DATA).exists():
             strangers |= {f"{DATA}/{path.name}" for path in (output / DATA).iterdir()}
     if strangers:
@@ -59,7 +59,7 @@ def open_folder(output: Path) -> dict | None:
 
 
 def compare(output: Path, manifest: dict, settings: dict, fingerprints: dict, clips: int) -> None:
-    """Refuse to continue an export of something else."""
+    """Raise [`ExportError`] if the export in the folder is of something else."""
     earlier = manifest["settings"]
     differing = [
         f"{name} was {earlier.get(name)!r} and is {settings.get(name)!r}"
@@ -77,23 +77,23 @@ def compare(output: Path, manifest: dict, settings: dict, fingerprints: dict, cl
         )
     if manifest["fingerprints"]["media"] != fingerprints["media"]:
         raise ExportError(
-            f"Media files have changed their size, or can be read no more, since the export in {output} was started. "
+            f"Media files have changed their size, or became unreadable, since the export in {output} was started. "
             "Restore them, or take an empty folder."
         )
 
 
 def start(output: Path, names: Collection[str], manifest: dict) -> None:
-    """Write the manifest, and clear away what a killed run was writing.
+    """Write the manifest, and remove what a killed run left unfinished.
 
     Args:
         output (`Path`): The folder.
         names (`Collection[str]`): The files that the export will have.
-        manifest (`dict`): What [`open_folder`] found, or a new one.
+        manifest (`dict`): The result of [`open_folder`], or a new one.
 
     Raises:
-        [`ExportError`]: there are files of something else among them; `load_dataset` would read them as well.
+        [`ExportError`]: the data folder has other files; `load_dataset` would read them as well.
     """
-    partial = [path for folder in (output, output / DATA) for path in folder.glob(f"*{_PARTIAL}")]
+    partial = [path for folder in (output, output / DATA) for path in folder.iterdir() if is_partial(path)]
     foreign = {path.name for path in (output / DATA).iterdir()} - {path.name for path in partial} - set(names)
     if foreign:
         raise ExportError(
@@ -103,19 +103,19 @@ def start(output: Path, names: Collection[str], manifest: dict) -> None:
     for path in partial:
         path.unlink()
     if not (output / MANIFEST).exists():
-        _write(output / MANIFEST, _json(manifest))
+        write_whole(output / MANIFEST, _json(manifest))
 
 
 def write_shards(
     output: Path, plan: Plan, format: str, manifest: dict, max_unreadable: float
 ) -> dict[str, dict]:
-    """Write the files that are not there yet; returns what each one holds."""
+    """Write the files that are not there yet, and return shard name -> record of its content."""
     earlier = _progress(output, manifest)
     done: dict[str, dict] = {}
     clips = sum(len(shard.clips) for shard in plan.shards)
     total = sum(sum(clip.sizes) for shard in plan.shards for clip in shard.clips)
     seen = 0
-    # `disable=None`: silent where nobody looks, that is, where the output is no terminal.
+    # `disable=None`: no bar if the output is not a terminal.
     with tqdm(
         total=total, unit="B", unit_scale=True, desc=manifest["settings"]["dataset"], disable=None
     ) as bar:
@@ -141,35 +141,32 @@ def write_shards(
 
 
 def _is_whole(path: Path, record: dict) -> bool:
-    """Clips that could not be read may be readable now: a file that lacks some is written again."""
+    """Return whether a file is complete. One that lacks unreadable clips is not: they may be readable now."""
     return not record["unreadable"] and path.is_file() and path.stat().st_size == record["bytes"]
 
 
 def _write_shard(
     output: Path, path: Path, plan: Plan, shard: Shard, format: str, advance: Callable[[int], None]
 ) -> dict:
-    partial = path.with_name(path.name + _PARTIAL)
-    with open(partial, "wb") as file:
-        written = write_shard(format, file, shard.clips, plan.features, advance)
-        file.flush()
-        os.fsync(file.fileno())
-        size = file.tell()
-    record = {"bytes": size if written.rows else 0, **vars(written)}
-    # First the line, then the name: a file that has its name is always known.
-    with open(output / _PROGRESS, "a", encoding="utf-8") as file:
-        file.write(json.dumps({"name": shard.name, **record}) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    if written.rows:
-        os.replace(partial, path)
-    else:
-        partial.unlink()
-        path.unlink(missing_ok=True)
+    with written_whole(path) as partial:
+        with open(partial, "wb") as file:
+            written = write_shard(format, file, shard.clips, plan.features, advance)
+            file.flush()
+            os.fsync(file.fileno())
+            size = file.tell()
+        record = {"bytes": size if written.rows else 0, **vars(written)}
+        # First the line, then the name: a file that has its name is always recorded.
+        with open(output / _PROGRESS, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"name": shard.name, **record}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    if not written.rows:
+        path.unlink()
     return record
 
 
 def _progress(output: Path, manifest: dict) -> dict[str, dict]:
-    """What is known of the files of an earlier run; a line that was being written when it was killed is left out."""
+    """Return the records of an earlier run's files, without a line that a kill cut off."""
     known = dict(manifest.get("files", {}))
     path = output / _PROGRESS
     if not path.exists():
@@ -177,7 +174,7 @@ def _progress(output: Path, manifest: dict) -> dict[str, dict]:
     text = path.read_text(encoding="utf-8")
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
-        _write(path, whole)
+        write_whole(path, whole)
     for line in whole.splitlines():
         record = json.loads(line)
         known[record.pop("name")] = record
@@ -203,7 +200,7 @@ def finish(
         features = webdataset_features(plan.features, *suffixes)
     settings = manifest["settings"]
     chosen = ", ".join(f"{name}={value}" for name, value in settings["config"].items())
-    card = render_card(
+    card = Card(
         plan,
         name=push_to or output.name,
         format=format,
@@ -217,12 +214,12 @@ def finish(
             "fingerprint of rows": f"`{manifest['fingerprints']['rows'][:16]}`",
         },
     )
-    _write(output / "README.md", card)
+    write_whole(output / "README.md", card.render())
     for name, content in listings(plan).items():
         if content is None:
             (output / name).unlink(missing_ok=True)
         else:
-            _write(output / name, content)
+            write_whole(output / name, content)
     unreadable = sum(clip.unreadable is not None for clip in plan.clips)
     whole = {
         **manifest,
@@ -233,12 +230,12 @@ def finish(
         "cells": plan.cells,
         "files": done,
     }
-    _write(output / MANIFEST, _json(whole))
+    write_whole(output / MANIFEST, _json(whole))
     (output / _PROGRESS).unlink(missing_ok=True)
 
 
 def check_unreadable(plan: Plan, max_unreadable: float) -> None:
-    """Raise [`ExportError`] where more clips than allowed could not be read so far."""
+    """Raise [`ExportError`] if more clips than allowed could not be read so far."""
     unreadable = [clip for clip in plan.clips if clip.unreadable is not None]
     if len(unreadable) > max_unreadable * len(plan.clips):
         listed = "; ".join(f"{clip.row['path']}: {clip.unreadable}" for clip in unreadable[:3])
@@ -250,7 +247,7 @@ def check_unreadable(plan: Plan, max_unreadable: float) -> None:
 
 @contextlib.contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Two exports into one folder would write the same files. The lock ends with the process, however it ends."""
+    """Keep a second export out of the folder. The lock ends with the process, however that ends."""
     lock = FileLock(output / _LOCK)
     try:
         lock.acquire(timeout=0)
@@ -261,13 +258,6 @@ def locked(output: Path) -> Iterator[None]:
     finally:
         (output / _LOCK).unlink(missing_ok=True)
         lock.release()
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(path.name + _PARTIAL)
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _json(value: dict) -> str:

@@ -1,8 +1,8 @@
-"""What an export will hold: the clips of all protocols, each once, in files that belong to a split whole or not at all.
+"""Plan an export: store each clip once, in files that belong to a split entirely or not at all.
 
-The YAML of a dataset repository can only give whole files to a split. The clips are therefore grouped into cells: a
-cell is the set of clips that go the same way in every protocol, named by a code with one letter for each protocol. A
-split of a protocol is then all files with a given letter at that protocol's place: one pattern, and no clip twice.
+The YAML of a dataset repository can only assign whole files to a split. The clips are therefore grouped into cells: a
+cell has the clips that go the same way in every protocol, and its code has one letter per protocol. A split of a
+protocol is then all files with a given letter at that protocol's place: one pattern, and no clip is stored twice.
 """
 
 from __future__ import annotations
@@ -23,28 +23,29 @@ from ..builder import CorpusBuilder
 from ..errors import CorpusError, CorpusWarning, MissingFilesError, nearest
 from ..schema import ClipRow
 
-MANY_CELLS = 2000  # from here on the user is told which protocol makes most of them
-_MOST_FILES = 10_000  # files that the Hub takes in one folder
-_PARQUET_CLIP = 2**31 - 1  # bytes in one cell of a Parquet column of type `binary`
+MANY_CELLS = 2000  # above this, a warning names the protocol that causes most of them
+_MOST_FILES = 10_000  # the Hub's limit for one folder
+_PARQUET_CLIP = 2**31 - 1  # limit of one cell of a Parquet column of type `binary`, in bytes
 _LETTERS = {(): "x", ("train",): "t", ("validation",): "v", ("test",): "e", ("full",): "f"}
 _MORE_LETTERS = "abcdghijklmnopqrsuwyz"
 
-Way = tuple[str, ...]  # the splits of one protocol that a clip is in; nearly always one
+Way = tuple[str, ...]
+"""The splits of one protocol that a clip is in; nearly always one."""
 
 
 class ExportError(CorpusError, ValueError):
-    """A dataset that cannot be exported or pushed as asked; the message says what to change."""
+    """A dataset cannot be exported or pushed as asked; the message says what to change."""
 
 
 @dataclass
-class Clip:
-    """One row with its media.
+class StoredClip:
+    """A clip that an export stores: its row and its media files.
 
     Attributes:
-        row (`dict`): As the builder gives it, with absolute paths.
-        sizes (`tuple[int, ...]`): Bytes of its files, as far as they can be read; see `unreadable`.
+        row (`dict`): The builder's row, with absolute paths.
         ways (`dict[str, Way]`): Protocol -> splits it is in; protocols that leave it out are absent.
-        unreadable (`str`, *optional*): Why it cannot be exported.
+        sizes (`tuple[int, ...]`): Bytes of its files; empty if one cannot be read.
+        unreadable (`str`, *optional*): The reason why it cannot be exported.
         key (`str`): Its name in a tar file.
     """
 
@@ -56,13 +57,13 @@ class Clip:
 
     @property
     def files(self) -> dict[str, str]:
-        """Column -> absolute path of the file it stands for."""
+        """Column -> absolute path of its file."""
         return {column: self.row[column] for column in ("video", "audio") if self.row[column] is not None}
 
 
 @dataclass
 class Protocol:
-    """A protocol that is exported: its name, what it is, and its splits in the builder's order."""
+    """An exported protocol: its name, its description, and its splits in the builder's order."""
 
     name: str
     description: str
@@ -74,22 +75,22 @@ class Shard:
     """A file to write: its name without suffix, and its clips."""
 
     name: str
-    clips: list[Clip]
+    clips: list[StoredClip]
 
 
 @dataclass
 class Plan:
-    """What an export will hold.
+    """The content of an export.
 
     Attributes:
-        builder ([`CorpusBuilder`]): That of the default protocol, or of the first exported one.
-        protocols (`list[Protocol]`): Those exported.
-        refused (`dict[str, str]`): Protocol that this copy does not allow -> why.
-        notes (`list[str]`): What the builder says about this copy.
-        missing (`list[str]`): Files that the metadata name but the disk does not have.
-        clips (`list[Clip]`): All clips, those that cannot be read included.
-        letters (`dict[Way, str]`): Of the codes; empty with one protocol, whose codes are the split names.
-        cells (`dict[str, int]`): Code -> readable clips.
+        builder ([`CorpusBuilder`]): The builder of the default protocol, or of the first exported one.
+        protocols (`list[Protocol]`): The exported protocols.
+        refused (`dict[str, str]`): Protocol that this copy does not allow -> the reason.
+        notes (`list[str]`): The builder's notes on this copy.
+        missing (`list[str]`): Files that the metadata list but that are not on disk.
+        clips (`list[StoredClip]`): All clips, including unreadable ones.
+        letters (`dict[Way, str]`): Letters of the codes; empty for a single protocol, whose codes are the split names.
+        cells (`dict[str, int]`): Code -> number of readable clips.
         shards (`list[Shard]`): The files, in order of their names.
     """
 
@@ -98,23 +99,23 @@ class Plan:
     refused: dict[str, str]
     notes: list[str]
     missing: list[str]
-    clips: list[Clip]
+    clips: list[StoredClip]
     letters: dict[Way, str] = field(default_factory=dict)
     cells: dict[str, int] = field(default_factory=dict)
     shards: list[Shard] = field(default_factory=list)
 
     @property
     def features(self) -> datasets.Features:
-        """The builder's columns; sound files are embedded like the clips, so `audio` is no path any more."""
+        """The builder's columns, with `audio` as embedded sound instead of a path."""
         return datasets.Features({**self.builder.info.features, "audio": datasets.Audio()})
 
-    def code(self, clip: Clip) -> str:
-        """Name of the clip's cell."""
+    def code(self, clip: StoredClip) -> str:
+        """Return the code of a clip's cell."""
         ways = [clip.ways.get(protocol.name, ()) for protocol in self.protocols]
         return "".join(self.letters[way] for way in ways) if self.letters else "-".join(ways[0])
 
     def patterns(self, protocol: Protocol, split: str) -> list[str]:
-        """Patterns of the codes of a split's cells; nearly always one."""
+        """Return patterns that match the codes of a split's cells; nearly always one."""
         readable = (clip for clip in self.clips if clip.unreadable is None)
         ways = sorted({c.ways[protocol.name] for c in readable if split in c.ways.get(protocol.name, ())})
         if not self.letters:
@@ -124,7 +125,7 @@ class Plan:
         return ["?" * place + self.letters[way] + "?" * after for way in ways]
 
     def fingerprints(self) -> dict[str, str]:
-        """Hashes of the rows with their splits, and of the sizes of their files; where the corpus lies is left out."""
+        """Hash the rows with their splits, and the sizes of their files, but not the place of the corpus."""
         rows, media = hashlib.sha256(), hashlib.sha256()
         for clip in sorted(self.clips, key=_place):
             rows.update(f"{_content(clip.row)} {sorted(clip.ways.items())}\n".encode())
@@ -142,11 +143,19 @@ def make_plan(
     format: str,
     config: Mapping[str, Any],
 ) -> Plan:
-    """Read a dataset and decide which clip goes to which file. No media file is opened.
+    """Read a dataset and assign its clips to files. No media file is opened.
+
+    Args:
+        dataset (`str`): A name of `dataset_scripts.BUILDERS`.
+        data_dir (`str`): Folder of the corpus.
+        protocols (`Sequence[str]`, *optional*): Protocols to export. By default all that this copy allows.
+        max_shard_bytes (`int`): Media bytes of one file.
+        format (`str`): `parquet` or `webdataset`.
+        config (`Mapping[str, Any]`): Settings of the builder.
 
     Raises:
-        [`ExportError`]: the dataset or a protocol is not known, or a clip is too large for the format.
-        [`CorpusError`]: what the builder raises; for a single protocol only if that one was asked for.
+        [`ExportError`]: the dataset or a protocol is unknown, or a clip is too large for the format.
+        [`CorpusError`]: the builder fails. The error of a single protocol is raised only if it was asked for.
     """
     plan = _read(dataset, data_dir, protocols, config)
     for clip in plan.clips:
@@ -154,7 +163,7 @@ def make_plan(
     if len(plan.protocols) > 1:
         plan.letters = _letters({clip.ways.get(p.name, ()) for clip in plan.clips for p in plan.protocols})
     _name(dataset, plan.clips)
-    cells: dict[str, list[Clip]] = {}
+    cells: dict[str, list[StoredClip]] = {}
     for clip in sorted((clip for clip in plan.clips if clip.unreadable is None), key=_place):
         cells.setdefault(plan.code(clip), []).append(clip)
     for code in sorted(cells):
@@ -180,64 +189,84 @@ def _read(dataset: str, data_dir: str, protocols: Sequence[str] | None, config: 
             raise ExportError(
                 f"{dataset} has no protocol {name!r}.{nearest(name, known)} It has {', '.join(known)}."
             )
-    wanted = list(dict.fromkeys(protocols or known))
-    found: dict[str, CorpusBuilder] = {}
-    refused: dict[str, str] = {}
-    failure: CorpusError | None = None
-    splits: dict[str, list[str]] = {}
-    clips: dict[bytes, Clip] = {}
-    notes: dict[str, None] = {}
-    missing: dict[str, None] = {}
-    for name in wanted:
+    reading = _Reading()
+    for name in dict.fromkeys(protocols or known):
         builder = _builder(dataset, name, data_dir, config)
-        hide = {
-            builder.missing_files: "missing_files.txt",
-            os.path.abspath(os.path.expanduser(data_dir)): ".",
-        }
+        try:
+            reading.add(builder)
+        except MissingFilesError:
+            raise
+        except CorpusError as error:
+            if protocols:
+                raise
+            reading.refuse(name, error, data_dir)
+    return reading.plan(first.config.name)
+
+
+@dataclass
+class _Reading:
+    """The protocols of a dataset, read one after another. Clips that two protocols describe alike become one."""
+
+    found: dict[str, CorpusBuilder] = field(default_factory=dict)
+    splits: dict[str, list[str]] = field(default_factory=dict)
+    clips: dict[bytes, StoredClip] = field(default_factory=dict)
+    notes: dict[str, None] = field(default_factory=dict)
+    missing: dict[str, None] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    failure: CorpusError | None = None
+
+    def add(self, builder: CorpusBuilder) -> None:
+        """Read the protocol of a builder."""
+        name = builder.config.name
         before = _written(builder.missing_files)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            try:
-                generators = builder._split_generators(None)
-            except MissingFilesError:
-                raise
-            except CorpusError as error:
-                if protocols:
-                    raise
-                failure = failure or error
-                refused[name] = _without(str(error), hide)
-                continue
+            generators = builder._split_generators(None)
+        hide = {builder.missing_files: "missing_files.txt", **_hidden(builder.config.data_dir)}
         for warning in caught:
-            if not issubclass(warning.category, CorpusWarning):
+            if issubclass(warning.category, CorpusWarning):
+                message = str(warning.message).removeprefix(f"{builder.dataset_name}: ")
+                self.notes[_without(message, hide)] = None
+            else:
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-                continue
-            notes[_without(str(warning.message).removeprefix(f"{dataset}: "), hide)] = None
         if _written(builder.missing_files) != before:
             with open(builder.missing_files, encoding="utf-8") as file:
-                missing.update(dict.fromkeys(file.read().splitlines()))
-        found[name] = builder
-        splits[name] = [generator.name for generator in generators]
+                self.missing.update(dict.fromkeys(file.read().splitlines()))
+        self.found[name] = builder
+        self.splits[name] = [generator.name for generator in generators]
         for generator in generators:
             for _, row in builder._generate_examples(**generator.gen_kwargs):
-                clip = clips.setdefault(hashlib.sha256(_content(row).encode()).digest(), Clip(row))
+                key = hashlib.sha256(_content(row).encode()).digest()
+                clip = self.clips.setdefault(key, StoredClip(row))
                 clip.ways[name] = (*clip.ways.get(name, ()), str(generator.name))
-    if failure is not None and not found:
-        raise failure
-    chosen = found.get(first.config.name, next(iter(found.values())))
-    strange = [name for name, builder in found.items() if builder.info.features != chosen.info.features]
-    if strange:
-        raise ExportError(
-            f"{dataset}: the protocols {', '.join(strange)} have other columns than {chosen.config.name}: export them "
-            "into a folder of their own, with `protocols`."
+
+    def refuse(self, protocol: str, error: CorpusError, data_dir: str) -> None:
+        """Leave out a protocol that this copy does not allow."""
+        self.failure = self.failure or error
+        self.refused[protocol] = _without(str(error), _hidden(data_dir))
+
+    def plan(self, default: str) -> Plan:
+        """Return the plan, without files yet; `default` is the default protocol of the dataset."""
+        if self.failure is not None and not self.found:
+            raise self.failure
+        chosen = self.found.get(default, next(iter(self.found.values())))
+        strange = [n for n, builder in self.found.items() if builder.info.features != chosen.info.features]
+        if strange:
+            raise ExportError(
+                f"{chosen.dataset_name}: the protocols {', '.join(strange)} have other columns than "
+                f"{chosen.config.name}: export them into a folder of their own, with `protocols`."
+            )
+        return Plan(
+            builder=chosen,
+            protocols=[
+                Protocol(name, builder.config.description or "", self.splits[name])
+                for name, builder in self.found.items()
+            ],
+            refused=self.refused,
+            notes=list(self.notes),
+            missing=list(self.missing),
+            clips=list(self.clips.values()),
         )
-    return Plan(
-        builder=chosen,
-        protocols=[Protocol(n, b.config.description or "", splits[n]) for n, b in found.items()],
-        refused=refused,
-        notes=list(notes),
-        missing=list(missing),
-        clips=list(clips.values()),
-    )
 
 
 def _builder(dataset: str, protocol: str | None, data_dir: str, config: Mapping[str, Any]) -> CorpusBuilder:
@@ -253,26 +282,30 @@ def _written(path: str) -> int | None:
     return os.stat(path).st_mtime_ns if os.path.isfile(path) else None
 
 
+def _hidden(data_dir: str) -> dict[str, str]:
+    return {os.path.abspath(os.path.expanduser(data_dir)): "."}
+
+
 def _without(message: str, hide: Mapping[str, str]) -> str:
-    """Where things lie on this machine is nobody's business."""
+    """Replace paths of this machine, which do not belong into a card."""
     for path, shown in hide.items():
         message = message.replace(path, shown)
     return message
 
 
 def _content(row: ClipRow) -> str:
-    """What makes two rows the same clip: all columns, wherever the files lie."""
+    """Return the identity of a row as text: all columns, but not the place of its files."""
     plain = {name: value for name, value in row.items() if name not in ("video", "audio")}
     sound = None if row["audio"] is None else os.path.basename(row["audio"])
     return json.dumps([plain, sound], sort_keys=True, default=str)
 
 
-def _place(clip: Clip) -> tuple[bytes, str]:
-    """Order of clips: by a hash of their path, which mixes classes and people for readers of a stream."""
+def _place(clip: StoredClip) -> tuple[bytes, str]:
+    """Return the sort key of a clip: a hash of its path, which mixes classes and people for streaming readers."""
     return hashlib.sha256(clip.row["path"].encode(errors="surrogateescape")).digest(), _content(clip.row)
 
 
-def _measure(clip: Clip, format: str) -> None:
+def _measure(clip: StoredClip, format: str) -> None:
     sizes = []
     for path in clip.files.values():
         try:
@@ -289,11 +322,11 @@ def _measure(clip: Clip, format: str) -> None:
     clip.sizes = tuple(sizes)
 
 
-def _name(dataset: str, clips: list[Clip]) -> None:
-    """Give each clip a key: the dataset and its path without suffix, and without dots, which end a key in WebDataset.
+def _name(dataset: str, clips: list[StoredClip]) -> None:
+    """Give each clip a key: the dataset and the path without suffix, and without dots, which end a WebDataset key.
 
-    The dataset stands first because `datasets` takes the bytes of a tar file for those of a file of the same name in
-    the working directory, should there be one. Clips that would share a key (also when case is ignored) get a hash of their row as well.
+    The dataset comes first because `datasets` reads a file of the working directory instead of a tar member of the same
+    name. Clips that would share a key, also ignoring case, get a hash of their row as well.
     """
     for clip in clips:
         folder, _, name = clip.row["path"].rpartition("/")
@@ -315,9 +348,9 @@ def _letters(ways: set[Way]) -> dict[Way, str]:
     return {**letters, **dict(zip(others, _MORE_LETTERS, strict=False))}
 
 
-def _pack(clips: list[Clip], max_shard_bytes: int) -> list[list[Clip]]:
-    """Fill files one after the other; a clip larger than a file has one of its own."""
-    packed: list[list[Clip]] = []
+def _pack(clips: list[StoredClip], max_shard_bytes: int) -> list[list[StoredClip]]:
+    """Fill one file after another. A clip larger than a file gets its own."""
+    packed: list[list[StoredClip]] = []
     filled = 0
     for clip in clips:
         size = sum(clip.sizes)
@@ -330,6 +363,7 @@ def _pack(clips: list[Clip], max_shard_bytes: int) -> list[list[Clip]]:
 
 
 def _advise(plan: Plan) -> None:
+    """Warn of too many cells or files."""
     dataset = plan.builder.dataset_name
     if len(plan.cells) > MANY_CELLS:
         fewer = {
@@ -339,7 +373,7 @@ def _advise(plan: Plan) -> None:
         name = min(fewer, key=lambda name: fewer[name])
         warnings.warn(
             f"{dataset}: the {len(plan.protocols)} protocols cut the {len(plan.clips):,} clips into "
-            f"{len(plan.cells):,} cells, each a file or more. Choose with `protocols`: without {name} there are "
+            f"{len(plan.cells):,} cells, each of one file or more. Choose with `protocols`: without {name} there are "
             f"{fewer[name]:,}.",
             CorpusWarning,
             stacklevel=2,

@@ -1,4 +1,4 @@
-"""Uploads an exported folder. What can be refused is found out before the export is written."""
+"""Upload an exported folder to the Hub. What the Hub would refuse is checked before anything is written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import huggingface_hub
 
-# Of the HTTP client that huggingface_hub uses, whichever that is: connection errors are not its own.
+# HTTPError is that of the HTTP client huggingface_hub uses: connection errors are not its own.
 from huggingface_hub.errors import (
     HFValidationError,
     HTTPError,
@@ -27,12 +27,12 @@ def check_repository(
 ) -> None:
     """Make sure that `repository` can be pushed to, and create it if it does not exist.
 
-    Creating it is the one sure test of the right to write there, so that an export of days does not end in a refusal.
+    Only creating it proves the right to write there; an export of days should not end in a refusal.
 
     Args:
         repository (`str`): `owner/name`.
-        files (`Sequence[str]`): What is going to be uploaded into `data/`.
-        private, token: See [`~export.export`].
+        files (`Sequence[str]`): The files to be uploaded, `data/...`.
+        private, token: See [`~export.ExportOptions`].
 
     Raises:
         [`ExportError`]: there is no valid token, it may not write, the repository is public and `private` is set, or
@@ -77,19 +77,19 @@ def push(
     private: bool = True,
     token: str | bool | None = None,
 ) -> str:
-    """Upload an exported folder. A stopped upload continues when it is started again.
+    """Upload an exported folder. Started again, a stopped upload continues.
 
     Args:
-        repository (`str`): `owner/name`, as [`check_repository`] has left it.
+        repository (`str`): `owner/name`, checked by [`check_repository`].
         folder (`Path`): The exported folder.
-        names (`Sequence[str]`): What of it is uploaded.
-        private, token: See [`~export.export`].
+        names (`Sequence[str]`): The files and subfolders to upload.
+        private, token: See [`~export.ExportOptions`].
 
     Returns:
         `str`: URL of the repository.
 
     Raises:
-        [`ExportError`]: the Hub refuses, the connection fails, or the repository was made public meanwhile.
+        [`ExportError`]: the Hub refuses, the connection fails, or the repository has become public meanwhile.
     """
     api = huggingface_hub.HfApi(token=token)
     with _explained(repository, f"{folder} is whole; the same command continues the upload"):
@@ -97,7 +97,7 @@ def push(
             raise ExportError(
                 f"{repository} has become public since the export was started: nothing was uploaded."
             )
-        # Resumes, and commits large folders in several steps.
+        # This resumes, and commits large folders in several steps.
         api.upload_folder(
             repo_id=repository,
             repo_type=_KIND,

@@ -1,4 +1,4 @@
-"""Writes the files of an export: Parquet with the media inside, or WebDataset tar files."""
+"""Write the files of an export: Parquet with the media inside, or WebDataset tar files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets.arrow_writer import get_parquet_column_options
 
-from .plan import Clip
+from .plan import StoredClip
 
 FORMATS = {"parquet": ".parquet", "webdataset": ".tar"}  # format -> suffix of its files
-# Looking at one row reads its row group. `datasets` aims at 100 MB; clips of a few MB allow less (our own choice).
+# Reading one row reads its row group. `datasets` aims at 100 MB; clips of a few MB allow less (our own choice).
 ROW_GROUP_BYTES = 32 << 20
 _METADATA = "json"
 _SOUNDS = ("flac", "m4a", "mp3", "ogg", "wav")
@@ -26,7 +26,13 @@ _SOUNDS = ("flac", "m4a", "mp3", "ogg", "wav")
 
 @dataclass
 class Written:
-    """What a file has: rows, how many were left out as unreadable, and suffixes of the media in a tar file by column."""
+    """The content of a written file.
+
+    Attributes:
+        rows (`int`): Number of clips.
+        unreadable (`int`): Number of clips that were left out.
+        suffixes (`dict[str, list[str]]`): Column -> suffixes of its media in a tar file.
+    """
 
     rows: int = 0
     unreadable: int = 0
@@ -36,21 +42,20 @@ class Written:
 def write_shard(
     format: str,
     file: BinaryIO,
-    clips: Sequence[Clip],
+    clips: Sequence[StoredClip],
     features: datasets.Features,
     advance: Callable[[int], None],
 ) -> Written:
-    """Write one file; media are held in memory for one row group, or one clip of a tar file.
+    """Write one file. Only one row group, or one clip of a tar file, is in memory at a time.
+
+    Clips whose files have vanished or become empty are left out; their `unreadable` is set to the reason.
 
     Args:
         format (`str`): One of `FORMATS`.
-        file (`BinaryIO`): Where to write.
-        clips (`Sequence[Clip]`): The rows.
-        features ([`datasets.Features`]): Their columns.
+        file (`BinaryIO`): The file to write.
+        clips (`Sequence[StoredClip]`): The clips, in order.
+        features ([`datasets.Features`]): The columns.
         advance (`Callable[[int], None]`): Called for each clip with its bytes.
-
-    Returns:
-        [`Written`]: clips whose files have vanished or became empty are not in the file; `unreadable` says why.
     """
     written = Written()
     media = _read(clips, written, advance)
@@ -62,8 +67,8 @@ def write_shard(
 
 
 def _read(
-    clips: Sequence[Clip], written: Written, advance: Callable[[int], None]
-) -> Iterator[tuple[Clip, dict[str, bytes]]]:
+    clips: Sequence[StoredClip], written: Written, advance: Callable[[int], None]
+) -> Iterator[tuple[StoredClip, dict[str, bytes]]]:
     for clip in clips:
         data = {}
         reason = None
@@ -88,14 +93,13 @@ def _read(
 
 def _write_parquet(
     file: BinaryIO,
-    media: Iterator[tuple[Clip, dict[str, bytes]]],
+    media: Iterator[tuple[StoredClip, dict[str, bytes]]],
     features: datasets.Features,
     written: Written,
 ) -> None:
     schema = features.arrow_schema
-    chunking = (
-        datasets.config.DEFAULT_CDC_OPTIONS
-    )  # so that the Hub stores unchanged parts of a new version once
+    # Content-defined chunks: the Hub stores unchanged parts of a new version once.
+    chunking = datasets.config.DEFAULT_CDC_OPTIONS
     options = get_parquet_column_options(features, schema)
     with pq.ParquetWriter(
         file, schema, use_content_defined_chunking=chunking, write_page_index=True, **options
@@ -111,7 +115,7 @@ def _write_parquet(
                 column: {"bytes": content, "path": os.path.basename(clip.files[column])}
                 for column, content in data.items()
             }
-            # Not `features.encode_example`: it drops the bytes where a file of that name is in the working directory.
+            # Not `features.encode_example`: it drops the bytes if the working directory has a file of that name.
             group.append({**clip.row, "video": None, "audio": None, **embedded})
             size += more
         if group:
@@ -119,14 +123,16 @@ def _write_parquet(
         writer.add_key_value_metadata({"content_defined_chunking": json.dumps(chunking)})
 
 
-def _write_tar(file: BinaryIO, media: Iterator[tuple[Clip, dict[str, bytes]]], written: Written) -> None:
+def _write_tar(
+    file: BinaryIO, media: Iterator[tuple[StoredClip, dict[str, bytes]]], written: Written
+) -> None:
     suffixes: dict[str, set[str]] = {"video": set(), "audio": set()}
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for clip, data in media:
             plain = {name: value for name, value in clip.row.items() if name not in ("video", "audio")}
             for column, content in data.items():
                 suffix = container_suffix(content, clip.files[column])
-                if (suffix in _SOUNDS) != (column == "audio"):  # else one suffix could stand for both columns
+                if (suffix in _SOUNDS) != (column == "audio"):  # else one suffix could mean both columns
                     suffix = f"{column}.{suffix}"
                 suffixes[column].add(suffix)
                 _add(archive, f"{clip.key}.{suffix}", content)
@@ -135,15 +141,15 @@ def _write_tar(file: BinaryIO, media: Iterator[tuple[Clip, dict[str, bytes]]], w
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    entry = tarfile.TarInfo(name)  # without owner and time, so that the same clips give the same file
+    entry = tarfile.TarInfo(name)  # without owner and time: the same clips give the same file
     entry.size = len(content)
     archive.addfile(entry, io.BytesIO(content))
 
 
 def container_suffix(content: bytes, path: str) -> str:
-    """Suffix, without a dot, of what a file is, whatever it is called; that of its name where this is not known.
+    """Return the suffix, without a dot, of a file's true container, or that of its name if it is unknown.
 
-    By the signatures of ISO/IEC 14496-12, Matroska, RIFF, MPEG program streams, FLAC, Ogg and MP3.
+    Known are the signatures of ISO/IEC 14496-12, Matroska, RIFF, MPEG program streams, FLAC, Ogg and MP3.
     """
     head = content[:64]
     named = os.path.splitext(path)[1].lstrip(".").lower()
@@ -165,10 +171,10 @@ def container_suffix(content: bytes, path: str) -> str:
 def webdataset_features(
     features: datasets.Features, videos: Sequence[str], sounds: Sequence[str]
 ) -> datasets.Features:
-    """Columns of the tar files as `datasets` reads them: one for each suffix, and `json` with the rest.
+    """Return the columns of the tar files as `datasets` reads them: one per suffix, and `json` with the rest.
 
     Args:
-        features ([`datasets.Features`]): Those of the export.
+        features ([`datasets.Features`]): The columns of the export.
         videos (`Sequence[str]`): Suffixes of the clips.
         sounds (`Sequence[str]`): Suffixes of the separate sound files.
     """
