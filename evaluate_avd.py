@@ -31,6 +31,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_subject(parser)
+    add_numbers(parser)
+    add_running(parser)
+    return parser
+
+
+def add_subject(parser: argparse.ArgumentParser) -> None:
+    """Add the options for the detector and the data."""
     subject = parser.add_argument_group("detector and data")
     subject.add_argument("--model", help="folder or Hub id of a detector, or of an untrained omni backbone")
     options.add_gate(subject, "clips")
@@ -62,6 +70,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="look for shortcuts and leaks in the data, and warn of them in the report",
     )
 
+
+def add_numbers(parser: argparse.ArgumentParser) -> None:
+    """Add the options that turn scores into verdicts and numbers."""
     numbers = parser.add_argument_group("from scores to verdicts and numbers")
     numbers.add_argument(
         "--threshold", help="a number, or 'model' for the model's own [chosen on validation]"
@@ -85,6 +96,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     options.add_windows(numbers, "clip")
 
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the run itself."""
     running = parser.add_argument_group("running")
     running.add_argument("--output-dir", type=Path, help="folder of all results [runs/evaluation/...]")
     options.add_batch_size(running, 8)
@@ -96,7 +110,6 @@ def build_parser() -> argparse.ArgumentParser:
     running.add_argument(
         "--memory-gib", type=float, metavar="N", help="memory to fit in, for --dry-run [the device's own]"
     )
-    return parser
 
 
 def parse_arguments() -> argparse.Namespace:

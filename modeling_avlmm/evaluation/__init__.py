@@ -1,9 +1,9 @@
-"""Scoring datasets and turning scores into numbers that can be compared."""
+"""Scoring datasets, and turning scores into numbers that can be compared."""
 
 from importlib import import_module
 from typing import Any
 
-# Imported when they are asked for: the command line's other commands need none of it, and it takes a second.
+# Imported on demand: it takes a second, and most commands need none of it.
 _MODULE_OF = {
     "build_report": "report",
     "choose_threshold": "metrics",

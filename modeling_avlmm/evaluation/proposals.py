@@ -1,18 +1,19 @@
-"""From scores of windows to proposals of fake segments, for corpora that mark which seconds are fake."""
+"""Proposals of fake segments from scores of windows, for corpora that mark the fake seconds."""
 
 LEVELS = tuple(level / 20 for level in range(1, 20))
+"""0.05, 0.1, ..., 0.95; our own choice."""
 
 
 def segment_proposals(windows: list[dict]) -> list[list[float]]:
     """
-    Proposes the runs of neighbouring windows whose scores are all above a level, for many levels.
+    Propose the runs of neighbouring windows whose scores all reach a level, for many levels.
 
-    The grouping of [temporal action detection](https://arxiv.org/abs/1704.06228) by watershed, with the mean score of a
-    run as its confidence; the levels, 0.05 to 0.95, are our own choice. What it cannot do is cut a window: segments
-    shorter than the windows need shorter windows (`window_seconds`, `hop_seconds`).
+    This is the watershed grouping of [temporal action detection](https://arxiv.org/abs/1704.06228), with the mean score
+    of a run as its confidence. It cannot cut a window: segments shorter than the windows need shorter windows
+    (`window_seconds`, `hop_seconds`).
 
     Args:
-        windows (`list[dict]`): `start` and `end` in seconds and `score`, in their order.
+        windows (`list[dict]`): Windows in order, with `start` and `end` in seconds and `score`.
 
     Returns:
         `list[list[float]]`: `[confidence, start, end]`, the most confident first; each span once.

@@ -1,4 +1,4 @@
-"""The audit: what is planted on purpose is found, and nothing is found where nothing is."""
+"""The audit finds what was planted, and nothing else."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ TESTED = 5  # of them
 
 
 def texture(seed: int, patch: int | None = None) -> torch.Tensor:
-    """(25, 3, 48, 64) uint8: a smooth random picture that moves; `patch` seeds another lower half."""
+    """Return a smooth random picture that moves, (25, 3, 48, 64) uint8; `patch` seeds another lower half."""
     draw = torch.Generator().manual_seed(seed)
     coarse = torch.rand(1, 3, 6, 8, generator=draw)
     if patch is not None:
@@ -56,7 +56,7 @@ def texture(seed: int, patch: int | None = None) -> torch.Tensor:
 
 
 def babble(seed: int) -> torch.Tensor:
-    """(16000,): a second of syllables: noise of changing pitch and loudness that starts at once."""
+    """Return a second of syllables, (16000,): noise of changing pitch and loudness that starts at once."""
     draw = np.random.default_rng([7, seed])
     time = np.arange(RATE) / RATE
     parts = []
@@ -92,7 +92,7 @@ def split_of(person: int) -> str:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> dict:
-    """A genuine clip and a fake of each person, written alike: nothing but the content tells them apart."""
+    """A genuine clip and a fake of each person, written alike: only the content tells them apart."""
     root = tmp_path_factory.mktemp("audit") / "corpus"
     rows = {"train": [], "test": []}
     for person in range(PEOPLE):
@@ -179,7 +179,7 @@ def test_planted_shortcuts_are_found(shortcuts):
 
 
 def test_bit_rate_alone_is_found(corpus, tmp_path):
-    """The fakes of the clean corpus again, written alike but for the rate factor."""
+    """The fakes of the clean corpus again, written alike except for the rate factor."""
     rows = {"train": [], "test": []}
     for split, members in corpus["rows"].items():
         for row in members:
@@ -272,7 +272,7 @@ def command(*arguments: str) -> argparse.Namespace:
 
 
 def test_command(corpus, clean, shortcuts, capsys):
-    """As a user runs it, on what was already looked at: statuses 0 and 1, files, and a sample."""
+    """Run it as a user does, on files that were measured before: statuses 0 and 1, files, and a sample."""
     root, folder = corpus["root"], corpus["cache"].parent
     base = ["--dataset", "avfolder", "--data-dir", root, "--output-dir", folder]
 
@@ -394,7 +394,7 @@ def test_properties_without_sound_or_picture(tmp_path):
 
 
 def test_bandwidth(tmp_path):
-    """White noise without what is above 3 kHz."""
+    """White noise below 3 kHz."""
     spectrum = np.fft.rfft(np.random.default_rng(0).normal(size=2 * RATE))
     spectrum[2 * 3000 :] = 0
     wave = np.fft.irfft(spectrum)
@@ -485,7 +485,7 @@ def test_silence_and_black_are_no_duplicates():
 
 
 def test_near_pairs_equal_counting_bits(monkeypatch):
-    """Blocks and matrix products against a plain count."""
+    """Compare blocks and matrix products with a plain count."""
     from modeling_avlmm.evaluation.audit import duplicates as audit_duplicates
 
     monkeypatch.setattr(audit_duplicates, "_BLOCK", 7)

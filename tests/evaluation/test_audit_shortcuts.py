@@ -1,4 +1,4 @@
-"""Shortcut statistics on made-up properties: known shapes and counts, and no alarm where nothing tells."""
+"""Shortcut statistics on made-up properties: known shapes and counts, and no alarm for useless ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modeling_avlmm.evaluation.audit.shortcuts import auc_and_error, bin_scores,
 
 
 def records_of(columns: dict[str, list]) -> dict[str, dict]:
-    """Records in which nothing varies but `columns`."""
+    """Return records in which only `columns` vary."""
     number = len(next(iter(columns.values())))
     blank = dict.fromkeys(TITLES) | {"trimmed": None}
     return {f"{i}": {**blank, **{name: values[i] for name, values in columns.items()}} for i in range(number)}
@@ -63,7 +63,7 @@ def test_few_real_clips_among_many_fakes():
 
 
 def test_chance_raises_no_alarm():
-    """Thirty draws in which nothing tells: numbers, ties, unknown values and categories of few clips. At 95 % for all
+    """Thirty draws of useless properties: numbers, ties, unknown values and categories of few clips. At 95 % for all
     tests of a draw, of both sides, one alarm is to be expected."""
     alarms = 0
     for seed in range(30):
@@ -84,7 +84,7 @@ def test_chance_raises_no_alarm():
 
 
 def test_an_identity_is_not_a_shortcut():
-    """Each person has one camera and all of the same label: remembered in-sample, of no use on other people."""
+    """Each person has one camera and one label: remembered in-sample, but useless for other people."""
     draw = np.random.default_rng(0)
     people = np.repeat(np.arange(24), 8)
     labels = (people % 2).tolist()

@@ -1,4 +1,4 @@
-"""Temperatures against the likelihood and a known truth; the abstention band against what it promises."""
+"""Temperatures against the likelihood and a known truth; the abstain band against its guarantee."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from modeling_avlmm.pipeline_avd import calibrated as tempered_score
 
 
 def calibrated(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels drawn with the probabilities that the logits say."""
+    """Return labels drawn with the probabilities that the logits give."""
     draw = np.random.default_rng(seed)
     logits = draw.normal(0, 2, n)
     return (draw.uniform(size=n) < expit(logits)).astype(int), logits
 
 
 def apply_temperature(scores, temperature: float) -> np.ndarray:
-    """What the pipeline does to scores."""
+    """Scale scores as the pipeline does."""
     return np.array([tempered_score(score, temperature) for score in np.asarray(scores).tolist()])
 
 
@@ -63,7 +63,7 @@ def test_known_answer():
         ([0, 1], [0.2, 0.9], "all 2 clips are on their side"),
         ([0, 1, 1], [0.5, 0.5, 0.9], "on their side"),
         ([0, 1], [0.9, 0.2], "wrong class"),
-        ([0, 1], [0.5, 0.5], "wrong class or for none"),
+        ([0, 1], [0.5, 0.5], "wrong class or none"),
         ([0, 1], [0.5, 1.5], r"in \[0, 1\]"),
         ([], [], "at least one"),
     ],
@@ -143,7 +143,7 @@ def test_coverage_out_of_range(coverage):
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize(("n_real", "n_fake", "coverage"), [(19, 40, 0.9), (30, 9, 0.9), (19, 19, 0.95)])
 def test_the_promise_is_kept(n_real, n_fake, coverage, ties):
-    """New clips beside new calibration clips each time: the errors are binomial, at most at the promised rate."""
+    """With new clips and new calibration clips each time, errors are binomial, at most at the promised rate."""
     repetitions = 3000
     draw = np.random.default_rng(n_real * 100 + n_fake)
     labels = np.repeat([0, 1], [n_real, n_fake])

@@ -57,7 +57,7 @@ def test_predictions_are_one_line_a_clip(detector, dataset, tmp_path):
     (journal,) = journals(tmp_path / "test")
     assert journal.name == "test.0of1.jsonl"
     assert list(read_journal(journal)) == dataset["path"]
-    # The file's own score is what its windows say.
+    # The file's score is that of its windows.
     assert all(p["windows"][0]["score"] == p["score"] for p in predictions if p["score"] is not None)
 
 
@@ -87,7 +87,7 @@ def test_a_run_that_was_killed_goes_on_where_a_batch_began(
 
 
 def test_several_processes_leave_what_one_does(detector, dataset, tmp_path, monkeypatch):
-    """Each process scores its share; a run that goes on with another number of them takes over what there is."""
+    """Each process scores its share; a run resumed with another number of processes takes over what was scored."""
     from modeling_avlmm.evaluation import predictions as module
 
     alone = predict(detector, dataset, tmp_path / "alone")
@@ -276,7 +276,7 @@ def test_report_counts_what_it_leaves_out():
 
 
 def scored(count: int, seed: int = 0, split: str = "test", sharp: float = 1.0, **more) -> list[dict]:
-    """Clips whose log-odds are `sharp` times what would be calibrated."""
+    """Return clips whose log-odds are `sharp` times the calibrated ones."""
     draw = torch.Generator().manual_seed(seed)
     odds = torch.randn(count, generator=draw) * 2
     labels = (torch.rand(count, generator=draw) < torch.sigmoid(odds)).long().tolist()
@@ -348,7 +348,7 @@ def test_published_rows_are_beside_a_report():
     (table,) = published_rows("mavos_dd", "open_full")
     assert table["rows"]["AV-LMMDetect"] == {"map_macro": 0.96, "auc": 0.92, "accuracy": 0.8509}
     assert any("87.72" in note for note in table["notes"])
-    # What the note says, computed: recalls and mix of the first release.
+    # The note's figure, computed from recalls and mix of the first release.
     assert round((0.851 * 24_116 + 0.925 * 13_183) / 37_299, 4) == 0.8772
     assert [t["rows"]["AV-LMMDetect"]["auc"] for t in published_rows("fakeavceleb", "identity_70_30")] == [
         0.992
@@ -452,7 +452,7 @@ def test_threshold_can_be_given(tiny_detector, clip_folder, tmp_path):
     evaluate(tiny_detector, clip_folder, out)
     report = evaluate(tiny_detector, clip_folder, out, threshold="model")
     assert report["threshold"] == 0.5 and report["threshold_source"] == "the model's own"
-    # What was scored for an earlier report is not lost.
+    # Scores of an earlier report are not lost.
     assert {p["split"] for p in read_predictions(out / "predictions.parquet")[0]} == {"test", "validation"}
 
 

@@ -1,4 +1,4 @@
-"""Evaluating a cascade: whose verdict each clip got is kept and told, and a run is not mixed with one without the gate."""
+"""Evaluating a cascade: who answered for each clip is kept and reported, and gated runs are not mixed with others."""
 
 from __future__ import annotations
 

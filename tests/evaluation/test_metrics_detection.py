@@ -1,4 +1,4 @@
-"""Detection metrics against scikit-learn, intervals against clips that are repeated, and the metric as users load it."""
+"""Detection metrics against scikit-learn, intervals against repeated clips, and the metric as users load it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ CASES = {**{f"random {seed}": random_case(seed) for seed in range(24)}, **DEGENE
 
 
 def by_the_book(labels, scores, threshold: float, max_fpr: float) -> dict:
-    """Every metric with scikit-learn, or written out where it has none."""
+    """Return every metric by scikit-learn, or written out if it has none."""
     labels, scores = np.asarray(labels), np.asarray(scores)
     called = (scores >= threshold).astype(int)
     result = {

@@ -15,7 +15,7 @@ IOUS = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
 
 
 def random_case(seed: int, ties_inside: bool = True) -> tuple[list, list]:
-    """Files on a grid of tenths of a second, so that IoUs meet thresholds; many equal confidences."""
+    """Return files on a grid of tenths of a second, so that IoUs meet thresholds; many confidences are equal."""
     draw = np.random.default_rng(seed)
     references, predictions = [], []
     for _ in range(int(draw.integers(1, 12))):

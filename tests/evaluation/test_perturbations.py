@@ -1,4 +1,4 @@
-"""Each perturbation does what it says, by measuring its copies, and touches nothing else."""
+"""Each perturbation, measured on its copies, does what it says and changes nothing else."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SOUND = [name for name, p in PERTURBATIONS.items() if p.tracks == ("audio",) and
 
 
 def lavfi(path: Path, picture: str | None, sound: str | None, *options: str) -> Path:
-    """A clip made of ffmpeg's own sources."""
+    """Make a clip of ffmpeg's own sources."""
     sources = [
         argument for source in (picture, sound) if source for argument in ("-f", "lavfi", "-i", source)
     ]
@@ -72,12 +72,12 @@ def grey(folder) -> Path:
 
 
 def level(name: str) -> int:
-    """The mildest level."""
+    """Return the mildest level."""
     return min(PERTURBATIONS[name].severities, key=abs)
 
 
 def frames_of(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """All frames and their times from the first one."""
+    """Return all frames and their times from the first one."""
     decoder = VideoDecoder(str(path))
     batch = decoder.get_frames_in_range(0, len(decoder))
     return batch.data, batch.pts_seconds - batch.pts_seconds[0]
@@ -99,7 +99,7 @@ def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def lag(sound: torch.Tensor, reference: torch.Tensor) -> int:
-    """By how many samples `sound` is later than `reference`: the peak of their cross-correlation."""
+    """Return the samples by which `sound` is later than `reference`: the peak of their cross-correlation."""
     size = len(sound) + len(reference)
     spectrum = np.fft.rfft(sound, size) * np.conj(np.fft.rfft(reference, size))
     place = int(np.argmax(np.fft.irfft(spectrum, size)))

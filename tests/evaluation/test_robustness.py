@@ -1,4 +1,4 @@
-"""The suite against a scorer that measures something simple, so that its numbers are known beforehand."""
+"""The suite with a scorer that measures something simple, so that its numbers are known beforehand."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def rows(tmp_path_factory) -> list[dict]:
 
 
 class HighTone:
-    """Scores a clip by the share of its sound's power above 5 kHz, and keeps what it was asked for."""
+    """A scorer by the share of a sound's power above 5 kHz, which remembers its calls."""
 
     def __init__(self):
         self.asked: list[str] = []
@@ -79,7 +79,7 @@ class HighTone:
 
 @pytest.fixture(scope="module")
 def outcome(rows, tmp_path_factory) -> tuple[dict, HighTone, Path]:
-    """The suite with conditions whose effect on [`HighTone`] follows from what they do."""
+    """The suite under conditions whose effect on [`HighTone`] can be derived."""
     scorer, folder = HighTone(), tmp_path_factory.mktemp("robustness")
     names = ["phone", "mute", "no_audio", "no_video", "audio_swap", "h264", "lossless", "delay"]
     return run_robustness(scorer, rows, folder, names, severities=[1], threshold=0.5), scorer, folder

@@ -1,4 +1,4 @@
-"""Evaluations as a user runs them: killed and resumed, by two processes, and once more from the predictions alone."""
+"""Evaluations as a user runs them: killed and resumed, by two processes, and reported again from the predictions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WRITTEN = ("report.json", "report.md", "report.html", "predictions.parquet")
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
-    """A corpus whose files have one to three windows of half a second, so that batches begin inside of files."""
+    """A corpus whose files have one to three windows of half a second, so that batches begin inside files."""
     folder = tmp_path_factory.mktemp("corpus")
     for split, count in (("validation", 3), ("test", 12)):
         for kind in ("real", "fake"):
@@ -43,7 +43,7 @@ def corpus(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def evaluate(tiny_detector, corpus, dataset_cache):
-    """The command line, and the variables it is run with."""
+    """The command line and its environment variables."""
     variables = {
         **os.environ,
         "HF_HUB_OFFLINE": "1",

@@ -1,9 +1,11 @@
-"""What splits share that they should not: people, source clips, and recordings under other names.
+"""Leaks between splits: people, source clips, and recordings under other names.
 
-Exact duplicates are found by SHA-256, of the file and of what it decodes to. Near duplicates (another codec, size, bit
-rate or container) by perceptual hashes of picture and sound, compared pair by pair: for 40,000 clips that is one matrix
-product of a few hundred signs a clip, so that no index has to be trusted to have proposed every candidate.
+Exact duplicates are found by SHA-256, of the file and of its decoded streams. Near duplicates (another codec, size, bit
+rate or container) are found by perceptual hashes of picture and sound, compared pair by pair: for 40,000 clips that is
+one matrix product of a few hundred signs a clip, and no index has to be trusted to propose every candidate.
 """
+
+from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -18,28 +20,30 @@ from ...media_silence import leading_silence, trailing_silence
 
 HASH_FRAMES = 8
 PICTURE_BITS = 64
-SOUND_BITS = (8, 16)  # over time, over pitch: few over time, as codecs add up to 50 ms at an end
+SOUND_BITS = (8, 16)
+"""Bits over time and over pitch: few over time, because codecs add up to 50 ms at an end."""
 PICTURE_DISTANCE = 0.10
-"""Share of differing bits, over all frames, up to which pictures are near. Measured on synthetic faces: re-encoding
-(H.264 at CRF 36 and two thirds of the size, MPEG-4) changes 0 to 11 %, another forgery of the same clip 5 to 16 %,
-another person 38 to 51 %."""
+"""Share of differing bits, over all frames, up to which pictures are near duplicates. Measured on synthetic faces:
+re-encoding (H.264 at CRF 36 and two thirds of the size, MPEG-4) changes 0 to 11 %, another forgery of the same clip 5 to
+16 %, another person 38 to 51 %."""
 SOUND_DISTANCE = 0.18
 """The same for sounds. Measured on synthetic speech of 1 and 2 s: re-encoding (AAC at 24 and 32 kbit/s, MP3 at 32)
 changes 1 to 16 %, the same sentence in another voice 20 to 36 %, other sentences 34 to 59 %."""
 FEWEST_FRAMES = 4
 EXAMPLES = 20
 _BLOCK = 2048
-_FLAT_LEVELS = 2.0  # standard deviation, of 255 levels, below which a frame shows nothing
-_FLAT_DECIBELS = 1.0  # the same of the change of a sound's spectrum over time
+_FLAT_LEVELS = 2.0  # standard deviation, of 255 levels, below which a frame is flat
+_FLAT_DECIBELS = 1.0  # standard deviation over time, in dB, below which a sound's spectrum is constant
 
 
 def picture_hashes(frames: Iterable[torch.Tensor | None]) -> list[str | None]:
     """
-    The 64-bit DCT hash ("pHash", Zauner 2010) of each frame: which of the 8 x 8 lowest frequencies of the picture at
-    32 x 32 grey pixels are above their median.
+    Return the 64-bit DCT hash ("pHash", Zauner 2010) of each frame.
+
+    A bit tells whether one of the 8 x 8 lowest frequencies of the picture, at 32 x 32 grey pixels, is above their median.
 
     Args:
-        frames (iterable of `torch.Tensor` of shape `(3, H, W)`, uint8): Frames; None where there is none.
+        frames (iterable of `torch.Tensor` of shape `(3, H, W)`, uint8): Frames; None for an absent one.
 
     Returns:
         `list[str | None]`: 16 hexadecimal digits; None for a frame that is absent or of one colour, whose hash would be
@@ -60,14 +64,16 @@ def _picture_hash(frame: torch.Tensor) -> str | None:
 
 def sound_hash(samples: np.ndarray) -> str | None:
     """
-    A 128-bit hash of a sound's course: signs of the 8 x 16 lowest frequencies (over time x over pitch) of its log-mel
-    spectrogram from 150 to 4000 Hz, without leading and trailing silence. Our own choice, made like the picture's.
+    Return a 128-bit hash of a sound's course over time.
+
+    The bits are the signs of the 8 x 16 lowest frequencies (over time x over pitch) of its spectrogram in 24 bands from
+    150 to 4000 Hz, in dB, without leading and trailing silence. Our own choice, modelled on the picture's hash.
 
     Args:
         samples (`np.ndarray` of shape `(n,)`): Mono at 16 kHz.
 
     Returns:
-        `str | None`: 32 hexadecimal digits; None for silence and for a sound that does not change.
+        `str | None`: 32 hexadecimal digits; None for silence, and for a sound that doesn't change.
     """
     first = round(leading_silence(samples) * SAMPLING_RATE)
     last = len(samples) - round(trailing_silence(samples) * SAMPLING_RATE)
@@ -77,13 +83,11 @@ def sound_hash(samples: np.ndarray) -> str | None:
     windows = np.lib.stride_tricks.sliding_window_view(samples[first:last].astype(np.float64), size)[::hop]
     power = np.abs(np.fft.rfft(windows * np.hanning(size))) ** 2
     edges = np.geomspace(150, 4000, bands + 1) * size / SAMPLING_RATE
-    # Bands of whole bins: the lowest are two bins wide, where triangles would be no smoother.
+    # Bands of whole bins: the lowest are two bins wide, and triangles would be no smoother.
     limits = np.maximum.accumulate(np.round(edges).astype(int))
     energy = np.stack([power[:, a : max(b, a + 1)].mean(1) for a, b in pairwise(limits)], axis=1)
     decibels = 10 * np.log10(energy + 1e-6 * energy.max())
-    decibels -= decibels.mean(
-        0
-    )  # what a channel or a voice colours throughout tells nothing about the course
+    decibels -= decibels.mean(0)  # a channel or a voice colours the whole sound, not its course
     if decibels.std() < _FLAT_DECIBELS:
         return None
     low = dctn(decibels, norm="ortho")[1 : SOUND_BITS[0] + 1, : SOUND_BITS[1]]
@@ -94,20 +98,20 @@ def _hex(bits: np.ndarray) -> str:
     return np.packbits(bits).tobytes().hex()
 
 
-# -- what the table says -----------------------------------------------------------------------------------------------
+# -- leaks by the dataset's columns ------------------------------------------------------------------------------------
 
 
 def split_leaks(splits: dict[str, list[dict]]) -> dict[str, dict]:
     """
-    Identities, source clips and donors that are in more than one split, by the dataset's own columns.
+    Find identities, source clips and donors that are in more than one split, by the dataset's own columns.
 
     Args:
         splits (`dict[str, list[dict]]`): The rows of each split.
 
     Returns:
-        `dict`: for `identities`, `sources` (a fake belongs to its genuine clip) and `donors` (people whose face or voice
-        was put in, from the column `target_ids`, against identities and donors), each with `known` (whether the column
-        says anything), `count`, `clips` by split and `examples`.
+        `dict`: `identities`, `sources` (a fake belongs to its genuine clip) and `donors` (people whose face or voice was
+        put in, from the column `target_ids`, compared with identities and donors). Each has `known` (whether the column
+        is filled), `count`, `clips` by split, and `examples`.
     """
 
     def by_identity(row: dict) -> list[str]:
@@ -153,29 +157,29 @@ def _crossing(splits: dict[str, list[dict]], keys_of: Callable[[dict], list[str]
     return {"count": len(crossing), "clips": dict(clips), "examples": examples}
 
 
-# -- what the files say ------------------------------------------------------------------------------------------------
+# -- duplicates by the files -------------------------------------------------------------------------------------------
 
 
 def find_duplicates(splits: dict[str, list[dict]], records: dict[str, dict]) -> dict:
     """
-    Duplicates across splits, exact and near.
+    Find duplicates across splits, exact and near.
 
-    A fake looks like the clip it was made from; within a split that is as it should be, so only pairs across splits are
-    looked for. The one exception is the same file under both labels, which is wrong anywhere.
+    A fake looks like the clip it was made from, and within a split it may, so only pairs across splits count. The one
+    exception is the same file under both labels, which is wrong anywhere.
 
     Args:
         splits (`dict[str, list[dict]]`): The rows of each split.
-        records (`dict[str, dict]`): By `path`, what [`file_properties`] returned.
+        records (`dict[str, dict]`): Results of [`file_properties`] by `path`.
 
     Returns:
         `dict`:
 
-        - **exact** -- For `file` (the same bytes), `video` and `audio` (decode to the same): `count` of groups across
-          splits, `real_fake` (how many of them hold both labels) and `examples`.
+        - **exact** -- For `file` (the same bytes), `video` and `audio` (the same when decoded): `count` of groups across
+          splits, `real_fake` (the number of groups with both labels) and `examples`.
         - **conflicting** -- Files that are there as real and as fake: `count`, `examples`.
         - **near** -- `count`, `kinds` (`picture and sound`, `picture`, `sound`; each by `same_label` and `real_fake`)
-          and the nearest pairs as `examples`, without those that are exact duplicates.
-        - **comparable** -- How many clips have a picture and a sound that can be told from others.
+          and the nearest pairs as `examples`, without exact duplicates.
+        - **comparable** -- Numbers of clips, and of those whose picture and sound can be told from others.
         - **thresholds** -- Shares of differing bits.
     """
     clips = [
@@ -272,7 +276,7 @@ def _near(clips: list[dict]) -> dict:
 
 
 class _Signs:
-    """The hashes of some clips as rows of +1 and -1, so that a product of two matrices counts the bits that agree."""
+    """The hashes of clips as rows of +1 and -1, so that a product of two matrices counts the bits that agree."""
 
     def __init__(self, clips: list[dict]):
         self.clips = clips
@@ -281,13 +285,13 @@ class _Signs:
         self.picture, self.seen = _signs([clip["picture"] or nothing for clip in clips], PICTURE_BITS)
         self.sound, self.heard = _signs([[clip["sound"]] for clip in clips], SOUND_BITS[0] * SOUND_BITS[1])
 
-    def blocks(self) -> list["_Signs"]:
+    def blocks(self) -> list[_Signs]:
         if len(self.clips) <= _BLOCK:
             return [self]
         return [_Signs(self.clips[at : at + _BLOCK]) for at in range(0, len(self.clips), _BLOCK)]
 
-    def distances(self, other: "_Signs") -> tuple[np.ndarray, np.ndarray]:
-        """Shares of differing bits `(n, m)` of picture and sound; NaN where there is too little to compare."""
+    def distances(self, other: _Signs) -> tuple[np.ndarray, np.ndarray]:
+        """Return the shares of differing bits `(n, m)` of picture and sound; NaN if there is too little to compare."""
         frames = self.seen @ other.seen.T
         frames[frames < FEWEST_FRAMES] = np.nan
         picture = (1 - self.picture @ other.picture.T / (frames * PICTURE_BITS)) / 2
@@ -296,8 +300,8 @@ class _Signs:
         sound = (1 - self.sound @ other.sound.T / (heard * self.sound.shape[1])) / 2
         return picture, sound
 
-    def same(self, other: "_Signs") -> np.ndarray:
-        """Which pairs `(n, m)` are exact duplicates in bytes, picture or sound."""
+    def same(self, other: _Signs) -> np.ndarray:
+        """Mark the pairs `(n, m)` that are exact duplicates in bytes, picture or sound."""
         found = np.zeros((len(self.clips), len(other.clips)), bool)
         for kind in ("file", "video", "audio"):
             places = defaultdict(list)
@@ -310,7 +314,7 @@ class _Signs:
 
 
 def _signs(hashes: list[list[str | None]], bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Signs `(n, parts * bits)`, 0 where a hash is absent, and which are there `(n, parts)`."""
+    """Return signs `(n, parts * bits)`, 0 for an absent hash, and the mask `(n, parts)` of hashes that are there."""
     parts = len(hashes[0])
     there = np.array([[part is not None for part in row] for row in hashes], np.float32)
     text = "".join(part or "0" * (bits // 4) for row in hashes for part in row)

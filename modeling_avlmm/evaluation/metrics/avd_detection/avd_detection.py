@@ -6,15 +6,15 @@ import evaluate
 from .bootstrap import cluster_bootstrap
 from .detection import detection_metrics
 
-# `evaluate` copies the modules that this script itself imports, line by line, into its cache, and nothing that those
-# import in turn; a comment behind an import would be read as the address of the module. So `bootstrap` is named here.
+# `evaluate` copies the modules that this script imports into its cache, but nothing that those import in turn: so
+# `bootstrap` is imported here. It reads import lines as text, and takes a comment behind one for the module's address.
 __all__ = ["AVDetection", "cluster_bootstrap"]
 
 _DESCRIPTION = """
 Metrics of a detector of audio-visual deepfakes: ranking (AUC, average precision of either class, EER, false alarms at
 a given recall), verdicts at a threshold (accuracy, balanced accuracy, recalls, beside the accuracy of always giving
 the commoner class), calibration (Brier score, ECE), and bootstrap intervals over clusters of clips. Fake is the
-positive class. What a set of clips does not define is None, with the reason, never NaN.
+positive class. A metric that the clips do not define is None, with the reason, never NaN.
 """
 
 _KWARGS_DESCRIPTION = """
@@ -22,10 +22,10 @@ Args:
     predictions (`list[float]`): P(fake) of each clip, in [0, 1].
     references (`list[int]`): 0 real, 1 fake.
     threshold (`float`): Score from which a clip is called fake. Defaults to 0.5.
-    groups (`list`): Cluster of each clip, say its identity, in the order of the predictions; None: of its own.
+    groups (`list`): Cluster of each clip, say its identity, in the order of the predictions; None: one of its own.
     n_resamples (`int`): Bootstrap resamples for intervals. Defaults to 0, no intervals.
-    confidence (`float`): Of the intervals. Defaults to 0.95.
-    seed (`int`): Of the resampling. Defaults to 0.
+    confidence (`float`): Confidence of the intervals. Defaults to 0.95.
+    seed (`int`): Seed of the resampling. Defaults to 0.
     max_fpr (`float`): Adds `partial_auc`, the standardized area up to this false positive rate.
 
 Returns:
@@ -61,7 +61,7 @@ class AVDetection(evaluate.Metric):
             description=_DESCRIPTION,
             citation=_CITATION,
             inputs_description=_KWARGS_DESCRIPTION,
-            # float32 would make ties of scores that differ, near 0 and 1.
+            # float32 would turn different scores near 0 and 1 into ties.
             features=datasets.Features(
                 {"predictions": datasets.Value("float64"), "references": datasets.Value("int32")}
             ),

@@ -15,20 +15,20 @@ def cluster_bootstrap(
     seed: int = 0,
 ) -> dict:
     """
-    Percentile intervals from resampling whole clusters with replacement.
+    Return percentile intervals from resampling whole clusters with replacement.
 
-    Clips of one person, or of one source video, stand or fall together: intervals that treat them as independent
-    are too narrow. A resample draws as many clusters as there are, and gives each clip the number of times that its
-    cluster was drawn as its weight; nothing is copied, so a statistic can sort once and be evaluated a thousand times.
+    Clips of one person, or of one source video, stand or fall together: intervals that treat them as independent are
+    too narrow. A resample draws as many clusters as there are. A clip's weight is the number of times that its cluster
+    was drawn; nothing is copied, so a statistic can sort once and be evaluated a thousand times.
 
     Args:
         statistic (`Callable`):
-            From weights (array of shape `(n,)`, whole numbers from 0) to values by name, or to None where the
-            resample has no value (it lacks a class); such a resample is skipped and counted.
+            Takes weights (array of shape `(n,)`, whole numbers from 0) and returns values by name, or None if the
+            resample has no value because it lacks a class; such a resample is skipped and counted.
         n (`int`): Number of clips.
         groups (sequence of length `n`, *optional*):
-            The cluster of each clip, say its identity. None or NaN: the clip is a cluster of its own, as every clip
-            is when `groups` is left out.
+            The cluster of each clip, say its identity. A clip with None or NaN is a cluster of its own, as is every
+            clip if `groups` is left out.
         n_resamples (`int`, *optional*, defaults to 1000): Number of resamples, at least 1.
         confidence (`float`, *optional*, defaults to 0.95): Share of the resamples inside an interval, in (0, 1).
         seed (`int`, *optional*, defaults to 0): Seed of the draws.
@@ -36,10 +36,10 @@ def cluster_bootstrap(
     Returns:
         `dict`:
 
-        - **ci** -- `[low, high]` by name; None where no interval can be given.
-        - **ci_confidence**, **ci_resamples**, **ci_clusters** -- What the intervals rest on.
-        - **ci_skipped** -- Resamples without a value.
-        - **ci_undefined** -- Why `ci` is None, where it is.
+        - **ci** -- `[low, high]` by name; None if no interval can be given.
+        - **ci_confidence**, **ci_resamples**, **ci_clusters** -- Confidence, and numbers of resamples and clusters.
+        - **ci_skipped** -- Number of resamples without a value.
+        - **ci_undefined** -- The reason if `ci` is None.
 
     Raises:
         ValueError: for a wrong number of groups, or options out of range.
@@ -90,7 +90,7 @@ def resampled_weights(cluster: np.ndarray, n_resamples: int, seed: int = 0) -> I
 
 
 def cluster_indices(groups: Sequence[Hashable | None] | None, n: int) -> np.ndarray:
-    """The cluster of each of `n` clips as a number from 0, in order of appearance; see [`cluster_bootstrap`]."""
+    """Return the cluster of each of `n` clips as a number from 0, in order of appearance."""
     if groups is None:
         return np.arange(n)
     if isinstance(groups, str) or len(groups) != n:

@@ -1,8 +1,8 @@
 """
 Detection metrics. Fake is the positive class (1) everywhere; `score` is P(fake).
 
-Everything is computed from the clips in the order of their scores and a weight for each clip. The weights are 1, or,
-in a bootstrap resample, the number of times that a clip was drawn. Equal scores are always one step.
+Everything is computed from the clips in the order of their scores, and from a weight for each clip: 1, or in a bootstrap
+resample the number of times that the clip was drawn. Equal scores are always one step.
 """
 
 from collections.abc import Hashable, Sequence
@@ -29,12 +29,12 @@ def detection_metrics(
     max_fpr: float | None = None,
 ) -> dict:
     """
-    Computes the metrics of a set of verdicts.
+    Compute the metrics of a set of verdicts.
 
     Two things are called mAP in this field. The scorers of MAVOS-DD ([paper](https://arxiv.org/abs/2505.11109))
     average the AP of both classes: `map_macro`. The AP of fake alone, which follows the share of fakes, is `ap_fake`;
-    tables that print it as mAP (the zero-shot rows of [AV-LMMDetect](https://arxiv.org/abs/2602.23393) can only be
-    read so) are to be compared with that.
+    compare it with tables that print it as mAP (the zero-shot rows of
+    [AV-LMMDetect](https://arxiv.org/abs/2602.23393) can only be read so).
 
     Args:
         labels (array of shape `(n,)`): 0 real, 1 fake.
@@ -43,14 +43,14 @@ def detection_metrics(
             Score from which a clip is called fake, in [0, 1]; a score equal to it is called fake.
         groups (sequence of length `n`, *optional*):
             Clusters of clips that are not independent, say identities; used for intervals only. A clip whose group
-            is None is a cluster of its own, as every clip is where `groups` is left out.
+            is None is a cluster of its own, as is every clip if `groups` is left out.
         n_resamples (`int`, *optional*, defaults to 0):
             Bootstrap resamples for intervals; 0 for no intervals.
-        confidence (`float`, *optional*, defaults to 0.95): Of the intervals, in (0, 1).
-        seed (`int`, *optional*, defaults to 0): Of the resampling.
+        confidence (`float`, *optional*, defaults to 0.95): Confidence of the intervals, in (0, 1).
+        seed (`int`, *optional*, defaults to 0): Seed of the resampling.
         max_fpr (`float`, *optional*):
-            Adds `partial_auc`, the area up to this false positive rate, in (0, 1), scaled so that 0.5 is chance
-            and 1 is perfect (McClish 1989), as `roc_auc_score(max_fpr=...)` of scikit-learn does.
+            Add `partial_auc`, the area up to this false positive rate, in (0, 1), scaled so that 0.5 is chance and
+            1 is perfect (McClish 1989), as `roc_auc_score(max_fpr=...)` of scikit-learn does.
 
     Returns:
         `dict`, with None for whatever the clips do not define, never NaN:
@@ -60,20 +60,20 @@ def detection_metrics(
         - **map_macro** -- Mean of the two: mAP of the MAVOS-DD scorers.
         - **eer** -- Equal error rate, where false alarms and misses are equally frequent; interpolated on the curve.
         - **accuracy**, **balanced_accuracy**, **recall_fake**, **recall_real** -- At `threshold`.
-        - **accuracy_argmax** -- Of the likelier class, whatever `threshold` is: fake above 0.5. A score of exactly
-          0.5 counts as real here, as `argmax` over the columns [real, fake] gives it (columns [fake, real] would
-          give fake); `accuracy` at a threshold of 0.5 counts it as fake.
+        - **accuracy_argmax** -- Accuracy of the likelier class, whatever `threshold` is: fake above 0.5. A score of
+          exactly 0.5 counts as real here, as `argmax` over the columns [real, fake] has it; `accuracy` at a threshold
+          of 0.5 counts it as fake.
         - **fpr_at_90_tpr**, **fpr_at_95_tpr**, **fpr_at_99_tpr** -- The smallest share of real clips called fake
-          by a threshold that finds at least this share of the fakes; a threshold's, so not interpolated.
+          by a threshold that finds at least this share of the fakes; not interpolated.
         - **tpr_at_1_fpr** -- The largest share of fakes found by a threshold that calls at most 1 % of the real
           clips fake.
         - **brier** -- Mean squared difference of score and label.
         - **ece** -- Expected calibration error: mean over clips of |mean score - share of fakes| of their bin, in 15
           bins of equal width on P(fake), each closed on the right. Not the variant on max(p, 1 - p).
-        - **partial_auc**, **max_fpr** -- Where asked for.
-        - **prior_accuracy** -- Accuracy of always giving the commoner class: what any accuracy has to beat.
+        - **partial_auc**, **max_fpr** -- If asked for.
+        - **prior_accuracy** -- Accuracy of always giving the commoner class, which any accuracy has to beat.
         - **n**, **n_real**, **n_fake**, **threshold**.
-        - **undefined** -- Why ranking metrics and balanced accuracy are None, where they are: one class only.
+        - **undefined** -- With a single class: the reason why ranking metrics and balanced accuracy are None.
         - **ci**, **ci_confidence**, **ci_resamples**, **ci_clusters**, **ci_skipped**, **ci_undefined** -- With
           `n_resamples`; see [`cluster_bootstrap`]. A resample that lacks a class which the clips have is skipped.
 
@@ -110,7 +110,7 @@ def detection_metrics(
 
 
 class _DetectionStatistic:
-    """Sorts the clips once; called with weights, gives the metrics that the weighted clips define."""
+    """Clips sorted by score; called with weights, it returns the metrics that the weighted clips define."""
 
     def __init__(self, labels: np.ndarray, scores: np.ndarray, threshold: float, max_fpr: float | None):
         self.max_fpr = max_fpr
@@ -128,7 +128,7 @@ class _DetectionStatistic:
 
     def __call__(self, weights: np.ndarray) -> dict[str, float] | None:
         weights = weights[self.order]
-        # Called fake by each threshold, from the one that calls nothing fake to the one that calls everything.
+        # Clips called fake by each threshold, from the one that calls none to the one that calls all.
         calls = np.concatenate([[0.0], np.cumsum(weights)[self.ends]])
         fakes = np.concatenate([[0.0], np.cumsum(weights * self.fake)[self.ends]])
         reals = calls - fakes
@@ -155,12 +155,12 @@ class _DetectionStatistic:
 
 
 def _ranking(fakes: np.ndarray, reals: np.ndarray) -> dict[str, float]:
-    """Metrics of the order of the clips, from cumulative counts at each threshold, strictest first."""
+    """Return the metrics of the clips' order, from cumulative counts at each threshold, strictest first."""
     n_fake, n_real = fakes[-1], reals[-1]
     tpr, fpr = fakes / n_fake, reals / n_real
     new_fakes, new_reals = np.diff(fakes), np.diff(reals)
     auc = new_reals @ (fakes[1:] + fakes[:-1]) / (2 * n_fake * n_real)
-    # Counts from the other end: what each threshold calls real, when real is what is looked for.
+    # Counts from the other end, with real as the positive class: clips that each threshold calls real.
     kept_reals, kept_fakes = n_real - reals[:-1], n_fake - fakes[:-1]
     ap_fake = new_fakes @ _share(fakes[1:], reals[1:]) / n_fake
     ap_real = new_reals @ _share(kept_reals, kept_fakes) / n_real
@@ -171,14 +171,14 @@ def _ranking(fakes: np.ndarray, reals: np.ndarray) -> dict[str, float]:
         "map_macro": float((ap_fake + ap_real) / 2),
         "eer": _equal_error_rate(fpr, tpr),
     }
-    # The first threshold that is enough, and the last that is not too much.
+    # The first threshold that finds enough fakes, and the last one without too many false alarms.
     found = [fpr[np.searchsorted(tpr, level)] for level in TPR_LEVELS]
     found.append(tpr[np.searchsorted(fpr, FPR_LEVEL, side="right") - 1])
     return values | {name: float(value) for name, value in zip(OPERATING_POINTS, found, strict=True)}
 
 
 def _share(these: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """These among all; 0 where there are none, which only clips of weight 0 can cause."""
+    """Return the share of these among all; 0 if there are none, which only clips of weight 0 can cause."""
     total = these + others
     return np.divide(these, total, out=np.zeros_like(total), where=total > 0)
 
@@ -194,7 +194,7 @@ def _equal_error_rate(fpr: np.ndarray, tpr: np.ndarray) -> float:
 def _partial_auc(fpr: np.ndarray, tpr: np.ndarray, max_fpr: float) -> float:
     inside = fpr <= max_fpr
     x = np.append(fpr[inside], max_fpr)
-    # The curve is left where it first exceeds max_fpr, from its last point inside.
+    # The curve leaves the range between its last point inside and its first point outside.
     last, first = np.flatnonzero(inside)[-1], np.flatnonzero(~inside)[0]
     share = (max_fpr - fpr[last]) / (fpr[first] - fpr[last])
     y = np.append(tpr[inside], tpr[last] + share * (tpr[first] - tpr[last]))
@@ -205,7 +205,7 @@ def _partial_auc(fpr: np.ndarray, tpr: np.ndarray, max_fpr: float) -> float:
 
 def check_labels_and_scores(labels: Sequence[int], scores: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """
-    Labels (int) and scores (float) as arrays of shape `(n,)`.
+    Return labels (int) and scores (float) as arrays of shape `(n,)`.
 
     Raises:
         ValueError: for empty input, unequal lengths, labels other than 0 and 1, or scores that are not numbers in
@@ -235,10 +235,10 @@ def check_labels_and_scores(labels: Sequence[int], scores: Sequence[float]) -> t
 
 def equal_error_rate(labels: Sequence[int], scores: Sequence[float]) -> float:
     """
-    Rate at which false alarms and misses are equal, interpolated on the ROC curve.
+    Return the rate at which false alarms and misses are equal, interpolated on the ROC curve.
 
     Raises:
-        ValueError: as [`detection_metrics`], and when there is one class only.
+        ValueError: as [`detection_metrics`], and for a single class.
     """
     rate = detection_metrics(labels, scores)["eer"]
     if rate is None:
@@ -248,23 +248,24 @@ def equal_error_rate(labels: Sequence[int], scores: Sequence[float]) -> float:
 
 def choose_threshold(labels: Sequence[int], scores: Sequence[float]) -> float:
     """
-    The threshold with the best balanced accuracy, for a validation set.
+    Return the threshold with the best balanced accuracy on a validation set.
 
-    The middle between the two neighbouring scores, of the best threshold nearest to 0.5.
+    It lies in the middle between two neighbouring scores. Among equally good thresholds, the one nearest to 0.5 is
+    chosen.
 
     Raises:
-        ValueError: when there is one class only.
+        ValueError: for a single class.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
     if len(set(labels.tolist())) < 2:
         raise ValueError("A threshold needs real and fake clips to be chosen on.")
     values, place = np.unique(scores, return_inverse=True)
     fakes, reals = (np.bincount(place, weights=labels == label) for label in (1, 0))
-    # What a threshold just below each value calls real: everything before it.
+    # A threshold just below a value calls everything before it real.
     missed, kept = np.cumsum(fakes) - fakes, np.cumsum(reals) - reals
     gains = kept / reals.sum() - missed / fakes.sum()
     middles = (values[1:] + values[:-1]) / 2
-    # Between neighbours of floating point the middle may be the lower one, which it must not call fake.
+    # Between floating-point neighbours the middle may be the lower value, which must not be called fake.
     candidates = np.concatenate([values[:1], np.where(middles > values[:-1], middles, values[1:])])
     best = candidates[np.isclose(gains, gains.max(), rtol=0, atol=1e-12)]
     return float(best[np.argmin(np.abs(best - 0.5))])

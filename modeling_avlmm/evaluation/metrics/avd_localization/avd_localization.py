@@ -14,15 +14,15 @@ Challenge.
 _KWARGS_DESCRIPTION = """
 Args:
     predictions (`list[list[list[float]]]`): For each file its proposals, `[confidence, start, end]`, in seconds.
-    references (`list[list[list[float]]]`): For each file its fake segments, `[start, end]`; empty where genuine.
+    references (`list[list[list[float]]]`): For each file its fake segments, `[start, end]`; empty if genuine.
     benchmark (`str`): `"av_deepfake1m"` (default) or `"lav_df"`: thresholds and numbers of the tables.
     ap_iou_thresholds (`list[float]`): Instead of the benchmark's.
     ar_n_proposals (`list[int]`): Instead of the benchmark's.
     sdk_compatible (`bool`): Count as the authors' published code does. Defaults to True.
-    groups (`list`): Cluster of each file, say its identity, for intervals; None: of its own.
+    groups (`list`): Cluster of each file, say its identity, for intervals; None: one of its own.
     n_resamples (`int`): Bootstrap resamples for intervals. Defaults to 0, no intervals.
-    confidence (`float`): Of the intervals. Defaults to 0.95.
-    seed (`int`): Of the resampling. Defaults to 0.
+    confidence (`float`): Confidence of the intervals. Defaults to 0.95.
+    seed (`int`): Seed of the resampling. Defaults to 0.
 
 Returns:
     `dict`: `ap@<IoU>`, `ar@<N>`, score (of the challenge), n_files, n_segments, n_proposals,

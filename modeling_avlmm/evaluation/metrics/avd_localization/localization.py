@@ -1,8 +1,8 @@
 """
 Temporal localization: average precision and recall of proposed fake segments.
 
-The protocol of the tables of LAV-DF ([paper](https://arxiv.org/abs/2204.06228)) and AV-Deepfake1M
-([paper](https://arxiv.org/abs/2311.15308)), after the code that their authors published.
+This follows the tables of LAV-DF ([paper](https://arxiv.org/abs/2204.06228)) and AV-Deepfake1M
+([paper](https://arxiv.org/abs/2311.15308)), and the code that their authors published.
 """
 
 from collections.abc import Hashable, Sequence
@@ -30,14 +30,14 @@ def localization_metrics(
     seed: int = 0,
 ) -> dict:
     """
-    Computes AP@IoU and AR@N of proposed fake segments.
+    Compute AP@IoU and AR@N of proposed fake segments.
 
     **AP@t** -- In each file every true segment, in the order given, takes the most confident proposal that is still
-    free and has an IoU above `t` (strictly) with it. Proposals of all files are then ranked by confidence; AP is the
-    area under precision over recall, precision being the highest at this or any greater recall.
+    free and has an IoU strictly above `t` with it. The proposals of all files are then ranked by confidence. AP is the
+    area under precision over recall, where precision is the highest one at this or any greater recall.
 
     **AR@N** -- Share of the true segments that one of the N most confident proposals of their file meets with an IoU
-    above the threshold (strictly), averaged over the thresholds 0.5, 0.55, ..., 0.95.
+    strictly above a threshold, averaged over the thresholds 0.5, 0.55, ..., 0.95.
 
     Args:
         references (list of length `n` of lists of `[start, end]`): The fake segments of each file, in seconds; an
@@ -47,20 +47,18 @@ def localization_metrics(
         benchmark (`str`, *optional*, defaults to `"av_deepfake1m"`):
             `"av_deepfake1m"` (AP at 0.5, 0.75, 0.9, 0.95; AR at 50, 30, 20, 10, 5; and `score`) or `"lav_df"` (AP at
             0.5, 0.75, 0.95; AR at 100, 50, 20, 10).
-        ap_iou_thresholds (list of `float`, *optional*): Instead of the benchmark's, each in [0, 1).
-        ar_n_proposals (list of `int`, *optional*): Instead of the benchmark's, each at least 1.
+        ap_iou_thresholds (list of `float`, *optional*): IoU thresholds instead of the benchmark's, each in [0, 1).
+        ar_n_proposals (list of `int`, *optional*): Numbers of proposals instead of the benchmark's, each at least 1.
         sdk_compatible (`bool`, *optional*, defaults to `True`):
-            Reproduce what the published tables were computed with. The authors' code has three habits, which
-            `False` puts right:
+            Count as the authors' code did for the published tables. That code has three habits, which `False` corrects:
 
-            - segments of a file without any proposal are not counted as missed in AR (in AP they are);
-            - AP leaves out the step from recall 0 to the first hit, so that it is short by 1 / (number of true
-              segments) where the most confident proposal of all is right: nothing on a corpus, all of AP on a single
-              segment;
+            - in AR, segments of a file without any proposal don't count as missed (in AP they do);
+            - AP leaves out the step from recall 0 to the first hit, so it is short by 1 / (number of true segments) if
+              the most confident proposal of all is right: next to nothing on a corpus, all of AP on a single segment;
             - proposals of equal confidence are ranked by the order of the files; with `False` they are one step.
         groups, n_resamples, confidence, seed:
-            Clusters of files and bootstrap intervals, as in `detection_metrics`; needs the package
-            `modeling_avlmm` when this module is used without it. A resample without a true segment is skipped.
+            Clusters of files and bootstrap intervals, as in `detection_metrics`; they need the package
+            `modeling_avlmm`. A resample without a true segment is skipped.
 
     Returns:
         `dict`:
@@ -68,18 +66,18 @@ def localization_metrics(
         - **ap@t**, **ar@N** -- By threshold and number, say `ap@0.5`, `ar@50`, in [0, 1]; None without true segments.
         - **score** -- Mean of the mean AP and the mean AR: the score of the 1M-Deepfakes Detection Challenge
           ([paper](https://arxiv.org/abs/2409.06991)). For `"av_deepfake1m"` with its own thresholds and numbers only.
-        - **n_files**, **n_segments**, **n_proposals** -- What was counted.
-        - **n_files_without_proposals** -- Files with true segments for which nothing was proposed.
+        - **n_files**, **n_segments**, **n_proposals** -- Numbers of files, true segments and proposals.
+        - **n_files_without_proposals** -- Number of files with true segments and no proposal.
         - **benchmark**, **sdk_compatible** -- As given.
-        - **undefined** -- Why the metrics are None, where they are.
-        - **ci** and what belongs to it -- With `n_resamples`.
+        - **undefined** -- The reason if the metrics are None.
+        - **ci** and its companions -- With `n_resamples`.
 
     Raises:
         ValueError: for empty input, unequal lengths, segments that are not finite or end before they start, or
             options out of range.
 
-    As in the authors' code, times, confidences and IoUs are in single precision, which decides the cases at a
-    threshold; sums are in double precision.
+    As in the authors' code, times, confidences and IoUs have single precision, which decides cases exactly at a
+    threshold; sums have double precision.
     """
     if benchmark not in BENCHMARKS:
         raise ValueError(f"benchmark must be one of {', '.join(BENCHMARKS)}; got {benchmark!r}.")
@@ -121,7 +119,7 @@ def localization_metrics(
 
 
 def _cluster_bootstrap():
-    # Absolute, and only when needed: `evaluate` runs a copy of this folder, which may import nothing beside it.
+    # Absolute, and only if needed: `evaluate` runs a copy of this folder, which can import nothing beside it.
     try:
         from modeling_avlmm.evaluation.metrics.avd_detection.bootstrap import cluster_bootstrap
     except ModuleNotFoundError as error:
@@ -134,7 +132,7 @@ def _cluster_bootstrap():
 
 
 def _rows(rows: Sequence[Sequence[float]], width: int, what: str) -> np.ndarray:
-    """`[start, end]` or `[confidence, start, end]` as float32; proposals by falling confidence."""
+    """Return `[start, end]` or `[confidence, start, end]` as float32; proposals by falling confidence."""
     if not len(rows):
         return np.zeros((0, width), dtype=np.float32)
     try:
@@ -153,16 +151,16 @@ def _rows(rows: Sequence[Sequence[float]], width: int, what: str) -> np.ndarray:
 
 
 def _overlaps(proposed: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """IoU of each proposal with each segment, of shape `(n_proposals, n_segments)`; 0 for two points in time."""
+    """Return the IoU of each proposal with each segment, `(n_proposals, n_segments)`; 0 for two points in time."""
     start, end = proposed[:, 1, None], proposed[:, 2, None]
     inner = np.minimum(end, true[:, 1]) - np.maximum(start, true[:, 0])
-    # The span of both is their union where they overlap, and where they do not the IoU is 0 in any case.
+    # The span of both is their union if they overlap; if not, the IoU is 0 anyway.
     outer = np.maximum(end, true[:, 1]) - np.minimum(start, true[:, 0])
     return np.divide(np.maximum(inner, 0), outer, out=np.zeros_like(outer), where=outer > 0)
 
 
 class _LocalizationStatistic:
-    """Matches all files once; called with a weight for each file, gives AP and AR of the weighted files."""
+    """Files matched once; called with a weight for each file, it returns AP and AR of the weighted files."""
 
     def __init__(
         self,
@@ -177,7 +175,7 @@ class _LocalizationStatistic:
         self.names = [*self.ap_names, *self.ar_names, *(["score"] if with_score else [])]
         self.sdk_compatible = sdk_compatible
         self.segments = np.array([len(true) for true, _ in files], dtype=float)
-        # What AR has to find.
+        # The segments that AR expects to be found.
         proposing = np.array([len(proposed) > 0 for _, proposed in files])
         self.expected = self.segments * proposing if sdk_compatible else self.segments
         levels = np.array(AR_IOU_THRESHOLDS, dtype=np.float32)
@@ -209,7 +207,7 @@ class _LocalizationStatistic:
             return None
         of_proposals = weights[self.file]
         aps = [self._average_precision(hit, of_proposals, n_segments) for hit in self.hits]
-        # Where nothing is proposed for any file with segments, nothing is found, whatever is expected.
+        # If no file with segments has a proposal, nothing is expected and nothing found: 0 / 1.
         found = np.tensordot(weights, self.found, axes=1) / max(weights @ self.expected, 1)
         ars = found.mean(axis=1)
         values = dict(zip((*self.ap_names, *self.ar_names), map(float, (*aps, *ars)), strict=True))
@@ -231,7 +229,7 @@ class _LocalizationStatistic:
 
 
 def _matched(above: np.ndarray) -> np.ndarray:
-    """Which proposals are hits: each segment takes the first that is free and near enough; `(n_proposals,)`."""
+    """Return the proposals that are hits, `(n_proposals,)`: each segment takes the first that is free and near enough."""
     taken = np.zeros(len(above), dtype=bool)
     for near in above.T:
         free = near & ~taken
