@@ -50,7 +50,7 @@ class AVDetectorConfig(PreTrainedConfig):
             Texts that the weights were trained with; None for a detector that reads no text.
     """
 
-    _auto_class = "AutoConfig"  # what is saved names, and brings, its own code
+    _auto_class = "AutoConfig"  # saved configurations name their code, which is saved with them
 
     threshold: float = 0.5
     temperature: dict | None = None

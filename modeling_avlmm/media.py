@@ -43,9 +43,9 @@ __all__ = [
 
 MAX_CLIP_BYTES = 4 * 1024**3  # limit for the frames of one read(); our own choice
 MAX_DURATION = 7 * 24 * 3600.0  # seconds; longer files have damaged timestamps; our own choice
-OFFSET_WARNING = 0.1  # seconds between the first frame and the first sample; warned of above
-MAX_TRIM = 2.0  # seconds of leading silence; no more are trimmed; our own choice
-TRIM_WARNING = 0.1  # seconds of trimmed silence; warned of above
+OFFSET_WARNING = 0.1  # seconds between the first frame and the first sample; a larger offset is warned of
+MAX_TRIM = 2.0  # seconds of leading silence; more is not trimmed; our own choice
+TRIM_WARNING = 0.1  # seconds of trimmed silence; more is warned of
 
 
 @dataclass
@@ -97,6 +97,7 @@ class Clip:
 
     @property
     def duration(self) -> float:
+        """Length of the window in seconds."""
         return self.end - self.start
 
     @property

@@ -127,10 +127,8 @@ class FileVideo:
 
     def _note_holds(self, late: torch.Tensor, at: torch.Tensor, notes: list[str]) -> None:
         if float(late.max()) > max(0.5, 3 / self.fps):
-            held = (at[late > 0.5] - self.begin).tolist()
-            notes.append(
-                PlacedWarning("no frames around {} s of the video: the frame before is held", _seconds(held))
-            )
+            held = [f"{t:.2f}" for t in (at[late > 0.5] - self.begin).tolist()]
+            notes.append(PlacedWarning("no frames around {} s of the video: the frame before is held", held))
 
     def _read_packets(self, instants: torch.Tensor, cause: str, notes: list[str]) -> torch.Tensor:
         """Decode packet by packet from well before the first instant, skipping damaged packets.
@@ -152,7 +150,7 @@ class FileVideo:
             raise UnreadableMediaError(self.name, reason, DAMAGED)
         if lost:
             text = "frames at {} s cannot be decoded; the nearest readable ones are shown"
-            notes.append(PlacedWarning(text, _seconds(t - self.begin for t in lost)))
+            notes.append(PlacedWarning(text, [f"{t - self.begin:.2f}" for t in lost]))
         else:
             self.seeks_late = cause == _MISSING
         return self._convert(shown, notes)
@@ -206,6 +204,7 @@ class ArrayVideo:
         self.fps = self.num_frames / (self.end - self.begin)
 
     def read(self, instants: torch.Tensor, notes: list[str]) -> torch.Tensor:
+        """Return the frames on screen at `instants` (seconds), uint8 of shape `(T, 3, H, W)`."""
         shown = torch.searchsorted(self.timestamps, instants + EPS, right=True) - 1
         return self.frames[shown.clamp(min=0)]
 
@@ -293,6 +292,11 @@ class FileAudio:
         return end
 
     def read(self, a: float, b: float, notes: list[str]) -> list[tuple[torch.Tensor, float]]:
+        """Return the sound in [a, b) as pieces of mono 16 kHz samples, each with its time in seconds.
+
+        Raises:
+            UnreadableMediaError: If more than half of it cannot be decoded.
+        """
         a, b = max(a, self.begin), min(b, self.end)
         if b - a < 1 / SAMPLING_RATE:
             return []
@@ -334,8 +338,7 @@ class SoundFileAudio:
         self.end = file.frames / file.samplerate
 
     def read(self, a: float, b: float, notes: list[str]) -> list[tuple[torch.Tensor, float]]:
-        # the range starts on a sample that both rates share, with room for the filter, so that a window equals
-        # the same part of the whole
+        # start on a sample of both rates, with room for the filter: so a window equals that part of the whole
         rate = self.sampling_rate
         block = rate // math.gcd(rate, SAMPLING_RATE)
         margin = 64 + 64 * rate // SAMPLING_RATE
@@ -389,7 +392,3 @@ def to_uint8_nchw(data: torch.Tensor) -> torch.Tensor:
 def _resize(frame: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     smooth = torch.nn.functional.interpolate(frame[None].float(), size, mode="bilinear", antialias=True)
     return smooth[0].round().clamp(0, 255).to(torch.uint8)
-
-
-def _seconds(times: Iterable[float]) -> Iterator[str]:
-    return (f"{time:.2f}" for time in times)

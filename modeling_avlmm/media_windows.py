@@ -89,9 +89,9 @@ class MeanOverTime:
 
     def __init__(self) -> None:
         self._mean: float | None = None
-        self._seconds = 0.0  # that the mean is over
-        self._time = 0.0  # up to which it goes
-        self._open: list[tuple[float, float]] = []  # end and score of the windows that go on
+        self._seconds = 0.0  # of time in the mean
+        self._time = 0.0  # the mean holds everything before
+        self._open: list[tuple[float, float]] = []  # end and score of windows that reach further
 
     def add(self, start: float, end: float, score: float) -> None:
         """Add a window. Windows come in the order of their starts, in seconds."""

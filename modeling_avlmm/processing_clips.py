@@ -20,7 +20,7 @@ class ClipProcessor(ProcessorMixin):
     `max_frames`, `max_seconds` and `trim_leading_silence` say how clips are sampled.
     """
 
-    _auto_class = "AutoProcessor"  # what is saved names, and brings, its own code
+    _auto_class = "AutoProcessor"  # saved processors name their code, which is saved with them
 
     default_questions: tuple = PARTS
     """Questions that are asked if none are named."""
