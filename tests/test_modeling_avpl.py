@@ -318,16 +318,6 @@ def test_a_single_task_judges_everything_with_one_head():
     assert (model(**inputs, **masks).logits[1] - output.logits[1]).abs().max() > 1e-5
 
 
-@torch.no_grad()
-def test_only_wanted_verdicts_are_given():
-    model = tiny()
-    questions = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 0, 1]])
-    output, whole = model(**batch(model.config), questions=questions), model(**batch(model.config))
-    assert torch.equal(output.logits, whole.logits)
-    assert output.video_logits.isnan().all(1).tolist() == [False, True, True]
-    assert output.audio_logits.isnan().all(1).tolist() == [False, True, False]
-
-
 def test_wrong_inputs_are_told():
     model = tiny()
     inputs = batch(model.config)

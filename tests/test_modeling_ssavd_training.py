@@ -18,44 +18,8 @@ from modeling_avlmm.modeling_ssavd_training import (
     shuffled_rows,
     uniform_loss,
 )
-from modeling_avlmm.modeling_verdicts import classification_loss, complete_labels
 
 # -- labels ------------------------------------------------------------------------------------------------------------
-
-
-def completed(overall, video, audio, has_video=True, has_audio=True):
-    parts = [None if value is None else tensor(value) for value in (overall, video, audio)]
-    labels = complete_labels(*parts, tensor(has_video), tensor(has_audio))
-    return labels.overall.item(), labels.video.item(), labels.audio.item()
-
-
-def test_labels_that_follow_are_filled_in():
-    assert completed(0, None, None) == (0, 0, 0)
-    assert completed(1, None, None) == (1, IGNORE, IGNORE)
-    assert completed(1, 0, None) == (1, 0, 1)
-    assert completed(1, IGNORE, 0) == (1, 1, 0)
-    assert completed(1, 1, None) == (1, 1, IGNORE)
-    assert completed(None, 0, 1) == (1, 0, 1)
-    # A genuine picture with genuine sound of something else.
-    assert completed(1, 0, 0) == (1, 0, 0)
-    assert completed(None, 0, 0) == (0, 0, 0)
-    assert completed(None, 0, None) == (IGNORE, 0, IGNORE)
-    assert completed(None, None, 1) == (1, IGNORE, 1)
-    # A missing part has no label, and a fake without sound is fake in its picture.
-    assert completed(1, None, None, has_audio=False) == (1, 1, IGNORE)
-    assert completed(0, None, None, has_video=False) == (0, IGNORE, 0)
-    assert completed(None, 1, 1, has_audio=False) == (1, 1, IGNORE)
-    assert completed(1, 1, 1, has_video=False, has_audio=False) == (IGNORE, IGNORE, IGNORE)
-
-
-def test_labels_that_contradict_are_refused():
-    for labels in ((0, 1, None), (0, 0, 1)):
-        with pytest.raises(ValueError, match="contradict"):
-            completed(*labels)
-    with pytest.raises(ValueError, match="contradict"):
-        completed(1, 0, None, has_audio=False)
-    with pytest.raises(ValueError, match="video_labels must be 0"):
-        completed(None, 2, None)
 
 
 def test_labels_of_shuffled_sound():
@@ -84,15 +48,6 @@ def test_only_present_rows_are_shuffled():
 
 
 # -- losses ------------------------------------------------------------------------------------------------------------
-
-
-def test_classification_loss_by_hand():
-    logits, labels = torch.tensor([[0.0, math.log(3)], [2.0, 2.0], [9.0, -9.0]]), tensor(1, 0, IGNORE)
-    # P(fake) = 3/4, then 1/2.
-    assert classification_loss(logits, labels).item() == pytest.approx((math.log(4 / 3) + math.log(2)) / 2)
-    smooth = 0.95 * math.log(4 / 3) + 0.05 * math.log(4) + math.log(2)
-    assert classification_loss(logits, labels, 0.1).item() == pytest.approx(smooth / 2)
-    assert classification_loss(logits, torch.full((3,), IGNORE)).item() == 0
 
 
 def test_uniform_loss_by_hand():
