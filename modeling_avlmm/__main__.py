@@ -3,11 +3,10 @@
     python -m modeling_avlmm detect clip.mp4 --model my-org/my-detector
     python -m modeling_avlmm ui
     python -m modeling_avlmm train --recipe recipes/ssavd_demo.yaml
-    python -m modeling_avlmm publish --model runs/demo/training/encoders/model --to published/demo
+    python -m modeling_avlmm publish --model runs/ssavd_demo/model --to published/demo
     python -m modeling_avlmm audit --dataset fakeavceleb --data-dir FakeAVCeleb_v1.2
-    python -m modeling_avlmm export fakeavceleb --data-dir FakeAVCeleb_v1.2 --to exported/fakeavceleb
 
-Detectors are evaluated by a script of its own, evaluate_avd.py.
+evaluate_avd.py evaluates a detector. COMMAND --help explains a command.
 """
 
 import argparse

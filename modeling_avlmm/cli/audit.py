@@ -21,16 +21,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output-dir",
         metavar="DIR",
-        help="where results go; a run goes on here [runs/audit/DATASET_PROTOCOL]",
+        help="folder to write to and to continue in [runs/audit/DATASET_PROTOCOL]",
     )
     parser.add_argument(
         "--limit", type=positive, metavar="N", help="look at N files of each class and split [all]"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed for --limit [%(default)s]")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed for --limit [%(default)s]")
     parser.add_argument(
         "--max-auc",
         type=_auc,
         default=0.6,
+        metavar="AUC",
         help="held-out AUC above which a property is a shortcut [%(default)s]",
     )
     add_workers(parser, "processes that read files")

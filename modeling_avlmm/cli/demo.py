@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HELP = "run everything once: benchmark, training, evaluation, publishing"
 DESCRIPTION = (
     "Draw a benchmark of talking heads, train a small model on it, evaluate and publish it, and load it in a process without "
-    "this package. Takes about ten minutes on two CPU cores. A run that was stopped goes on when it is started again."
+    "this package. Takes about ten minutes on two CPU cores. After a stop, the same command continues."
 )
 RECIPE = Path(__file__).parents[2] / "recipes" / "demo.yaml"
 
@@ -29,11 +29,20 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "demo.yaml"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument(
-        "--output-dir", type=Path, default=Path("runs/demo"), help="where everything goes [%(default)s]"
+        "--output-dir",
+        type=Path,
+        default=Path("runs/demo"),
+        metavar="DIR",
+        help="folder to write to [%(default)s]",
     )
-    parser.add_argument("--recipe", type=Path, default=RECIPE, help="YAML file [recipes/demo.yaml]")
     parser.add_argument(
-        "--set", nargs=argparse.REMAINDER, default=[], help="fields of the recipe, last of all"
+        "--recipe", type=Path, default=RECIPE, metavar="FILE", help="recipe to train [recipes/demo.yaml]"
+    )
+    parser.add_argument(
+        "--set",
+        nargs=argparse.REMAINDER,
+        default=[],
+        help="fields of the recipe, such as --data.seed 1; give this option last",
     )
 
 

@@ -17,14 +17,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_model(parser, "folder or Hub id of an SSAVD detector")
     parser.add_argument("--to", required=True, metavar="DIR", help="folder to write")
-    parser.add_argument("--opset", type=int, default=18, help="ONNX operator set [%(default)s]")
+    parser.add_argument("--opset", type=int, default=18, metavar="N", help="ONNX operator set [%(default)s]")
     parser.add_argument("--int8", action="store_true", help="also write model_int8.onnx")
     parser.add_argument(
         "--calibration",
         nargs="+",
         default=[],
         metavar="FILE",
-        help="clips, each no longer than one pass, to fit the ranges of int8 on [found at run time]",
+        help="clips to fit the ranges of int8 on, each no longer than one pass [ranges are found at run time]",
     )
 
 

@@ -58,9 +58,11 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 def add_loading(parser: argparse.ArgumentParser) -> None:
     """Add --device, --dtype and --trust-remote-code."""
     add_device(parser)
-    parser.add_argument("--dtype", default="auto", help="type of the weights, e.g. bfloat16 [%(default)s]")
     parser.add_argument(
-        "--trust-remote-code", action="store_true", help="run the code in the model's repository"
+        "--dtype", default="auto", metavar="TYPE", help="type of the weights, e.g. bfloat16 [%(default)s]"
+    )
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="allow the code in the model's repository to run"
     )
 
 
@@ -75,30 +77,44 @@ def add_corpus(parser: argparse.ArgumentParser, required: bool = True) -> None:
 
 def add_windows(parser: argparse.ArgumentParser, things: str = "file") -> None:
     """Add --window-seconds, --hop-seconds and --aggregate."""
-    parser.add_argument("--window-seconds", type=float, help="length of a window [as long as one pass takes]")
     parser.add_argument(
-        "--hop-seconds", type=float, help="from one window's start to the next's [--window-seconds]"
+        "--window-seconds",
+        type=float,
+        metavar="SECONDS",
+        help="length of a window [as long as one pass takes]",
     )
     parser.add_argument(
-        "--aggregate", choices=("mean", "max"), help=f"how windows make up a {things}'s score [mean]"
+        "--hop-seconds",
+        type=float,
+        metavar="SECONDS",
+        help="time from the start of one window to the start of the next [--window-seconds]",
+    )
+    parser.add_argument(
+        "--aggregate",
+        choices=("mean", "max"),
+        help=f"how the scores of windows become that of the {things} [mean]",
     )
 
 
 def add_batch_size(parser: argparse.ArgumentParser, default: int, what: str = "windows in one pass") -> None:
     """Add --batch-size."""
-    parser.add_argument("--batch-size", type=positive, default=default, help=f"{what} [%(default)s]")
+    parser.add_argument(
+        "--batch-size", type=positive, default=default, metavar="N", help=f"{what} [%(default)s]"
+    )
 
 
 def add_workers(parser: argparse.ArgumentParser, what: str = "processes that decode") -> None:
     """Add --num-workers."""
-    parser.add_argument("--num-workers", type=int, default=0, help=f"{what} [%(default)s]")
+    parser.add_argument("--num-workers", type=int, default=0, metavar="N", help=f"{what} [%(default)s]")
 
 
 def add_push(parser: argparse.ArgumentParser) -> None:
     """Add --push-to, --public and --token, for a dataset repository."""
     parser.add_argument("--push-to", metavar="REPO", help="upload to this dataset repository, owner/name")
     parser.add_argument(
-        "--public", action="store_true", help="make a new repository public; make sure that you may"
+        "--public",
+        action="store_true",
+        help="make a new repository public; check that the licence of the data allows it",
     )
     add_token(parser)
 

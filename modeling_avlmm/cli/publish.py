@@ -27,12 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="PATH",
-        help="report.json files or folders of evaluate_avd.py",
+        help="reports for the card: report.json files, or folders of evaluate_avd.py",
     )
-    parser.add_argument("--base-model", help="Hub id of the backbone [from the recipe]")
-    parser.add_argument("--datasets", nargs="+", help="what it was trained on [from the recipe]")
+    parser.add_argument("--base-model", metavar="ID", help="Hub id of the backbone [from the recipe]")
+    parser.add_argument(
+        "--datasets", nargs="+", metavar="NAME", help="datasets it was trained on [from the recipe]"
+    )
     parser.add_argument("--license", help="licence of the weights, e.g. apache-2.0")
-    parser.add_argument("--language", nargs="+", help="languages spoken in the training data, e.g. en")
+    parser.add_argument(
+        "--language", nargs="+", metavar="CODE", help="languages spoken in the training data, e.g. en"
+    )
     add_token(parser)
 
 

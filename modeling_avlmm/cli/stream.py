@@ -11,8 +11,8 @@ from .options import add_model
 
 HELP = "score a recording while it grows"
 DESCRIPTION = (
-    "Score a recording while it is written, every second, until the file has not grown for --patience seconds. Give - to "
-    "read standard input. The exit status is 1 when the recording could not be read, 2 on wrong usage."
+    "Score a recording while it is written, every second, until the file stops growing. Give - to read standard input. "
+    "The exit status is 1 when the recording could not be read, 2 on wrong usage."
 )
 
 
@@ -24,22 +24,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser, "folder or Hub id of an SSAVD detector, or an ONNX folder")
     parser.add_argument("--int8", action="store_true", help="use model_int8.onnx of an ONNX folder")
     parser.add_argument(
-        "--hop-seconds", type=float, default=1.0, help="seconds between two scores [%(default)g]"
+        "--hop-seconds",
+        type=float,
+        default=1.0,
+        metavar="SECONDS",
+        help="time between two scores [%(default)g]",
     )
     parser.add_argument(
         "--patience",
         type=float,
         default=5.0,
-        help="end after so many seconds without new bytes [%(default)g]",
+        metavar="SECONDS",
+        help="end when the file has not grown for so long [%(default)g]",
     )
-    parser.add_argument("--threads", type=int, help="one decodes, the others score [1 does both]")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="threads; with 2 or more, one of them decodes [1]"
+    )
     parser.add_argument(
         "--engine",
         choices=("onnxruntime", "openvino"),
         default="onnxruntime",
         help="engine for an ONNX folder [%(default)s]",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line, the summary last")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line, the summary last")
 
 
 def run(options: argparse.Namespace) -> int:

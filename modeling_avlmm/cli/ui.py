@@ -29,17 +29,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at [%(default)s]")
     parser.add_argument("--port", type=int, default=7860, help="port, 0 for a free one [%(default)s]")
     parser.add_argument(
-        "--max-mb", type=float, default=200.0, help="largest file accepted, in MB [%(default)g]"
+        "--max-mb", type=float, default=200.0, metavar="MB", help="largest file accepted [%(default)g]"
     )
     parser.add_argument(
-        "--max-seconds", type=float, default=600.0, help="longest clip accepted [%(default)g]"
+        "--max-seconds",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="longest clip accepted [%(default)g]",
     )
     add_device(parser)
     parser.add_argument(
         "--open",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="open the page in the browser [open, unless --no-open or --no-browser]",
+        help="open the page in the browser [--open]",
     )
     parser.add_argument("--no-browser", dest="open", action="store_false", help=argparse.SUPPRESS)
 

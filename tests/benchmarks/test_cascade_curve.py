@@ -52,7 +52,7 @@ def folders(tmp_path) -> tuple[Path, Path]:
 def test_known_curve(folders):
     pair = cascade_curve.load(*folders, fit=False)
     assert pair.temperatures == {"gate": 1.0, "model": 1.0} and pair.left_out == 0
-    # One wrong clip, the real one at 0.62 or the fake one at 0.4: the threshold nearer to 0.5 puts up with the former.
+    # One clip is wrong either way, the real one at 0.62 or the fake one at 0.4; the former threshold is nearer to 0.5.
     assert pair.thresholds["gate"] == pytest.approx(0.35)
     assert pair.thresholds["model"] == pytest.approx(0.5)
     rows = cascade_curve.curve(pair, gate_cost=1.0, model_cost=10.0, steps=10)
@@ -67,7 +67,7 @@ def test_known_curve(folders):
     for key in ("auc", "balanced_accuracy"):
         assert cascades[0][key] == rows[0][key] and cascades[-1][key] == rows[-1][key]
     assert (cascades[-1]["low"], cascades[-1]["high"]) == (0.0, 1.0)
-    # From the threshold outwards: 0.4 and 0.3 first; all is right once the clip at 0.62 is left to the model.
+    # From the threshold outwards: 0.4 and 0.3 first; all clips are right once that at 0.62 is left to the model.
     distance = np.abs(np.log(np.array(GATE) / (1 - np.array(GATE))) - np.log(0.35 / 0.65))
     needed = int((distance <= distance[4]).sum())
     assert [row["balanced_accuracy"] for row in cascades] == [0.9] * needed + [1.0] * (11 - needed)
@@ -127,7 +127,7 @@ def test_scores_are_calibrated_on_validation(tmp_path):
 
 
 def test_a_detector_without_a_temperature_that_fits(folders, capsys):
-    # Every clip of the model is on its side of 0.5.
+    # Every clip is on the right side of 0.5.
     assert cascade_curve.load(*folders).temperatures["model"] == 1.0
     assert "model: temperature 1, the detector's own. No temperature fits" in capsys.readouterr().err
 

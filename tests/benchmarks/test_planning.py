@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.fixture
 def planning(monkeypatch):
-    """The script, with one corpus whose work is known beforehand, as that of the 7B shape takes a minute to derive."""
+    """The script with one corpus of known work, as that of the 7B shape takes a minute to derive."""
     monkeypatch.syspath_prepend(str(FOLDER))
     import planning
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
-    """Runs Python with the repository importable and no network."""
+    """Run Python with the repository importable and no network."""
     variables = {
         **os.environ,
         "HF_HUB_OFFLINE": "1",
@@ -32,7 +32,7 @@ def run(*arguments: str | Path, cwd: Path = ROOT, **environment: str) -> subproc
 
 
 def test_evaluate_publish_detect(tiny_detector, clip_folder, clips, tmp_path, dataset_cache):
-    """The way from a trained model to a verdict that others get."""
+    """Go from a trained model to a verdict that others get."""
     evaluation, published = tmp_path / "evaluation", tmp_path / "published"
     words = ["--model", tiny_detector, "--dataset", "avfolder", "--data-dir", clip_folder, "--device", "cpu"]
     done = run(

@@ -1,4 +1,4 @@
-"""`python -m modeling_avlmm detect`: what it looks at, what it writes, how it goes on, how it ends."""
+"""`python -m modeling_avlmm detect`: its input, its output, resuming, and exit statuses."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def save_small(folder: Path, seed: int = 0, **options) -> Path:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> Path:
-    """A small detector that reads 2 s at once."""
+    """A small detector with windows of 2 s."""
     return save_small(tmp_path_factory.mktemp("small"), abstain_band=[0.0, 1.0])
 
 
 @pytest.fixture
 def folder(tmp_path, clips) -> Path:
-    """Three clips, one that is none, and three files that are no media, in three folders."""
+    """Three clips, one broken clip and three files that are not media, in three folders."""
     place = tmp_path / "folder"
     for name, clip in (
         ("b.mp4", "clip"),
@@ -73,13 +73,13 @@ ORDER = ("b.mp4", "a/one.MP4", "a/two.wav", "c/broken.mp4")
 
 
 def detect(capsys, model: Path, *words: str | Path) -> tuple[int, list[dict], str]:
-    """Status, results and what is on stderr, with `--json`."""
+    """Run the command with `--json`; return its status, its results and the text on stderr."""
     status = main(["detect", *map(str, words), "--model", str(model), "--device", "cpu", "--json"])
     printed = capsys.readouterr()
     return status, [json.loads(line) for line in printed.out.splitlines()], printed.err
 
 
-# -- what is looked at -----------------------------------------------------------------------------------------------
+# -- input ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_folder_is_walked_in_order(folder):
@@ -89,7 +89,7 @@ def test_a_folder_is_walked_in_order(folder):
     assert (found.files, found.folders, found.others) == (5, 1, {".txt": 1, "._*": 1, "no ending": 1})
     assert found.width == max(map(len, expected))
     assert len(list(walk([str(folder)], all_files=True))) == 7
-    # A file that is named is taken, whatever its name.
+    # A file that is given by name is taken, whatever its ending.
     assert list(walk([str(folder / "notes.txt")])) == [str(folder / "notes.txt")]
 
 
@@ -127,7 +127,7 @@ def test_nothing_to_look_at_is_wrong_use(small, tmp_path, capsys):
     assert stop.value.code == 2 and "at least 1" in capsys.readouterr().err
 
 
-# -- what is written -------------------------------------------------------------------------------------------------
+# -- output ----------------------------------------------------------------------------------------------------------
 
 
 def test_detect_prints_a_table(tiny_detector, clips, capsys):
@@ -277,11 +277,11 @@ def test_the_page_says_once_that_this_is_a_demonstration(tmp_path, clips):
     assert page.lower().count("trained on drawn faces") == 1 and page.count("<article") == 2
 
 
-# -- going on --------------------------------------------------------------------------------------------------------
+# -- resuming --------------------------------------------------------------------------------------------------------
 
 
 class Counting:
-    """Counts the files that are decoded, and stops at one of them as Ctrl-C does."""
+    """Count the files that are decoded, and stop at one of them as Ctrl-C does."""
 
     def __init__(self, monkeypatch, stop_at: str = ""):
         from modeling_avlmm import pipeline_avd
@@ -313,7 +313,7 @@ def test_a_stopped_run_goes_on(small, folder, tmp_path, capsys, monkeypatch):
         status, again, err = detect(capsys, small, folder, "--resume", journal)
     assert counting.opened == ["two.wav", "broken.mp4"] and "2 of 4 files were done before" in err
     assert (status, again) == whole[:2]
-    # All is done; what could not be read is tried again, and a file that changed is a new one.
+    # Everything is done, but a broken file is tried again, and a file that changed is a new one.
     os.utime(folder / "b.mp4", ns=(1, 1))
     with monkeypatch.context() as patch:
         counting = Counting(patch)
@@ -336,7 +336,7 @@ def test_what_was_done_before_does_not_pile_up(small, folder, tmp_path, capsys, 
 
     monkeypatch.setattr(DetectionRun, "_hand_out", counted)
     assert detect(capsys, small, folder, "--resume", journal)[:2] == whole[:2]
-    # Only what comes after the changed file waits for it, and only while it is read.
+    # Only results after the changed file wait for it, and only while it is read.
     assert len(waiting) == 23 and waiting[:3] == [0, 0, 0] and max(waiting) <= 10
 
 

@@ -35,28 +35,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files", nargs="+", metavar="FILE", help="video or sound: a file, a folder or an http(s) link"
     )
     parser.add_argument(
-        "--all-files", action="store_true", help="try every file of a folder, whatever its ending"
+        "--all-files",
+        action="store_true",
+        help="try every file of a folder, not only those that look like media",
     )
     add_default_model(parser)
     add_gate(parser)
     output = parser.add_argument_group("output")
-    output.add_argument("--json", action="store_true", help="one JSON object a line, with the timeline")
+    output.add_argument("--json", action="store_true", help="print one JSON object a line, with all windows")
     output.add_argument(
-        "--csv", metavar="OUT.csv", help="one line a file, for a spreadsheet; - for standard output"
+        "--csv", metavar="OUT.csv", help="write one line a file, for a spreadsheet; - for standard output"
     )
-    output.add_argument("--report", type=Path, metavar="OUT.html", help="one page for all files")
+    output.add_argument("--report", type=Path, metavar="OUT.html", help="write one page for all files")
     output.add_argument(
-        "--case", type=Path, metavar="FOLDER", help="a case report for each file, HTML and PDF, in FOLDER"
-    )
-    output.add_argument(
-        "--attribute", action="store_true", help="in case reports, show what the detector looked at (slow)"
+        "--case", type=Path, metavar="FOLDER", help="write a case report for each file, HTML and PDF"
     )
     output.add_argument(
-        "--resume", type=Path, metavar="JOURNAL.jsonl", help="keep results in this file, and go on from it"
+        "--attribute", action="store_true", help="show in case reports what the detector reacted to (slow)"
+    )
+    output.add_argument(
+        "--resume", type=Path, metavar="JOURNAL.jsonl", help="keep results in this file, and continue from it"
     )
     verdict = parser.add_argument_group("verdict")
     verdict.add_argument(
-        "--threshold", type=float, help="score from which a file is called fake [the model's own]"
+        "--threshold",
+        type=float,
+        metavar="SCORE",
+        help="score from which a file is called fake [the model's own]",
     )
     add_windows(verdict)
     verdict.add_argument(
