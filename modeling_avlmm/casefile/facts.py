@@ -16,7 +16,7 @@ from dataset_scripts.files import sha256_of
 
 from ..evaluation.audit.file_properties import probe_file
 from ..explain.words import clock, deciding
-from ..inference.identity import detector_identity
+from ..inference.provenance import detector_identity
 from ..media import MediaError, MediaReader
 from ..media_sources import is_link, name_of
 from ..pipeline_avd import AVDeepfakeDetectionPipeline, split_source

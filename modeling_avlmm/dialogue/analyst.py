@@ -12,6 +12,7 @@ from ..explain.regions import BAND_NAMES, FACE_REGIONS
 from ..explain.words import label_of
 from ..hub_mixin import PIPELINE_TASK
 from ..inference.default_model import default_model
+from ..inference.provenance import short_name
 from ..media import Clip
 from ..pipeline_avd import AVDeepfakeDetectionPipeline
 from .answer_parsing import contradictions, family_in
@@ -288,12 +289,7 @@ class AVAnalyst:
 
 def _name(detector: AVDeepfakeDetectionPipeline) -> str:
     """Return the folder name or Hub id of a detector, without its path on this machine."""
-    source = detector.model.name_or_path or type(detector.model).__name__
-    path = Path(source)
-    if not path.is_absolute() and source.count("/") == 1 and not path.exists():
-        return source
-    parts = [part for part in path.parts[-3:] if part not in (path.anchor, "model", "..", ".")]
-    return "/".join(parts[-2:]) or type(detector.model).__name__
+    return short_name(detector.model.name_or_path) or type(detector.model).__name__
 
 
 __all__ = ["AVAnalyst", "AnalystError"]

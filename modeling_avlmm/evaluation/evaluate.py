@@ -15,9 +15,9 @@ from accelerate import PartialState
 from dataset_scripts.demonstration import is_demonstration
 from dataset_scripts.files import write_whole
 
-from ..inference.identity import detector_identity
 from ..inference.loading import load_detector
 from ..inference.pipeline import AVDeepfakeDetectionPipeline
+from ..inference.provenance import detector_identity, model_slug
 from .audit.dataset_audit import about_corpus, audit_dataset, write_audit
 from .errors import EvaluationError
 from .options import EvaluationOptions, ReportOptions
@@ -27,7 +27,7 @@ from .rendering import write_report
 from .report import build_report, calibration_of, with_temperature
 from .robustness.conditions import run_robustness
 from .robustness.ffmpeg import PerturbationError, check_ffmpeg
-from .scoring_folder import claim_folder, folder_name
+from .scoring_folder import claim_folder
 
 PREDICTIONS = "predictions.parquet"
 ROBUSTNESS, AUDIT = "robustness", "audit"
@@ -275,7 +275,7 @@ def _load(options: EvaluationOptions, state: PartialState) -> tuple[AVDeepfakeDe
 def _folder(options: EvaluationOptions, protocol: str) -> Path:
     if options.output_dir is not None:
         return Path(options.output_dir)
-    name = folder_name(options.model) + (f"_gate_{folder_name(options.gate)}" if options.gate else "")
+    name = model_slug(options.model) + (f"_gate_{model_slug(options.gate)}" if options.gate else "")
     return Path("runs/evaluation") / f"{options.dataset}_{protocol}" / name
 
 

@@ -13,11 +13,6 @@ from ..inference.provenance import environment
 from .errors import EvaluationError
 
 
-def folder_name(model: str | Path) -> str:
-    """Return a folder name for a model: the last parts of its path or Hub id."""
-    return "_".join(part for part in Path(str(model)).parts[-3:] if part not in ("/", "model"))
-
-
 def claim_folder(
     folder: Path, run: dict, changes: Callable[[dict], list[str]], holds: str, results: str
 ) -> dict:

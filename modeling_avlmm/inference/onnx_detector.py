@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ..configuration_detector import LOGITS, PARTS, SCORE_NAMES
+from ..configuration_detector import LOGITS
 from ..configuration_ssavd import SSAVDConfig
 from ..media import Clip
-from ..modeling_outputs import calibrated, score_columns
+from ..modeling_outputs import score_columns
+from ..pipeline_avd import calibrated_scores
 from ..processing_ssavd import SSAVDProcessor
 
 INPUTS = ("pixel_values", "audio_values", "frame_mask", "audio_mask")
@@ -91,11 +92,8 @@ class ONNXDetector:
             `list[dict]`: `score`, `video_score` and `audio_score` of each clip, in [0, 1]; None where there is no such part.
         """
         columns = self.scores(self.processor(list(clips)))
-        own = self.config.temperature or {}
-        for part in PARTS:
-            divisor = own.get(part, 1.0) if temperature is None else temperature
-            columns[SCORE_NAMES[part]] = [calibrated(value, divisor) for value in columns[SCORE_NAMES[part]]]
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+        return [calibrated_scores(row, self.config, temperature) for row in rows]
 
 
 Runner = Callable[[dict[str, np.ndarray]], list[np.ndarray]]

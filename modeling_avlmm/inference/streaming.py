@@ -23,8 +23,8 @@ from ..media_errors import UnreadableMediaError
 from ..media_sources import finite
 from ..media_tracks import EPS
 from ..media_windows import MeanOverTime
-from ..modeling_outputs import calibrated, score_columns
-from ..pipeline_avd import OVERFLOW
+from ..modeling_outputs import score_columns
+from ..pipeline_avd import OVERFLOW, calibrated_scores, verdict
 from ..processing_ssavd import SSAVDProcessor
 from .growing_file import JOIN, GrowingFile, GrowingTracks, Picture
 from .onnx_detector import ENGINES, MODEL_FILE, ONNXDetector
@@ -390,21 +390,17 @@ class StreamingDetector:
         columns = self._score(self.processor.collate([self.processor.encode(clip) for clip in clips]))
         rows = []
         for index, clip in enumerate(clips):
-            row = {"start": clip.start, "end": clip.end}
-            for part, name in SCORE_NAMES.items():
-                value = columns[name][index]
+            raw = {name: column[index] for name, column in columns.items()}
+            for name, value in raw.items():
                 if value is not None:
                     self._means[name].add(clip.start, clip.end, value)
                     largest = self._largest[name]
                     self._largest[name] = value if largest is None else max(largest, value)
-                row[name] = calibrated(value, self._temperature(part))
+            row = {"start": clip.start, "end": clip.end, **calibrated_scores(raw, self.config)}
             if row["score"] is None and NO_NUMBER not in self.warnings:
                 self.warnings.append(NO_NUMBER)
             rows.append(row)
         return rows
-
-    def _temperature(self, part: str) -> float:
-        return (self.config.temperature or {}).get(part, 1.0)
 
     def summary(self) -> dict:
         """
@@ -415,17 +411,10 @@ class StreamingDetector:
             time, calibrated), the same with `max_` before them, `threshold`, `windows` (their number), `seconds` (the
             last one's end) and `warnings`.
         """
-        means, largest = {}, {}
-        for part, name in SCORE_NAMES.items():
-            means[name] = calibrated(self._means[name].value, self._temperature(part))
-            largest[f"max_{name}"] = calibrated(self._largest[name], self._temperature(part))
-        threshold = self.config.threshold
-        label = None if means["score"] is None else self.config.id2label[int(means["score"] >= threshold)]
+        largest = calibrated_scores(self._largest, self.config)
         return {
-            "label": label,
-            **means,
-            **largest,
-            "threshold": threshold,
+            **verdict({name: mean.value for name, mean in self._means.items()}, self.config),
+            **{f"max_{name}": value for name, value in largest.items()},
             "windows": self._windows,
             "seconds": self._seconds,
             "warnings": list(dict.fromkeys(self.warnings)),

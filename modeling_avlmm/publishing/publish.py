@@ -18,7 +18,7 @@ from dataset_scripts.demonstration import is_demonstration
 from ..configuration_detector import DEMONSTRATION_NOTICE
 from ..evaluation.report import calibration_of
 from ..inference.auto import AutoModelForAVDeepfakeDetection
-from ..inference.identity import detector_identity
+from ..inference.provenance import detector_identity
 from .card import render_card
 
 TEMPLATE = "model_card.md"

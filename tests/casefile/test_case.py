@@ -23,7 +23,7 @@ from modeling_avlmm.casefile.pages import case_stem, write_html, write_pdf
 from modeling_avlmm.casefile.pdf import PDFUnavailableError, drawable, typeset
 from modeling_avlmm.explain.attribution import attribute
 from modeling_avlmm.explain.words import clock, describe_disagreement, how_attributed
-from modeling_avlmm.inference.identity import detector_identity
+from modeling_avlmm.inference.provenance import detector_identity
 
 TASK = "av-deepfake-detection"
 NOTICE = "demonstration model trained on drawn faces"

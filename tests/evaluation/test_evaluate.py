@@ -26,8 +26,8 @@ from modeling_avlmm.evaluation.options import EvaluationOptions, ReportOptions
 from modeling_avlmm.evaluation.predictions import PredictionsError, journals, read_journal
 from modeling_avlmm.evaluation.proposals import segment_proposals
 from modeling_avlmm.evaluation.report import published_rows
-from modeling_avlmm.inference.identity import detector_identity
 from modeling_avlmm.inference.loading import DetectorError
+from modeling_avlmm.inference.provenance import detector_identity
 
 # -- predictions -----------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from transformers import AutoModel, AutoProcessor, pipeline
 
 import modeling_avlmm
 from modeling_avlmm import AVLMMForDeepfakeDetection, AVLMMProcessor
-from modeling_avlmm.inference.identity import detector_identity
+from modeling_avlmm.inference.provenance import detector_identity
 from modeling_avlmm.publishing import card
 from modeling_avlmm.publishing.elsewhere import run_without_package
 from modeling_avlmm.publishing.publish import PublishError, publish

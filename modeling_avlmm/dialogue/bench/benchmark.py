@@ -19,10 +19,10 @@ import numpy as np
 
 from ...evaluation.errors import EvaluationError
 from ...evaluation.protocols import load_protocol, splits_with
-from ...evaluation.scoring_folder import claim_folder, folder_name
+from ...evaluation.scoring_folder import claim_folder
 from ...explain.evidence_jobs import measured_evidence
-from ...inference.identity import detector_identity
 from ...inference.loading import load_detector
+from ...inference.provenance import detector_identity, model_slug
 from ..generation import can_write
 from ..instruction_folder import EVIDENCE
 from ..instructions import build_instructions
@@ -107,7 +107,7 @@ def run_bench(options: BenchOptions) -> tuple[dict, Path]:
         "max_new_tokens": options.max_new_tokens,
         "questions": QUESTIONS,
     }
-    default = Path("runs/bench") / f"{options.dataset}_{protocol}" / folder_name(options.model)
+    default = Path("runs/bench") / f"{options.dataset}_{protocol}" / model_slug(options.model)
     folder = Path(options.output_dir or default)
     started = claim_folder(folder, run, partial(_changes, run), "answers", ANSWERS)
     sources = datasets.concatenate_datasets(list(splits.values()))
