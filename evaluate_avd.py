@@ -139,10 +139,10 @@ def main() -> None:
     """Run what the command line asks for: a plan, the report of old predictions, or an evaluation."""
     arguments = parse_arguments()
     # Importing takes seconds; `--help` and wrong usage do not wait for it.
-    from modeling_avlmm.evaluation.errors import EvaluationError
     from modeling_avlmm.evaluation.evaluate import evaluate_protocol, report_predictions
+    from modeling_avlmm.evaluation.evaluation_error import EvaluationError
+    from modeling_avlmm.evaluation.evaluation_options import EvaluationOptions, ReportOptions
     from modeling_avlmm.evaluation.metrics_table import print_report
-    from modeling_avlmm.evaluation.options import EvaluationOptions, ReportOptions
     from modeling_avlmm.inference.loading import DetectorError
     from modeling_avlmm.planning.scoring_plan import plan_scoring
 

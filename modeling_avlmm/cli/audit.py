@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     from ..evaluation.audit.file_properties import AuditError
-    from ..evaluation.errors import EvaluationError
+    from ..evaluation.evaluation_error import EvaluationError
 
     quiet_libraries()
     return guarded(partial(_audit, options), AuditError, EvaluationError)

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    from ..evaluation.errors import EvaluationError
+    from ..evaluation.evaluation_error import EvaluationError
     from ..inference.loading import DetectorError
 
     return guarded(

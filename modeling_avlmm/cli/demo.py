@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     # The corpora are small on purpose, so warnings about missing files say nothing new.
     from dataset_scripts.errors import CorpusError, CorpusWarning
 
-    from ..evaluation.errors import EvaluationError
+    from ..evaluation.evaluation_error import EvaluationError
     from ..training.recipes import RecipeError
 
     warnings.filterwarnings("ignore", category=CorpusWarning)
@@ -123,7 +123,7 @@ def heading(number: int, text: str) -> None:
 def evaluate_stages(recipe: Recipe, corpora: dict[str, Path], folder: Path) -> tuple[list[dict], list[Path]]:
     """Score the untrained backbone and every stage on the test identities, and the last stage on the other corpus too."""
     from ..evaluation.evaluate import evaluate_protocol
-    from ..evaluation.options import EvaluationOptions
+    from ..evaluation.evaluation_options import EvaluationOptions
     from ..training.run import starting_point
 
     protocol = recipe.data.protocol

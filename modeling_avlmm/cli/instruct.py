@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     from dataset_scripts.errors import CorpusError
 
     from ..dialogue.instructions import InstructionError
-    from ..evaluation.errors import EvaluationError
+    from ..evaluation.evaluation_error import EvaluationError
 
     errors = (EvaluationError, InstructionError, CorpusError, OSError)
     return guarded(partial(_instruct, options), *errors, stopped=CONTINUES)

@@ -19,8 +19,8 @@ from ..inference.loading import load_detector
 from ..inference.pipeline import AVDeepfakeDetectionPipeline
 from ..inference.provenance import detector_identity, model_slug
 from .audit.dataset_audit import about_corpus, audit_dataset, write_audit
-from .errors import EvaluationError
-from .options import EvaluationOptions, ReportOptions
+from .evaluation_error import EvaluationError
+from .evaluation_options import EvaluationOptions, ReportOptions
 from .predictions import KEPT, journals, kept_columns, predict, read_predictions, write_predictions
 from .protocols import load_protocol, missing_files, splits_with
 from .rendering import write_report

@@ -18,7 +18,7 @@ from ..inference.gate import block_size
 from ..inference.json_lines import JSONLines, read_json_lines
 from ..inference.pipeline import AVDeepfakeDetectionPipeline
 from ..pipeline_avd import SCORE_NAMES
-from .errors import EvaluationError
+from .evaluation_error import EvaluationError
 from .pace import telling_pace
 
 LABEL_OF = {"score": "label", "video_score": "video_label", "audio_score": "audio_label"}

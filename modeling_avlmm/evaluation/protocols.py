@@ -9,7 +9,7 @@ import datasets
 
 import dataset_scripts
 
-from .errors import EvaluationError
+from .evaluation_error import EvaluationError
 
 
 def load_protocol(dataset: str, protocol: str | None, data_dir: str | Path) -> datasets.DatasetBuilder:

@@ -10,7 +10,7 @@ from pathlib import Path
 from dataset_scripts.files import write_whole
 
 from ..inference.provenance import environment
-from .errors import EvaluationError
+from .evaluation_error import EvaluationError
 
 
 def claim_folder(

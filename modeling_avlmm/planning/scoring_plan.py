@@ -15,8 +15,8 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import cached_file
 
 from ..configuration_avlmm import BACKBONES
-from ..evaluation.errors import EvaluationError
-from ..evaluation.options import EvaluationOptions
+from ..evaluation.evaluation_error import EvaluationError
+from ..evaluation.evaluation_options import EvaluationOptions
 from ..evaluation.protocols import load_protocol, splits_with
 from ..processing_avlmm import AVLMMProcessor
 from ..training.clip_shape import clip_shape

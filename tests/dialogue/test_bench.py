@@ -25,7 +25,7 @@ from modeling_avlmm.dialogue.bench.answer_metrics import (
 from modeling_avlmm.dialogue.bench.answer_scores import QUESTIONS, bench_report
 from modeling_avlmm.dialogue.bench.benchmark import BenchOptions, run_bench
 from modeling_avlmm.dialogue.bench.report_pages import write_bench
-from modeling_avlmm.evaluation.errors import EvaluationError
+from modeling_avlmm.evaluation.evaluation_error import EvaluationError
 
 
 def clip(

@@ -19,10 +19,10 @@ from modeling_avlmm.evaluation import (
     read_predictions,
     write_predictions,
 )
-from modeling_avlmm.evaluation.errors import EvaluationError
 from modeling_avlmm.evaluation.evaluate import evaluate_protocol, report_predictions
+from modeling_avlmm.evaluation.evaluation_error import EvaluationError
+from modeling_avlmm.evaluation.evaluation_options import EvaluationOptions, ReportOptions
 from modeling_avlmm.evaluation.metrics_table import markdown_table, metrics_table
-from modeling_avlmm.evaluation.options import EvaluationOptions, ReportOptions
 from modeling_avlmm.evaluation.predictions import PredictionsError, journals, read_journal
 from modeling_avlmm.evaluation.proposals import segment_proposals
 from modeling_avlmm.evaluation.report import published_rows

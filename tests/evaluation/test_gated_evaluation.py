@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from transformers import pipeline
 
-from modeling_avlmm.evaluation.errors import EvaluationError
 from modeling_avlmm.evaluation.evaluate import evaluate_protocol
-from modeling_avlmm.evaluation.options import EvaluationOptions
+from modeling_avlmm.evaluation.evaluation_error import EvaluationError
+from modeling_avlmm.evaluation.evaluation_options import EvaluationOptions
 from modeling_avlmm.evaluation.predictions import read_predictions
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...configuration_detector import LABELS
-from ...evaluation.errors import EvaluationError
+from ...evaluation.evaluation_error import EvaluationError
 from ...evaluation.metrics import cluster_bootstrap, detection_metrics
 from ...explain.regions import FACE_REGIONS, SOUND_BANDS
 from ..analyst import DESCRIPTION_QUESTION, FAMILY_QUESTION

@@ -17,7 +17,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from ...evaluation.errors import EvaluationError
+from ...evaluation.evaluation_error import EvaluationError
 from ...evaluation.protocols import load_protocol, splits_with
 from ...evaluation.scoring_folder import claim_folder
 from ...explain.evidence_jobs import measured_evidence

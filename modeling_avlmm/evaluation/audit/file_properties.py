@@ -18,7 +18,7 @@ from dataset_scripts.files import sha256_of
 
 from ...media import SAMPLING_RATE, MediaReader, UnreadableMediaError
 from ...media_silence import leading_silence, trailing_silence
-from ..errors import EvaluationError
+from ..evaluation_error import EvaluationError
 from .duplicates import HASH_FRAMES, picture_hashes, sound_hash
 
 LOOKED_AT_SECONDS = 60.0

@@ -35,7 +35,7 @@ FEWEST_CLIPS = 10
 MODELS = ("logistic regression", "boosted trees")
 """Classifiers of all properties together."""
 
-Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
+HeldOutScore = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Takes places to fit on and places to score, and returns P(fake) of the latter."""
 
 
@@ -208,7 +208,7 @@ class _Judge:
     quantile: float
     n_resamples: int
 
-    def judged(self, score: Score) -> dict:
+    def judged(self, score: HeldOutScore) -> dict:
         label = self.clips.label
         held_out = _held_out(len(label), self.folds, score)
         auc, error = auc_and_error(label, held_out, self.clips.group, self.n_resamples)
@@ -225,7 +225,7 @@ def _interval(auc: float, error: float) -> list[float]:
     return [max(0.0, auc - 1.96 * error), min(1.0, auc + 1.96 * error)]
 
 
-def _scored_by_bins(values: np.ndarray, label: np.ndarray) -> Score:
+def _scored_by_bins(values: np.ndarray, label: np.ndarray) -> HeldOutScore:
     return lambda fit, held: bin_scores(values[fit], label[fit], values[held])
 
 
@@ -236,7 +236,7 @@ def _scored_by_model(
     return estimator.predict_proba(matrix[held])[:, 1]
 
 
-def _held_out(number: int, folds: list[tuple[np.ndarray, np.ndarray]], score: Score) -> np.ndarray:
+def _held_out(number: int, folds: list[tuple[np.ndarray, np.ndarray]], score: HeldOutScore) -> np.ndarray:
     """Return a score of each clip from a fit without its group; 0.5 if no fit without it was possible."""
     scores = np.full(number, 0.5)
     for fit, held in folds:

@@ -27,11 +27,11 @@ from .ffmpeg import PerturbationError, check_ffmpeg
 from .perturbations import PERTURBATIONS, Perturbation
 from .perturbed_rows import PerturbedRows, choose_donors
 
-Score = Callable[[Any, str], list[dict]]
+ScoreRows = Callable[[Any, str], list[dict]]
 
 
 def run_robustness(
-    score: Score,
+    score: ScoreRows,
     dataset: Dataset | Sequence[Mapping],
     output_dir: str | Path,
     perturbations: str | Sequence[str] | None = "all",

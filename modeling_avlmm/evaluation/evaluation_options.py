@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
-from .errors import EvaluationError
+from .evaluation_error import EvaluationError
 from .robustness.conditions import choose_conditions
 
 Options = TypeVar("Options", bound="ReportOptions")
