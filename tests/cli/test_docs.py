@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -62,6 +64,17 @@ def test_commands_parse(document):
             assert "overrides" in options or not unknown, words
         elif words[0] != "-m":
             assert (ROOT / words[0]).is_file(), words
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_in_examples_exist(document):
+    for block in re.findall(r"^```python\n(.*?)^```", text_of(document), re.MULTILINE | re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith(
+                ("modeling_avlmm", "dataset_scripts")
+            ):
+                module = importlib.import_module(node.module)
+                assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
 
 
 def test_the_readme_is_a_shop_window():
