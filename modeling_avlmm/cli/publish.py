@@ -48,21 +48,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _publish(options: argparse.Namespace) -> int:
-    from ..publishing.publish import publish
+    from ..publishing.card import CardMetadata
+    from ..publishing.publish import Upload, publish
 
     quiet_libraries()
-    where = publish(
-        options.model,
-        options.to,
-        push=options.push,
-        private=not options.public,
-        metrics=options.metrics,
-        base_model=options.base_model,
-        datasets=options.datasets,
-        license=options.license,
-        language=options.language,
-        token=options.token,
-    )
+    metadata = CardMetadata(options.base_model, options.datasets, options.license, options.language)
+    upload = Upload(private=not options.public, token=options.token) if options.push else None
+    where = publish(options.model, options.to, options.metrics, metadata, upload)
     print(f"Published to {where}.")
     if not options.push:
         folder = Path(options.to)

@@ -1,13 +1,17 @@
-"""Renders the model card: the Hub's metadata, and the template's text with the real numbers."""
+"""Render the model card: the metadata of the Hub, and the template with the real numbers."""
 
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from transformers import PreTrainedConfig, ProcessorMixin
+from transformers import PreTrainedModel, ProcessorMixin
 
 from ..evaluation.metrics_table import markdown_table
 from ..hub_mixin import PIPELINE_TASK
 
+TEMPLATE = "model_card.md"
 # Metric of a report -> identifier and name on the Hub.
 HUB_METRICS = {
     "auc": ("roc_auc", "AUC"),
@@ -17,11 +21,11 @@ HUB_METRICS = {
     "accuracy": ("accuracy", "Accuracy"),
     "eer": ("equal_error_rate", "EER"),
 }
-# Where a registered dataset is on the Hub, as far as it is.
+# Registered datasets that are on the Hub -> their ids there.
 HUB_DATASETS = {"mavos_dd": "unibuc-cs/MAVOS-DD"}
-# The synthetic benchmark has the layout of real corpora, and must not be taken for them.
+# The synthetic benchmark has the layout of real corpora but must not be taken for one.
 DEMONSTRATION = ("demonstration-benchmark", "demonstration benchmark (synthetic, in the layout of {})")
-# The Hub has no audio-visual task: this is the nearest one it knows, and the tag carries our own.
+# The Hub has no audio-visual task. This is the nearest one; a tag names ours.
 PIPELINE_TAG = "video-classification"
 
 
@@ -35,45 +39,65 @@ def reading_order(system: str) -> list[tuple[str, str]]:
     ]
 
 
-def render_card(
-    *,
-    template: Path,
-    name: str,
-    repository: str,
-    config: PreTrainedConfig,
-    processor: ProcessorMixin,
-    parameters: int,
-    reports: list[dict],
-    training: dict,
-    base_model: str | list[str] | None,
-    datasets: list[str] | None,
-    license: str | None,
-    language: list[str] | None,
-) -> ModelCard:
+@dataclass(frozen=True)
+class CardMetadata:
     """
-    Renders a detector's model card.
+    Fields of a model card's metadata.
 
     Args:
-        template (`Path`): The Jinja template.
-        name, repository (`str`): What the detector is called, and where it is.
-        config ([`PreTrainedConfig`]), processor ([`ProcessorMixin`]), parameters (`int`): The detector's.
-        reports (`list[dict]`): What `report.json` files hold; without any the card says that nothing was measured.
-        training (`dict`): As of [`~hub.training_summary`].
-        base_model, datasets, license, language: Metadata of the Hub.
+        base_model (`str` or `list[str]`, *optional*): Hub ids of the backbone.
+        datasets (`list[str]`, *optional*): Training data: registered names or Hub ids.
+        license (`str`, *optional*): Licence identifier of the weights, such as `apache-2.0`.
+        language (`list[str]`, *optional*): ISO 639-1 codes of the speech in the training data.
+    """
+
+    base_model: str | Sequence[str] | None = None
+    datasets: Sequence[str] | None = None
+    license: str | None = None
+    language: Sequence[str] | None = None
+
+
+def card_template() -> Path:
+    """Return the path of the template: the root of a checkout, or the data folder of an installed package."""
+    beside = Path(__file__).parents[2] / TEMPLATE
+    installed = Path(sysconfig.get_path("data")) / "share" / "modeling_avlmm" / TEMPLATE
+    return beside if beside.is_file() else installed
+
+
+def render_model_card(
+    *,
+    name: str,
+    repository: str,
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    reports: list[dict],
+    training: dict,
+    metadata: CardMetadata,
+) -> ModelCard:
+    """
+    Render the model card of a detector.
+
+    Args:
+        name, repository (`str`): Name of the detector, and the folder or repository in the card's examples.
+        model ([`PreTrainedModel`]), processor ([`ProcessorMixin`]): The detector.
+        reports (`list[dict]`): Contents of `report.json` files; without any, the card says that nothing was measured.
+        training (`dict`): Result of [`~training_record.training_summary`].
+        metadata ([`CardMetadata`]): Fields for the Hub.
 
     Returns:
         [`ModelCard`]
     """
+    config = model.config
     results = eval_results(reports)
     data = ModelCardData(
         model_name=name,
-        language=language,
-        license=license,
+        language=metadata.language,
+        license=metadata.license,
         library_name="transformers",
         pipeline_tag=PIPELINE_TAG,
         tags=[PIPELINE_TASK, "deepfake-detection", "audio-visual", "custom_code", config.model_type],
-        base_model=base_model,
-        datasets=None if datasets is None else [HUB_DATASETS.get(d, d) for d in datasets],
+        base_model=metadata.base_model,
+        datasets=None if metadata.datasets is None else [HUB_DATASETS.get(d, d) for d in metadata.datasets],
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
         eval_results=results or None,
     )
@@ -82,12 +106,12 @@ def render_card(
     ]
     return ModelCard.from_template(
         data,
-        template_path=str(template),
+        template_path=str(card_template()),
         name=name,
         repository=repository,
         config=config,
         processor=processor,
-        parameters=parameters,
+        parameters=model.num_parameters(),
         reports=shown,
         threshold_report=next((report for report in shown if report.get("threshold_clips")), None),
         training=training,
@@ -97,14 +121,14 @@ def render_card(
 
 
 def dataset_of(report: dict) -> tuple[str, str]:
-    """Identifier and name of what a report is about."""
+    """Return the identifier and the name of the dataset that a report is about."""
     if report.get("synthetic"):
         return DEMONSTRATION[0], DEMONSTRATION[1].format(report["dataset"])
     return HUB_DATASETS.get(report["dataset"], report["dataset"]), report["dataset"]
 
 
 def eval_results(reports: list[dict]) -> list[EvalResult]:
-    """The overall verdict's numbers for the `model-index`; what was not measured is left out."""
+    """Return the overall verdict's numbers for the `model-index`, without those that were not measured."""
     results = []
     for report in reports:
         dataset, name = dataset_of(report)

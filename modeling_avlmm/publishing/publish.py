@@ -1,119 +1,108 @@
-"""Publishes a detector: a folder, or Hub repository, that loads in one line without this package."""
+"""Publish a detector: write a folder, or Hub repository, that loads in one line without this package."""
 
 import json
 import shutil
-import sysconfig
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import huggingface_hub
 import torch
-import yaml
 from huggingface_hub.utils import HFValidationError, validate_repo_id
-from transformers import AutoProcessor, PreTrainedModel
+from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin
 
-from dataset_scripts.demonstration import is_demonstration
-
+from ..configuration_avpl import AVPLConfig
 from ..configuration_detector import DEMONSTRATION_NOTICE
 from ..evaluation.report import calibration_of
 from ..inference.auto import AutoModelForAVDeepfakeDetection
 from ..inference.provenance import detector_identity
-from .card import render_card
+from .card import CardMetadata, render_model_card
+from .training_record import copy_training, hub_id, training_summary
 
-TEMPLATE = "model_card.md"
-LOCAL_PATHS = ("output_dir", "data_dir", "annotations")
+Reports = list[tuple[Path, dict]]
 
 
 class PublishError(ValueError):
     """A detector that cannot be published as asked; the message says what to change."""
 
 
+@dataclass(frozen=True)
+class Upload:
+    """
+    Options of an upload to the Hub.
+
+    Args:
+        private (`bool`, *optional*, defaults to `True`): Make a new repository private.
+        token (`str` or `bool`, *optional*): Hub token. Defaults to that of `hf auth login`.
+        commit_message (`str`, *optional*): Message of the commit.
+    """
+
+    private: bool = True
+    token: str | bool | None = None
+    commit_message: str = "Upload audio-visual deepfake detector"
+
+
 def publish(
     model_dir: str | Path,
     destination: str | Path,
-    *,
-    push: bool = False,
-    private: bool = True,
     metrics: str | Path | Sequence[str | Path] = (),
-    base_model: str | None = None,
-    datasets: str | Sequence[str] | None = None,
-    license: str | None = None,
-    language: str | Sequence[str] | None = None,
-    token: str | bool | None = None,
-    commit_message: str = "Upload audio-visual deepfake detector",
+    metadata: CardMetadata | None = None,
+    upload: Upload | None = None,
 ) -> Path | str:
     """
-    Writes everything a detector needs to be used by others, and uploads it when asked to.
+    Write everything that others need to use a detector, and upload it on request.
 
-    The result holds weights, configuration with the pipeline's entry, the whole processor, the code of all of it,
-    what it was trained with, and a model card with the numbers of `metrics`.
+    The result holds weights, configuration with the pipeline's entry, the whole processor, the code of all of it, the
+    record of the training, and a model card with the numbers of `metrics`.
+
+    ```python
+    >>> from modeling_avlmm.publishing.publish import Upload, publish
+
+    >>> publish("runs/demo/training/encoders/model", "published/demo", metrics="runs/demo/evaluation/encoders")
+    >>> publish("runs/demo/training/encoders/model", "my-org/demo", upload=Upload(private=False))
+    ```
 
     Args:
-        model_dir (`str` or `Path`): A trained detector, e.g. the `model` folder of a training stage.
-        destination (`str` or `Path`): Folder to write, or with `push` the repository, `owner/name`.
-        push (`bool`, *optional*, defaults to `False`): Upload to the Hub.
-        private (`bool`, *optional*, defaults to `True`): Whether a repository that does not exist yet is private.
+        model_dir (`str` or `Path`): A trained detector, such as the `model` folder of a training stage.
+        destination (`str` or `Path`): Folder to write, or with `upload` the repository, `owner/name`.
         metrics (`str`, `Path` or list of them, *optional*):
-            `report.json` files, or the folders that hold them, as written by `evaluate_avd.py` for this very
-            detector. The first threshold in them that was chosen on validation data becomes the detector's own.
-        base_model (`str`, *optional*): Hub id of the backbone; taken from the training recipe if left out.
-        datasets (`str` or `list[str]`, *optional*): What it was trained on; likewise.
-        license (`str`, *optional*): Licence identifier of the weights, e.g. `apache-2.0`.
-        language (`str` or `list[str]`, *optional*): ISO 639-1 codes of the speech it was trained on.
-        token (`str` or `bool`, *optional*): Hub token; the one of `hf auth login` if left out.
-        commit_message (`str`, *optional*): Of the upload.
+            `report.json` files, or folders that hold them, written by `evaluate_avd.py` for this very detector. The first
+            threshold in them that was chosen on validation data becomes the detector's own.
+        metadata ([`CardMetadata`], *optional*): Fields of the model card, in place of those that the recipe names.
+        upload ([`Upload`], *optional*): Upload to the Hub, with these options.
 
     Returns:
-        `Path` of the folder, or with `push` the URL of the repository.
+        `Path` of the folder, or with `upload` the URL of the repository.
 
     Raises:
-        PublishError: when there is no detector in `model_dir`, the metrics are not its own, or `destination` holds
+        PublishError: If `model_dir` holds no detector, the metrics are about another one, or `destination` holds
             something else.
     """
     model_dir = Path(model_dir)
     reports = load_reports(metrics)
-    if push:
-        try:
-            validate_repo_id(str(destination))
-        except HFValidationError as error:
-            raise PublishError(f"{destination} is not a repository name: use owner/name.") from error
-    else:
-        destination = Path(destination)
-        _check_destination(destination, model_dir)
+    _check_destination(destination, model_dir, upload)
     model, processor = _load(model_dir)
     for path, report in reports:
         _check_report(path, report, model, processor)
-
     _check_encoders(model)
     training = training_summary(model_dir)
-    if training:
-        model.config.training_summary = training
-        if training.get("synthetic") and model.config.notice is None:
-            model.config.notice = DEMONSTRATION_NOTICE
-    chosen = next((report for _, report in reports if report.get("threshold_clips")), None)
-    if chosen is not None:
-        for key, value in calibration_of(chosen).items():
-            setattr(model.config, key, value)
-    name = Path(destination).name if push else destination.resolve().name
-    card = render_card(
-        template=card_template(),
+    _note_in_configuration(model, training, reports)
+    destination = str(destination) if upload else Path(destination)
+    name = destination.rpartition("/")[2] if upload else destination.resolve().name
+    card = render_model_card(
         name=name,
-        # Where it lies on this machine is nobody's business.
+        # The path on this machine tells others nothing.
         repository=name if Path(destination).is_absolute() else str(destination),
-        config=model.config,
+        model=model,
         processor=processor,
-        parameters=model.num_parameters(),
         reports=[report for _, report in reports],
         training=training,
-        base_model=base_model or _hub_id(training.get("backbone")) or _encoders_on_the_hub(model),
-        datasets=[datasets] if isinstance(datasets, str) else datasets or _trained_on(training),
-        license=license,
-        language=[language] if isinstance(language, str) else language,
+        metadata=_metadata(metadata or CardMetadata(), model, training),
     )
 
-    # Beside the destination, so that a half-written folder is never taken for a whole one.
-    parent = None if push else destination.resolve().parent
+    # Written beside the destination, so that a half-written folder is never taken for a whole one.
+    parent = None if upload else destination.resolve().parent
     if parent is not None:
         parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".publish-", dir=parent) as temporary:
@@ -121,24 +110,16 @@ def publish(
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
         card.save(folder / "README.md")
-        _copy_training(model_dir, folder)
-        for number, (_, report) in enumerate(reports):
-            file = "report.json" if number == 0 else f"report_{number + 1}.json"
-            text = json.dumps({**report, "model": name}, indent=2) + "\n"
-            (folder / file).write_text(text, encoding="utf-8")
-        if not push:
-            if destination.exists():
-                shutil.rmtree(destination)
-            folder.rename(destination)
-            return destination
-        api = huggingface_hub.HfApi(token=token)
-        repository = api.create_repo(str(destination), private=private, exist_ok=True)
-        api.upload_folder(repo_id=repository.repo_id, folder_path=folder, commit_message=commit_message)
-        return str(repository)
+        copy_training(model_dir, folder)
+        _write_reports(folder, name, reports)
+        return _upload(folder, destination, upload) if upload else _move(folder, destination)
 
 
-def load_reports(metrics: str | Path | Sequence[str | Path]) -> list[tuple[Path, dict]]:
-    """The reports of `report.json` files, or of the folders that hold them."""
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+def load_reports(metrics: str | Path | Sequence[str | Path]) -> Reports:
+    """Return the reports of `report.json` files, or of the folders that hold them, with their paths."""
     reports = []
     for path in [metrics] if isinstance(metrics, str | Path) else metrics:
         path = Path(path)
@@ -154,67 +135,32 @@ def load_reports(metrics: str | Path | Sequence[str | Path]) -> list[tuple[Path,
     return reports
 
 
-def card_template() -> Path:
-    """The model card's template: at the root of a checkout, or where an installed package has its data."""
-    beside = Path(__file__).parents[2] / TEMPLATE
-    return (
-        beside
-        if beside.is_file()
-        else Path(sysconfig.get_path("data")) / "share" / "modeling_avlmm" / TEMPLATE
-    )
-
-
-def _noted_of_data(recipe: Path) -> dict:
-    """What a run noted about its data; runs of earlier versions did not say whether it was synthetic."""
-    noted = recipe.with_name("dataset.json")
-    return json.loads(noted.read_text(encoding="utf-8")) if noted.is_file() else {}
-
-
-def training_summary(model_dir: Path) -> dict:
-    """What produced the weights, from the files that training leaves in and above `model_dir`; empty without any."""
-    recipe, stage, single = _recipe_of(model_dir), model_dir / "stage.json", model_dir / "training.json"
-    summary = {}
-    if recipe is not None:
-        plain = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-        summary = {
-            "recipe": plain.get("name"),
-            "backbone": plain["model"].get("backbone"),
-            "dataset": plain["data"].get("dataset"),
-            "protocol": plain["data"].get("protocol"),
-            "synthetic": plain["model"].get("backbone") == "demo"
-            or _noted_of_data(recipe).get("synthetic", False)
-            or is_demonstration(plain["data"].get("data_dir")),
-            "stages": [],
-        }
-        # Recipes of earlier versions named a small detector in model.kind.
-        system = plain.get("system") or plain["model"].get("kind", "avlmm")
-        if system != "avlmm":
-            _name_local_sources(plain["model"])
-            summary["network"] = {"kind": system} | {
-                key: plain["model"].get(key) for key in ("preset", "options")
-            }
-            summary["pseudo_fakes"] = plain["data"].get("pseudo_fakes")
-        for planned in plain.get("stages", ()):
-            summary["stages"].append(
-                {key: planned.get(key) for key in ("name", "kind", "learning_rate", "lora_rank")}
+def _check_destination(destination: str | Path, model_dir: Path, upload: Upload | None) -> None:
+    if upload:
+        try:
+            validate_repo_id(str(destination))
+        except HFValidationError as error:
+            raise PublishError(f"{destination} is not a repository name: use owner/name.") from error
+        return
+    folder = Path(destination)
+    if folder.resolve() == model_dir.resolve():
+        raise PublishError("The destination is the model's own folder: give another one.")
+    if folder.is_file():
+        raise PublishError(f"{folder} is a file: give a folder.")
+    if folder.is_dir() and any(folder.iterdir()):
+        config = folder / "config.json"
+        published = config.is_file() and (folder / "README.md").is_file()
+        if not published or "custom_pipelines" not in json.loads(config.read_text(encoding="utf-8")):
+            raise PublishError(
+                f"{folder} holds something that is not a published detector: give an empty folder."
             )
-            if (
-                stage.is_file()
-                and planned.get("name") == json.loads(stage.read_text(encoding="utf-8"))["stage"]["name"]
-            ):
-                break
-    if stage.is_file():
-        last = json.loads(stage.read_text(encoding="utf-8"))
-        summary["last_stage"] = {key: last.get(key) for key in ("steps", "clips", "dropped")}
-        summary["last_stage"]["name"] = last["stage"]["name"]
-    if single.is_file():
-        last = json.loads(single.read_text(encoding="utf-8"))
-        summary["last_stage"] = {key: last.get(key) for key in ("steps", "clips", "dropped", "best_step")}
-        summary["last_stage"]["learning_rate"] = last["training"]["learning_rate"]
-    return summary
+        if (folder / ".git").exists():
+            raise PublishError(
+                f"{folder} is a git repository: publish to another folder and copy from there."
+            )
 
 
-def _load(model_dir: Path) -> tuple[PreTrainedModel, AutoProcessor]:
+def _load(model_dir: Path) -> tuple[PreTrainedModel, ProcessorMixin]:
     if not (model_dir / "config.json").is_file():
         raise PublishError(
             f"{model_dir} holds no detector: there is no config.json. Give a stage's `model` folder."
@@ -229,31 +175,7 @@ def _load(model_dir: Path) -> tuple[PreTrainedModel, AutoProcessor]:
         raise PublishError(f"{model_dir} is not a detector of this package: {error}") from error
 
 
-def _check_encoders(model: PreTrainedModel) -> None:
-    """A frozen encoder that is not stored must be found by others; one that is has no place but its name."""
-    if not hasattr(model.config, "stored_encoders"):
-        return
-    stored = model.config.stored_encoders()
-    for part in ("vision", "audio"):
-        source = getattr(model.config, f"{part}_encoder")
-        if source is None or _hub_id(source) is not None:
-            continue
-        if part not in stored:
-            raise PublishError(
-                f"The detector's {part} encoder is the local folder {source}, which nobody else has: set "
-                "save_encoders to true in its config.json to publish it with the detector, or give the Hub id of the "
-                f"same weights as {part}_encoder."
-            )
-        setattr(model.config, f"{part}_encoder", None)
-
-
-def _encoders_on_the_hub(model: PreTrainedModel) -> list[str] | None:
-    """Hub ids of the frozen encoders of a detector that has some."""
-    sources = [getattr(model.config, f"{part}_encoder", None) for part in ("vision", "audio")]
-    return [source for source in sources if _hub_id(source) is not None] or None
-
-
-def _check_report(path: Path, report: dict, model: PreTrainedModel, processor) -> None:
+def _check_report(path: Path, report: dict, model: PreTrainedModel, processor: ProcessorMixin) -> None:
     measured = report["detector"]
     own = detector_identity(model, processor, getattr(torch, measured["dtype"]))
     changed = [name for name, value in measured.items() if own[name] != value]
@@ -264,68 +186,67 @@ def _check_report(path: Path, report: dict, model: PreTrainedModel, processor) -
         )
 
 
-def _check_destination(destination: Path, model_dir: Path) -> None:
-    if destination.resolve() == model_dir.resolve():
-        raise PublishError("The destination is the model's own folder: give another one.")
-    if destination.is_file():
-        raise PublishError(f"{destination} is a file: give a folder.")
-    if destination.is_dir() and any(destination.iterdir()):
-        config = destination / "config.json"
-        published = config.is_file() and (destination / "README.md").is_file()
-        if not published or "custom_pipelines" not in json.loads(config.read_text(encoding="utf-8")):
+def _check_encoders(model: PreTrainedModel) -> None:
+    """Refuse a frozen encoder that is neither stored nor on the Hub, and forget the folder of one that is stored."""
+    if not isinstance(model.config, AVPLConfig):
+        return
+    stored = model.config.stored_encoders()
+    for part, (source, _) in model.config.encoder_sources.items():
+        if source is None or hub_id(source) is not None:
+            continue
+        if part not in stored:
             raise PublishError(
-                f"{destination} holds something that is not a published detector: give an empty folder."
+                f"The detector's {part} encoder is the local folder {source}, which nobody else has: set "
+                "save_encoders to true in its config.json to publish it with the detector, or give the Hub id of the "
+                f"same weights as {part}_encoder."
             )
-        if (destination / ".git").exists():
-            raise PublishError(
-                f"{destination} is a git repository: publish to another folder and copy from there."
-            )
+        setattr(model.config, f"{part}_encoder", None)
 
 
-def _recipe_of(model_dir: Path) -> Path | None:
-    """A run's folder holds `recipe.yaml` and `<stage>/model` or `model`; a published folder holds the recipe itself."""
-    for folder in (model_dir, model_dir.resolve().parent, model_dir.resolve().parent.parent):
-        if (folder / "recipe.yaml").is_file():
-            return folder / "recipe.yaml"
-    return None
+# -- what is written ---------------------------------------------------------------------------------------------------
 
 
-def _copy_training(model_dir: Path, folder: Path) -> None:
-    """The run's summary, and the recipe with local folders reduced to their last name."""
-    for name in ("stage.json", "training.json"):
-        if (model_dir / name).is_file():
-            shutil.copyfile(model_dir / name, folder / name)
-    recipe = _recipe_of(model_dir)
-    if recipe is not None:
-        plain = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-        for part in (plain, plain["data"]):
-            for key in LOCAL_PATHS:
-                if part.get(key):
-                    part[key] = Path(part[key]).name
-        _name_local_sources(plain["model"])
-        (folder / "recipe.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+def _note_in_configuration(model: PreTrainedModel, training: dict, reports: Reports) -> None:
+    """Note the training and the first calibration that was fitted on validation data in the model's configuration."""
+    if training:
+        model.config.training_summary = training
+        if training.get("synthetic") and model.config.notice is None:
+            model.config.notice = DEMONSTRATION_NOTICE
+    chosen = next((report for _, report in reports if report.get("threshold_clips")), None)
+    if chosen is not None:
+        for key, value in calibration_of(chosen).items():
+            setattr(model.config, key, value)
 
 
-def _name_local_sources(network: dict) -> None:
-    """Reduces the local folders in a recipe's `model` to their last name, in place."""
-    options = network.get("options") or {}
-    for place, keys in ((network, ("backbone", "start")), (options, ("vision_encoder", "audio_encoder"))):
-        for key in keys:
-            if place.get(key) and _hub_id(place[key]) is None:
-                place[key] = Path(place[key]).name
+def _metadata(given: CardMetadata, model: PreTrainedModel, training: dict) -> CardMetadata:
+    """Fill in what is not given from the recipe and the configuration."""
+    base, datasets = given.base_model, given.datasets
+    if not base:
+        base = hub_id(training.get("backbone"))
+    if not base and isinstance(model.config, AVPLConfig):
+        sources = [source for source, _ in model.config.encoder_sources.values()]
+        base = [source for source in sources if hub_id(source) is not None] or None
+    if not datasets and training.get("dataset") and not training.get("synthetic"):
+        datasets = [training["dataset"]]
+    return replace(given, base_model=base or None, datasets=datasets or None)
 
 
-def _hub_id(backbone: str | None) -> str | None:
-    """`owner/name`, or None for a local folder or the demonstration's backbone."""
-    if (
-        not backbone
-        or backbone.count("/") != 1
-        or backbone.startswith((".", "/", "~"))
-        or Path(backbone).exists()
-    ):
-        return None
-    return backbone
+def _write_reports(folder: Path, name: str, reports: Reports) -> None:
+    for number, (_, report) in enumerate(reports, start=1):
+        file = "report.json" if number == 1 else f"report_{number}.json"
+        text = json.dumps({**report, "model": name}, indent=2) + "\n"
+        (folder / file).write_text(text, encoding="utf-8")
 
 
-def _trained_on(training: dict) -> list[str] | None:
-    return [training["dataset"]] if training.get("dataset") and not training.get("synthetic") else None
+def _move(folder: Path, destination: Path) -> Path:
+    if destination.exists():
+        shutil.rmtree(destination)
+    folder.rename(destination)
+    return destination
+
+
+def _upload(folder: Path, repository: str, upload: Upload) -> str:
+    api = huggingface_hub.HfApi(token=upload.token)
+    made = api.create_repo(repository, private=upload.private, exist_ok=True)
+    api.upload_folder(repo_id=made.repo_id, folder_path=folder, commit_message=upload.commit_message)
+    return str(made)

@@ -20,7 +20,7 @@ from modeling_avlmm import AVLMMForDeepfakeDetection, AVLMMProcessor
 from modeling_avlmm.inference.provenance import detector_identity
 from modeling_avlmm.publishing import card
 from modeling_avlmm.publishing.elsewhere import run_without_package
-from modeling_avlmm.publishing.publish import PublishError, publish
+from modeling_avlmm.publishing.publish import PublishError, Upload, publish
 
 TASK = "av-deepfake-detection"
 BESIDE_CODE = {
@@ -209,10 +209,7 @@ def test_card_has_the_real_numbers(tiny_detector, report, tmp_path):
         tiny_detector,
         tmp_path / "published",
         metrics=write(report, tmp_path),
-        base_model="Qwen/Qwen2.5-Omni-7B",
-        datasets=["mavos_dd"],
-        license="apache-2.0",
-        language=["en", "de"],
+        metadata=card.CardMetadata("Qwen/Qwen2.5-Omni-7B", ["mavos_dd"], "apache-2.0", ["en", "de"]),
     )
     content = ModelCard.load(folder / "README.md")
     data = content.data.to_dict()
@@ -342,7 +339,7 @@ def test_wrong_places_are_refused(tiny_detector, tmp_path):
     with pytest.raises(PublishError, match=r"no config\.json"):
         publish(tmp_path / "nowhere", tmp_path / "published")
     with pytest.raises(PublishError, match="owner/name"):
-        publish(tiny_detector, "not a/repository/name", push=True)
+        publish(tiny_detector, "not a/repository/name", upload=Upload())
     with pytest.raises(PublishError, match="no metrics at"):
         publish(tiny_detector, tmp_path / "published", metrics=tmp_path / "nothing.json")
 
@@ -375,7 +372,7 @@ def test_push_uploads_the_whole_folder_privately_unless_told(tiny_detector, publ
 
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
     options = {} if private else {"private": False}
-    url = publish(tiny_detector, "me/detector", push=True, token="hf_x", **options)
+    url = publish(tiny_detector, "me/detector", upload=Upload(token="hf_x", **options))
     assert url == "https://huggingface.co/me/detector"
     assert calls["token"] == "hf_x"
     assert calls["create"] == ("me/detector", {"private": private, "exist_ok": True})
