@@ -12,7 +12,7 @@ from .handlers import Components, Handlers
 from .session import Limits
 from .views import asset, model_name, render
 
-QUESTIONS = ("Why this verdict?", "Which seconds are suspicious?", "How far can I trust it?")
+QUESTIONS = ("Why this verdict?", "Which seconds are suspicious?", "How sure is this verdict?")
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
