@@ -65,6 +65,11 @@ BACKBONES = {
 }
 
 
+def thinker_of(config: PreTrainedConfig) -> PreTrainedConfig:
+    """Return the thinker's configuration of a detector or of an omni model; that of another model itself."""
+    return config.thinker_config if "thinker_config" in config.sub_configs else config
+
+
 def known_thinker(config: PreTrainedConfig, name: str) -> PreTrainedConfig:
     """
     Return the thinker's configuration of an omni model.
@@ -76,7 +81,7 @@ def known_thinker(config: PreTrainedConfig, name: str) -> PreTrainedConfig:
     Raises:
         ValueError: If the thinker's `model_type` is not in `BACKBONES`.
     """
-    thinker = config.thinker_config if "thinker_config" in config.sub_configs else config
+    thinker = thinker_of(config)
     if thinker.model_type not in BACKBONES:
         raise ValueError(
             f"{name!r} has model_type {config.model_type!r}, which is not a known omni model ({', '.join(BACKBONES)}). "

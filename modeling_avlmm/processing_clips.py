@@ -28,6 +28,9 @@ class ClipProcessor(ProcessorMixin):
     prompts: dict | None = None
     """Texts of the questions; None for a detector that reads no text."""
 
+    trim_leading_silence: bool = False
+    """Begin clips where their sound sets in."""
+
     too_long_advice = "Give start and end, or use the pipeline, which reads it in windows."
 
     def __call__(self, media, questions: Sequence | None = None, **kwargs) -> BatchFeature:

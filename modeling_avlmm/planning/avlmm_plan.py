@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, PreTrainedConfig
 
-from ..configuration_avlmm import BACKBONES
+from ..configuration_avlmm import known_thinker
 from ..training.clip_shape import ClipShape, recipe_clip_shape
 from ..training.encoder_cache import cache_line
 from ..training.recipe_parts import StageRecipe
@@ -131,13 +131,10 @@ def thinker_config(recipe: AVLMMRecipe) -> PreTrainedConfig:
         raise RecipeError(
             f"model.backbone: the configuration of {recipe.model.backbone} cannot be read: {error}"
         ) from error
-    thinker = getattr(config, "thinker_config", config)
-    if thinker.model_type not in BACKBONES:
-        raise RecipeError(
-            f"model.backbone: {recipe.model.backbone} has model_type {config.model_type!r}, which is not a known omni "
-            f"model ({', '.join(BACKBONES)})."
-        )
-    return thinker
+    try:
+        return known_thinker(config, recipe.model.backbone)
+    except ValueError as error:
+        raise RecipeError(f"model.backbone: {error}") from error
 
 
 def stage_shape(recipe: AVLMMRecipe, stage: StageRecipe, config: PreTrainedConfig) -> ClipShape:

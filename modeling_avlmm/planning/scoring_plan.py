@@ -14,7 +14,7 @@ from accelerate import PartialState
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import cached_file
 
-from ..configuration_avlmm import BACKBONES
+from ..configuration_avlmm import BACKBONES, thinker_of
 from ..evaluation.evaluation_error import EvaluationError
 from ..evaluation.evaluation_options import EvaluationOptions
 from ..evaluation.protocols import load_protocol, splits_with
@@ -129,8 +129,7 @@ def read_scoring(model: str, dtype: str = "auto", trust_remote_code: bool = Fals
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise EvaluationError(f"{model} cannot be read: {error}") from error
-    # A detector and a whole omni model have a thinker; a thinker is one.
-    thinker = getattr(config, "thinker_config", config)
+    thinker = thinker_of(config)
     if thinker.model_type not in BACKBONES:
         return None
     named = None if dtype == "auto" else dtype
