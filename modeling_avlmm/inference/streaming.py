@@ -2,12 +2,11 @@
 
     python -m modeling_avlmm stream recording.ts --model my-org/my-detector
 
-Windows, and their scores, are those of `pipeline("av-deepfake-detection")` with the same `hop_seconds` on the finished file.
+Windows and scores are those of `pipeline("av-deepfake-detection")` on the finished file, with the same `hop_seconds`.
 """
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,36 +14,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+from transformers import AutoProcessor
 
 from ..configuration_detector import SCORE_NAMES
-from ..media import SAMPLING_RATE, Clip
+from ..configuration_ssavd import SSAVDConfig
+from ..media import Clip
 from ..media_errors import UnreadableMediaError
-from ..media_sources import finite
-from ..media_tracks import EPS
 from ..media_windows import MeanOverTime
 from ..modeling_outputs import score_columns
 from ..pipeline_avd import OVERFLOW, calibrated_scores, verdict
 from ..processing_ssavd import SSAVDProcessor
-from .growing_file import JOIN, GrowingFile, GrowingTracks, Picture
+from .auto import AutoModelForAVDeepfakeDetection
+from .growing_file import GrowingFile, GrowingTracks, Picture
 from .onnx_detector import ENGINES, MODEL_FILE, ONNXDetector
+from .stream_windows import MAX_JUMP, StreamWindows
 
-MAX_JUMP = 60.0
-"""Seconds that timestamps may jump before they count as damaged; our own choice."""
-MAX_LAG = 10.0
-"""Seconds by which one track may be behind the end of a window that the other is past; our own choice."""
 MAX_HOP = 0.5
 """Largest hop in windows: beyond it the pipeline's last windows depend on the file's length, which isn't known yet."""
 BATCH = 4
-"""Windows of one pass, where many are ready at once."""
+"""Windows in a pass, if many are ready at once."""
 GROUPS_AHEAD = 4
-"""Groups of windows decoded before they are scored: some take longer to decode and some to score, and neither then waits."""
+"""Groups of windows that are decoded ahead of scoring: some take longer to decode, some to score, and neither waits."""
 NO_NUMBER = f"the network gave no number for some windows: {OVERFLOW}"
+
+Scores = dict[str, list[float | None]]
 
 
 class StreamingDetector:
     """
-    Scores a recording window by window as it comes in.
+    Score a recording window by window as it comes in.
 
     ```python
     >>> from modeling_avlmm.inference.streaming import StreamingDetector
@@ -55,24 +53,25 @@ class StreamingDetector:
     >>> detector.summary()["score"]
     ```
 
-    Window `k` is `[k * hop_seconds, k * hop_seconds + processor.max_seconds)`. It is scored as soon as both tracks have
-    reached its end; a track 10 seconds behind the other counts as ended there. Kept are the small frames of the
-    windows not scored yet, and their sound.
+    [`StreamWindows`] says when a window is complete. It is scored at once.
 
     Args:
         model (`str`, `Path`, [`ONNXDetector`] or model):
-            Folder or Hub id of an SSAVD detector, folder of an exported one, or either loaded.
-        processor ([`SSAVDProcessor`], *optional*): Of a loaded model. Its `trim_leading_silence` has no effect here: how much
-            there is to trim is not known when the first window is due (`summary` says so).
+            Folder or Hub id of an SSAVD detector, folder of an exported one, or either of them loaded.
+        processor ([`SSAVDProcessor`], *optional*):
+            Processor of a loaded model. Its `trim_leading_silence` has no effect: how much silence there is to trim is
+            not known when the first window is due (`summary` says so).
         hop_seconds (`float`, *optional*, defaults to 1.0):
-            From one window's start to the next's, at most half a window.
+            Seconds from the start of one window to the start of the next, at most half a window.
         threads (`int`, *optional*, defaults to 1):
-            With more than one, one of them decodes the next windows of a file while the others score. PyTorch's are those of
-            the whole process, and stay as they are where none are given; a loaded [`ONNXDetector`] has its own.
-        engine (`str`, *optional*, defaults to `"onnxruntime"`): Of an exported detector's folder, see [`ONNXDetector`].
+            With more than one, one thread decodes the next windows of a file while the others score. PyTorch's threads
+            are those of the whole process, and are left alone if `threads` is not given; a loaded [`ONNXDetector`] has
+            its own.
+        engine (`str`, *optional*, defaults to `"onnxruntime"`): Engine for an exported detector's folder, see
+            [`ONNXDetector`].
 
     Raises:
-        ValueError: for a hop out of range, or a detector that is not SSAVD.
+        ValueError: If the hop is out of range or the detector is not an SSAVD.
     """
 
     def __init__(
@@ -97,10 +96,10 @@ class StreamingDetector:
         self.reset()
 
     def reset(self, has_video: bool = True, has_audio: bool = True) -> None:
-        """Begins a new recording.
+        """Begin a new recording.
 
         Args:
-            has_video, has_audio (`bool`, *optional*, default to `True`): Tracks that windows wait for.
+            has_video, has_audio (`bool`, *optional*, default to `True`): Tracks that a window waits for.
         """
         if not has_video and not has_audio:
             raise ValueError("A recording has picture, sound or both.")
@@ -109,17 +108,12 @@ class StreamingDetector:
             self.warnings.append(
                 "leading silence is not trimmed in a stream: scores may differ from the pipeline's"
             )
-        self._has_video, self._has_audio = has_video, has_audio
-        self._next = 0
-        self._frames: dict[int, list[torch.Tensor]] = {}
-        self._picture: Picture | None = None
-        self._video_end = 0.0
-        self._sound, self._sound_first, self._sound_end = torch.zeros(0), 0, None
+        self.windows = StreamWindows(self.processor, self.hop_seconds, has_video, has_audio, self.warnings)
         self._means = {name: MeanOverTime() for name in SCORE_NAMES.values()}
         self._largest: dict[str, float | None] = dict.fromkeys(self._means)
-        self._windows, self._seconds, self._finished = 0, 0.0, False
+        self._count, self._seconds, self._finished = 0, 0.0, False
 
-    # -- what comes in -----------------------------------------------------------------------------------------------------
+    # -- pieces of a recording ---------------------------------------------------------------------------------------------
 
     def push(
         self,
@@ -129,26 +123,26 @@ class StreamingDetector:
         audio_start: float | None = None,
     ) -> list[dict]:
         """
-        Takes what was recorded since the last call, in pieces of any length.
+        Take what was recorded since the last call, in pieces of any length.
 
         Args:
             frames (`torch.Tensor` of shape `(n, 3, H, W)`, *optional*): uint8, RGB, upright.
-            timestamps (sequence of `n` floats): When each frame appears, seconds from the recording's start, rising.
+            timestamps (sequence of `n` floats): Time of each frame in seconds from the recording's start, rising.
             audio (`torch.Tensor` of shape `(samples,)`, *optional*): 16 kHz, in [-1, 1].
-            audio_start (`float`, *optional*): When `audio` begins, seconds. Defaults to the end of the last piece.
+            audio_start (`float`, *optional*): Start of `audio` in seconds. Defaults to the end of the last piece.
 
         Returns:
-            `list[dict]`: the windows that became complete: `start` and `end` in seconds, `score`, `video_score` and
-            `audio_score`, calibrated P(fake) in [0, 1], None where there is no such part.
+            `list[dict]`: The windows that became complete, with `start` and `end` in seconds, and `score`, `video_score`
+            and `audio_score`: calibrated P(fake) in [0, 1], None if there is no such part.
 
         Raises:
-            ValueError: for shapes, types or times that are not as above, or a track that `reset` left out.
-            UnreadableMediaError: when times jump by more than a minute.
+            ValueError: If shapes, types or times are not as above, or a track was left out by `reset`.
+            UnreadableMediaError: If times jump by more than a minute.
         """
         if self._finished:
             raise ValueError("This recording is finished; call reset() to begin another.")
         if frames is not None:
-            if not self._has_video:
+            if not self.windows.has_video:
                 raise ValueError("reset(has_video=False) announced a recording without picture.")
             if frames.ndim != 4 or frames.shape[1] != 3 or frames.dtype != torch.uint8:
                 raise ValueError(
@@ -158,40 +152,46 @@ class StreamingDetector:
             if len(times) != len(frames):
                 raise ValueError(f"there are {len(times)} timestamps for {len(frames)} frames.")
             for frame, at in zip(frames, times, strict=True):
-                self._add_picture(Picture(at, at, lambda frame=frame: frame))
+                self.windows.add_picture(Picture(at, at, lambda frame=frame: frame))
         if audio is not None:
-            if not self._has_audio:
+            if not self.windows.has_audio:
                 raise ValueError("reset(has_audio=False) announced a recording without sound.")
             if audio.ndim != 1 or not audio.is_floating_point():
                 raise ValueError(
                     f"audio must be floats of shape (samples,), not {audio.dtype} of {tuple(audio.shape)}."
                 )
-            self._add_sound(audio.float(), audio_start)
-        return self._scored(self._complete())
+            self.windows.add_sound(audio.float(), audio_start)
+        return self._scored(self.windows.complete())
 
     def finish(self) -> list[dict]:
-        """Ends the recording, and scores what is left of it.
+        """End the recording and score the rest of it.
 
         Returns:
-            `list[dict]`: as from [`~StreamingDetector.push`].
+            `list[dict]`: The last windows, as from [`~StreamingDetector.push`].
         """
         return [] if self._finished else self._scored(self._end())
 
+    def _end(self) -> Iterator[Clip]:
+        self._finished = True
+        return self.windows.end()
+
+    # -- a whole recording -------------------------------------------------------------------------------------------------
+
     def stream_file(self, source: Any, patience: float = 5.0, poll: float = 0.1) -> Iterator[dict]:
         """
-        Scores a file while it is written, decoding every packet once.
+        Score a file while it is written, and decode every packet once.
 
         Args:
-            source (path or binary file object): A growing or finished .ts, .mkv or fragmented mp4, a pipe of one, or a
-                finished file of any kind.
+            source (path or binary file object):
+                A growing or finished .ts, .mkv or fragmented mp4, a pipe of one, or a finished file of any kind.
             patience (`float`, *optional*, defaults to 5.0): Seconds without new bytes after which the file is finished.
-            poll (`float`, *optional*, defaults to 0.1): Seconds from one look for new bytes to the next.
+            poll (`float`, *optional*, defaults to 0.1): Seconds between two looks for new bytes.
 
         Yields:
-            `dict`: the windows, as from [`~StreamingDetector.push`].
+            `dict`: The windows, as from [`~StreamingDetector.push`].
 
         Raises:
-            MediaError: when it cannot be read.
+            MediaError: If the file cannot be read.
         """
         name = str(getattr(source, "name", source) if hasattr(source, "read") else source)
         file = GrowingFile(source, patience, poll)
@@ -206,11 +206,11 @@ class StreamingDetector:
                 yield from self._scored_beside(groups)
         finally:
             file.close()
-        if not self._windows:
+        if not self._count:
             raise UnreadableMediaError(name, "has neither a frame nor a sample that can be decoded")
 
     def _scored_beside(self, groups: Iterator[list[Clip]]) -> Iterator[dict]:
-        """Scores windows while a thread decodes the next ones, at most [`GROUPS_AHEAD`] groups of them."""
+        """Score windows while a thread decodes the next ones, at most [`GROUPS_AHEAD`] groups of them."""
         thread = ThreadPoolExecutor(1, "decoding")
         try:
             coming = deque(thread.submit(next, groups, None) for _ in range(GROUPS_AHEAD))
@@ -221,11 +221,12 @@ class StreamingDetector:
             thread.shutdown(cancel_futures=True)
 
     def _follow(self, tracks: GrowingTracks) -> Iterator[list[Clip]]:
-        """Windows as they become complete, in groups that are never empty."""
+        """Yield windows as they become complete, in groups that are never empty."""
+        windows = self.windows
         zero, early, late = None, [], 0
         for part in tracks:
             if zero is None:
-                # Times count from the first picture, or from the first sample of what is sound alone.
+                # Times count from the first picture, or without pictures from the first sample.
                 if tracks.has_video and not isinstance(part, Picture):
                     early.append(part)
                     if part.start - early[0].start <= self.window_seconds + MAX_JUMP:
@@ -235,144 +236,34 @@ class StreamingDetector:
                     )
                 zero = part.start
             for piece in (*early, part):
-                if isinstance(piece, Picture):
-                    # Recordings that were joined without decoding overlap by a few frames.
-                    if self._picture is not None and piece.start - zero <= self._picture.start:
-                        late += 1
-                    else:
-                        self._add_picture(Picture(piece.start - zero, piece.end - zero, piece.load))
+                if not isinstance(piece, Picture):
+                    windows.add_sound(piece.samples, piece.start - zero)
+                # Recordings that were joined without decoding overlap by a few frames.
+                elif windows.last_picture is not None and piece.start - zero <= windows.last_picture:
+                    late += 1
                 else:
-                    self._add_sound(piece.samples, piece.start - zero)
+                    windows.add_picture(Picture(piece.start - zero, piece.end - zero, piece.load))
             early = []
-            if clips := list(self._complete()):
+            if clips := list(windows.complete()):
                 yield clips
         if late:
             self.warnings.append(f"{late} frames come after later ones and were left out")
         if tracks.damaged:
             self.warnings.append(f"{tracks.damaged} packets cannot be decoded and were left out")
         if early:
-            self._has_video = False
+            windows.has_video = False
             self.warnings.append("the video track has no frame that can be decoded")
             for piece in early:
-                self._add_sound(piece.samples, piece.start - early[0].start)
+                windows.add_sound(piece.samples, piece.start - early[0].start)
         if clips := list(self._end()):
             yield clips
 
-    def _end(self) -> Iterator[Clip]:
-        self._finished = True
-        if self._picture is not None:
-            self._show(self._video_end, last=True)
-            self._picture = None
-        return self._left()
-
-    def _add_picture(self, picture: Picture) -> None:
-        before = self._picture
-        if before is not None:
-            if picture.start <= before.start:
-                raise ValueError(
-                    f"frame times must rise: {picture.start:.3f} s follows {before.start:.3f} s."
-                )
-            self._check_jump(picture.start - before.start, picture.start)
-            self._show(picture.start)
-        self._picture = picture
-        self._video_end = max(self._video_end, picture.start, picture.end)
-
-    def _show(self, until: float, last: bool = False) -> None:
-        """Gives the picture on screen to the windows in which it is sampled before `until`."""
-        fps, image = self.processor.fps, None
-        for window in range(self._next, max(self._next, math.ceil(until / self.hop_seconds + EPS))):
-            start = window * self.hop_seconds
-            taken = self._frames.setdefault(window, [])
-            while len(taken) < self.processor.max_frames:
-                if last:  # as MediaReader counts the frames of a track that ends
-                    shown = len(taken) < max(until - start > EPS, math.ceil((until - start) * fps - EPS))
-                else:
-                    shown = start + len(taken) / fps + EPS < until
-                if not shown:
-                    break
-                if image is None:
-                    image = self._resized(self._picture.load())
-                taken.append(image)
-
-    def _resized(self, frame: torch.Tensor) -> torch.Tensor:
-        size = (self.processor.image_size,) * 2
-        if frame.shape[-2:] == size:
-            return frame.clone()  # not a view that keeps a whole chunk alive
-        return F.interpolate(frame[None], size=size, mode="bilinear", antialias=True)[0]
-
-    def _add_sound(self, samples: torch.Tensor, start: float | None) -> None:
-        if self._sound_end is None:
-            self._sound_end = max(0, round((start or 0.0) * SAMPLING_RATE))
-            self._sound_first = self._sound_end
-        if start is not None:
-            ahead = start - self._sound_end / SAMPLING_RATE
-            first_cut = len(self._sound) == 0 and ahead < 0
-            if abs(ahead) > JOIN or first_cut:
-                self._check_jump(ahead, start)
-                missing = round(ahead * SAMPLING_RATE)
-                samples = samples[max(0, -missing) :]
-                samples = F.pad(samples, (max(0, missing), 0))
-        samples = finite(samples, self.warnings).clamp(-1, 1)
-        # What no window needs any more goes.
-        old = round(self._next * self.hop_seconds * SAMPLING_RATE) - self._sound_first
-        old = min(max(0, old), len(self._sound))
-        self._sound = torch.cat([self._sound[old:], samples])
-        self._sound_first += old
-        self._sound_end += len(samples)
-
-    def _check_jump(self, seconds: float, at: float) -> None:
-        if abs(seconds) > MAX_JUMP:
-            reason = f"timestamps jump by {seconds:.1f} s to {at:.1f} s"
-            raise UnreadableMediaError("the recording", reason, "Begin a new stream there")
-
-    # -- windows -----------------------------------------------------------------------------------------------------------
-
-    def _heard(self) -> float:
-        return 0.0 if self._sound_end is None else self._sound_end / SAMPLING_RATE
-
-    def _complete(self) -> Iterator[Clip]:
-        """Windows that all tracks have reached the end of."""
-        while True:
-            start = self._next * self.hop_seconds
-            end = start + self.window_seconds
-            heard, furthest = self._heard(), max(self._heard(), self._video_end)
-            frames = self._frames.get(self._next, ())
-            seen = not self._has_video or len(frames) == self.processor.max_frames
-            whole = seen and (not self._has_audio or heard > end - EPS)
-            if furthest <= end - EPS or not (whole or furthest > end + MAX_LAG):
-                return
-            yield self._clip(start, end)
-
-    def _left(self) -> Iterator[Clip]:
-        """The windows that the end of the recording completes or cuts."""
-        duration = max(self._heard(), self._video_end)
-        while duration > EPS:
-            start = self._next * self.hop_seconds
-            end = min(start + self.window_seconds, duration)
-            if self._next and start - self.hop_seconds + self.window_seconds >= duration - EPS:
-                return
-            yield self._clip(start, end)
-
-    def _clip(self, start: float, end: float) -> Clip:
-        """The next window, which is taken out."""
-        frames = self._frames.pop(self._next, [])
-        self._next += 1
-        times = torch.arange(len(frames), dtype=torch.float64) / self.processor.fps
-        audio = None
-        begin = round(start * SAMPLING_RATE)
-        length = 0
-        if self._sound_end is not None:
-            length = min(round((end - start) * SAMPLING_RATE), self._sound_end - begin)
-        if length > 0:
-            first = max(0, self._sound_first - begin)
-            heard = self._sound[max(0, begin - self._sound_first) :][: max(0, length - first)]
-            audio = F.pad(heard, (length - len(heard), 0))
-        return Clip(torch.stack(frames) if frames else None, times, audio, start, end, "the recording")
+    # -- scores ------------------------------------------------------------------------------------------------------------
 
     def _scored(self, clips: Iterable[Clip]) -> list[dict]:
         results, waiting = [], []
         for clip in clips:
-            self._windows, self._seconds = self._windows + 1, clip.end
+            self._count, self._seconds = self._count + 1, clip.end
             if clip.has_video or clip.has_audio:
                 waiting.append(clip)
             else:
@@ -404,18 +295,18 @@ class StreamingDetector:
 
     def summary(self) -> dict:
         """
-        The verdict on all that was recorded so far, as the pipeline puts it together.
+        Return the verdict on all that was recorded so far, put together as in the pipeline.
 
         Returns:
-            `dict`: `label` (`"real"`, `"fake"`, None before the first window), `score`, `video_score`, `audio_score` (means over
-            time, calibrated), the same with `max_` before them, `threshold`, `windows` (their number), `seconds` (the
-            last one's end) and `warnings`.
+            `dict`: `label` (`"real"`, `"fake"`, None before the first window), `score`, `video_score`, `audio_score` (means
+            over time, calibrated), the same with `max_` before them, `threshold`, `windows` (their number), `seconds` (the
+            end of the last one) and `warnings`.
         """
         largest = calibrated_scores(self._largest, self.config)
         return {
             **verdict({name: mean.value for name, mean in self._means.items()}, self.config),
             **{f"max_{name}": value for name, value in largest.items()},
-            "windows": self._windows,
+            "windows": self._count,
             "seconds": self._seconds,
             "warnings": list(dict.fromkeys(self.warnings)),
         }
@@ -423,16 +314,12 @@ class StreamingDetector:
 
 def _scorer(
     model: Any, processor: Any, threads: int | None, engine: str
-) -> tuple[Callable[[Mapping], dict], Any, Any]:
-    """A function from a batch to columns of P(fake), the detector's configuration and its processor."""
+) -> tuple[Callable[[Mapping], Scores], SSAVDConfig, SSAVDProcessor]:
+    """Return a function from a batch to columns of P(fake), with the detector's configuration and processor."""
     if isinstance(model, str | Path):
         if (Path(model) / MODEL_FILE).is_file():
             model = ONNXDetector(model, threads=threads or 1, engine=engine)
         else:
-            from transformers import AutoProcessor
-
-            from .auto import AutoModelForAVDeepfakeDetection
-
             processor = AutoProcessor.from_pretrained(model)
             model = AutoModelForAVDeepfakeDetection.from_pretrained(model)
     if isinstance(model, ONNXDetector):
@@ -446,7 +333,7 @@ def _scorer(
     model.eval()
 
     @torch.inference_mode()
-    def scores(batch: Mapping[str, torch.Tensor]) -> dict[str, list[float | None]]:
+    def scores(batch: Mapping[str, torch.Tensor]) -> Scores:
         return score_columns(model(**{name: values.to(model.device) for name, values in batch.items()}))
 
     return scores, model.config, processor

@@ -263,8 +263,8 @@ def test_what_is_kept_does_not_grow(model, processor):
     for second in range(12):
         windows = detector.push(frames, torch.arange(25) / 25 + second, torch.zeros(16_000))
         assert len(windows) <= 1
-        images = {id(image) for taken in detector._frames.values() for image in taken}
-        kept.append((len(images), len(detector._sound)))
+        images = {id(image) for taken in detector.windows.frames.values() for image in taken}
+        kept.append((len(images), len(detector.windows.sound)))
     assert max(kept[6:]) <= max(kept[3:6])
     assert max(samples for _, samples in kept) <= 5 * 16_000
     assert max(images for images, _ in kept) <= 40

@@ -1,0 +1,170 @@
+"""The windows of a recording that is still going on, made of frames and samples as they come in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+
+from ..media import SAMPLING_RATE, Clip
+from ..media_errors import UnreadableMediaError
+from ..media_sources import finite
+from ..media_tracks import EPS
+from ..processing_ssavd import SSAVDProcessor
+from .growing_file import JOIN, Picture
+
+MAX_JUMP = 60.0
+"""Seconds by which timestamps may jump before they count as damaged; our own choice."""
+MAX_LAG = 10.0
+"""Seconds that one track may lag behind the end of a window that the other has passed; our own choice."""
+
+
+class StreamWindows:
+    """
+    Buffer between what is recorded and the windows made of it.
+
+    Window `k` is `[k * hop_seconds, k * hop_seconds + processor.max_seconds)`. It is complete when both tracks have
+    reached its end; a track that lags [`MAX_LAG`] seconds behind the other counts as ended there. Only the small frames
+    and the sound of incomplete windows are kept.
+
+    Args:
+        processor ([`SSAVDProcessor`]): Length and sampling of a window, and the size of its frames.
+        hop_seconds (`float`): Seconds from the start of one window to the start of the next.
+        has_video, has_audio (`bool`): Tracks that a window waits for.
+        warnings (`list[str]`): Gets a warning about samples that are not finite.
+    """
+
+    def __init__(
+        self,
+        processor: SSAVDProcessor,
+        hop_seconds: float,
+        has_video: bool,
+        has_audio: bool,
+        warnings: list[str],
+    ):
+        self.processor, self.hop_seconds = processor, hop_seconds
+        self.has_video, self.has_audio = has_video, has_audio
+        self.warnings = warnings
+        self.frames: dict[int, list[torch.Tensor]] = {}
+        self.sound, self._sound_first, self._sound_end = torch.zeros(0), 0, None
+        self._next = 0
+        self._picture: Picture | None = None
+        self._video_end = 0.0
+
+    @property
+    def last_picture(self) -> float | None:
+        """When the last picture appeared, in seconds; None before the first."""
+        return None if self._picture is None else self._picture.start
+
+    def add_picture(self, picture: Picture) -> None:
+        """Take the next frame. The one before it was on screen until now."""
+        before = self._picture
+        if before is not None:
+            if picture.start <= before.start:
+                raise ValueError(
+                    f"frame times must rise: {picture.start:.3f} s follows {before.start:.3f} s."
+                )
+            _check_jump(picture.start - before.start, picture.start)
+            self._show(picture.start)
+        self._picture = picture
+        self._video_end = max(self._video_end, picture.start, picture.end)
+
+    def _show(self, until: float, last: bool = False) -> None:
+        """Give the picture on screen to every window that samples it before `until`."""
+        fps, image = self.processor.fps, None
+        for window in range(self._next, max(self._next, math.ceil(until / self.hop_seconds + EPS))):
+            start = window * self.hop_seconds
+            taken = self.frames.setdefault(window, [])
+            while len(taken) < self.processor.max_frames:
+                if last:  # as MediaReader counts the frames of a track that ends
+                    shown = len(taken) < max(until - start > EPS, math.ceil((until - start) * fps - EPS))
+                else:
+                    shown = start + len(taken) / fps + EPS < until
+                if not shown:
+                    break
+                if image is None:
+                    image = self._resized(self._picture.load())
+                taken.append(image)
+
+    def _resized(self, frame: torch.Tensor) -> torch.Tensor:
+        size = (self.processor.image_size,) * 2
+        if frame.shape[-2:] == size:
+            return frame.clone()  # a view would keep a whole chunk alive
+        return F.interpolate(frame[None], size=size, mode="bilinear", antialias=True)[0]
+
+    def add_sound(self, samples: torch.Tensor, start: float | None) -> None:
+        """Take the next samples. Gaps are filled with silence, and overlaps are cut."""
+        if self._sound_end is None:
+            self._sound_end = max(0, round((start or 0.0) * SAMPLING_RATE))
+            self._sound_first = self._sound_end
+        if start is not None:
+            ahead = start - self._sound_end / SAMPLING_RATE
+            first_cut = len(self.sound) == 0 and ahead < 0
+            if abs(ahead) > JOIN or first_cut:
+                _check_jump(ahead, start)
+                missing = round(ahead * SAMPLING_RATE)
+                samples = samples[max(0, -missing) :]
+                samples = F.pad(samples, (max(0, missing), 0))
+        samples = finite(samples, self.warnings).clamp(-1, 1)
+        # Sound before the next window is dropped.
+        old = round(self._next * self.hop_seconds * SAMPLING_RATE) - self._sound_first
+        old = min(max(0, old), len(self.sound))
+        self.sound = torch.cat([self.sound[old:], samples])
+        self._sound_first += old
+        self._sound_end += len(samples)
+
+    def complete(self) -> Iterator[Clip]:
+        """Take out the windows whose end all tracks have reached."""
+        while True:
+            start = self._next * self.hop_seconds
+            end = start + self.processor.max_seconds
+            heard, furthest = self._heard(), max(self._heard(), self._video_end)
+            frames = self.frames.get(self._next, ())
+            seen = not self.has_video or len(frames) == self.processor.max_frames
+            whole = seen and (not self.has_audio or heard > end - EPS)
+            if furthest <= end - EPS or not (whole or furthest > end + MAX_LAG):
+                return
+            yield self._clip(start, end)
+
+    def end(self) -> Iterator[Clip]:
+        """Take out the windows that the end of the recording completes or cuts."""
+        if self._picture is not None:
+            self._show(self._video_end, last=True)
+            self._picture = None
+        return self._left()
+
+    def _left(self) -> Iterator[Clip]:
+        duration = max(self._heard(), self._video_end)
+        while duration > EPS:
+            start = self._next * self.hop_seconds
+            end = min(start + self.processor.max_seconds, duration)
+            if self._next and start - self.hop_seconds + self.processor.max_seconds >= duration - EPS:
+                return
+            yield self._clip(start, end)
+
+    def _heard(self) -> float:
+        return 0.0 if self._sound_end is None else self._sound_end / SAMPLING_RATE
+
+    def _clip(self, start: float, end: float) -> Clip:
+        """Take out the next window."""
+        frames = self.frames.pop(self._next, [])
+        self._next += 1
+        times = torch.arange(len(frames), dtype=torch.float64) / self.processor.fps
+        audio = None
+        begin = round(start * SAMPLING_RATE)
+        length = 0
+        if self._sound_end is not None:
+            length = min(round((end - start) * SAMPLING_RATE), self._sound_end - begin)
+        if length > 0:
+            first = max(0, self._sound_first - begin)
+            heard = self.sound[max(0, begin - self._sound_first) :][: max(0, length - first)]
+            audio = F.pad(heard, (length - len(heard), 0))
+        return Clip(torch.stack(frames) if frames else None, times, audio, start, end, "the recording")
+
+
+def _check_jump(seconds: float, at: float) -> None:
+    if abs(seconds) > MAX_JUMP:
+        reason = f"timestamps jump by {seconds:.1f} s to {at:.1f} s"
+        raise UnreadableMediaError("the recording", reason, "Begin a new stream there")
