@@ -23,6 +23,7 @@ from pathlib import Path
 
 import torch
 from memory_table import shape_7b
+from peft import PeftModel
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from modeling_avlmm.planning.avlmm_plan import predict, stage_shape
@@ -81,7 +82,7 @@ def flops_per_clip(recipe: AVLMMRecipe, stage: StageRecipe | None) -> float:
     config = shape_7b()
     with torch.device("meta"):
         model = real_stage(config, stage, torch.bfloat16)
-    detector = model.get_base_model() if hasattr(model, "get_base_model") else model
+    detector = model.get_base_model() if isinstance(model, PeftModel) else model
     if stage is None:
         detector.requires_grad_(False)
     shape = stage_shape(recipe, stage or recipe.stages[0], config)

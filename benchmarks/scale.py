@@ -129,10 +129,7 @@ class _Patches(torch.utils.data.Dataset):
 def measure_crossing(options: argparse.Namespace, work: Path) -> list[dict]:
     frames = torch.randint(0, 256, (20, 3, 336, 336), dtype=torch.uint8)
     patches, _ = frames_to_patches(frames, Qwen2VLVideoProcessor(), 56 * 56, 336 * 336)
-    ways = {
-        "floats": _Patches(patches, options.clips, True),
-        "bytes": _Patches(patches, options.clips, False),
-    }
+    ways = {way: _Patches(patches, options.clips, way == "floats") for way in ("floats", "bytes")}
     best: dict[str, float] = {}
     for _ in range(options.turns):
         for way, dataset in ways.items():
@@ -165,17 +162,13 @@ def score_share(model: str, folder: Path, count: int) -> None:
     torch.set_num_threads(1)
     state = PartialState(cpu=True)
     clips = sorted((folder / "clips").iterdir())
+    files = [str(clips[number % len(clips)]) for number in range(count)]
     rows = [
-        {
-            "path": f"{number}.mp4",
-            "video": str(clips[number % len(clips)]),
-            "audio": None,
-            "label": number % 2,
-        }
-        for number in range(count)
+        {"path": f"{number}.mp4", "video": file, "audio": None, "label": number % 2}
+        for number, file in enumerate(files)
     ]
     detector = pipeline(TASK, model=model, device="cpu")
-    detector([row["video"] for row in rows[:8]], batch_size=8)
+    detector(files[:8], batch_size=8)
     state.wait_for_everyone()
     begin = time.perf_counter()
     kept = [{"path": row["path"], "label": row["label"]} for row in rows]

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import sys
-import warnings
 from collections.abc import Iterable
-from typing import Any
 
 
 class CorpusError(Exception):
@@ -31,19 +28,6 @@ class ProtocolError(CorpusError, ValueError):
 
 class CorpusWarning(UserWarning):
     """A remark about a copy of a corpus; also stored in `dataset.info.description`."""
-
-
-def plain_corpus_warnings() -> None:
-    """Print every [`CorpusWarning`] as a plain sentence, without its source line. For command lines."""
-    shown = warnings.showwarning
-
-    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-        if issubclass(category, CorpusWarning):
-            print(f"warning: {message}", file=sys.stderr)
-        else:
-            shown(message, category, *rest, **more)
-
-    warnings.showwarning = show
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
