@@ -12,7 +12,7 @@ from .live_bytes import GIB, MemoryNeed
 
 Setting = TypeVar("Setting")
 NOTICEABLE = 0.01
-"""Share of the memory that a setting must save to be mentioned."""
+"""Share of the predicted memory that a setting must save to be mentioned."""
 
 
 def memory_limit(memory_gib: float | None) -> tuple[float, str]:
@@ -77,7 +77,7 @@ def advice(
     for words, change in changes:
         after = need_of(change(setting))
         saved = before.needed - after.needed
-        if saved < NOTICEABLE * before.needed:
+        if saved < NOTICEABLE * before.total:
             continue
         useful.append((words, change))
         yield (

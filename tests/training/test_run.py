@@ -1,22 +1,25 @@
 """Training as a user runs it: whole runs through the command line, killed and resumed, on one process and on two."""
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 import yaml
 from media_factory import make_clip
 from safetensors.torch import load_file
+from ssavd_factory import TINY
+from training_factory import ROOT, command, environment, finished, kill_at_first_checkpoint, refused
+from transformers import TrainerCallback
+from transformers.integrations import integration_utils
 
 from modeling_avlmm import AVLMMForDeepfakeDetection
-
-ROOT = Path(__file__).parents[2]
+from modeling_avlmm.training.recipe_parts import ClipsRecipe, NetworkRecipe, OptimisationRecipe
+from modeling_avlmm.training.recipes import AVLMMRecipe, SmallDetectorRecipe, load_recipe
+from modeling_avlmm.training.run import train
+from modeling_avlmm.training.run_folder import saved_recipe
 
 
 @pytest.fixture(scope="module")
@@ -67,23 +70,6 @@ def recipe(corpus, tiny_backbone, tmp_path):
     return write
 
 
-def environment():
-    # One thread: sums in one order, so that equal runs are equal to the last bit.
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-
-
-def command(recipe, *more):
-    return [sys.executable, str(ROOT / "train_sft.py"), "--recipe", str(recipe), *map(str, more)]
-
-
-def run(arguments, **variables):
-    done = subprocess.run(
-        arguments, capture_output=True, text=True, env=environment() | variables, cwd=ROOT, timeout=300
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def weights(folder):
     return load_file(Path(folder) / "model" / "model.safetensors")
 
@@ -94,22 +80,14 @@ def losses(stage_folder):
 
 
 def test_killed_and_resumed_equals_uninterrupted(recipe, tmp_path):
-    run(command(recipe("whole")))
+    finished(command(recipe("whole")), environment())
 
     interrupted = recipe("killed")
     stage = tmp_path / "killed" / "encoders"
-    process = subprocess.Popen(command(interrupted), env=environment(), cwd=ROOT, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 200
-    while not list(stage.glob("checkpoints/checkpoint-*/trainer_state.json")):
-        assert process.poll() is None and time.monotonic() < deadline, (
-            "the run ended before it could be killed"
-        )
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_at_first_checkpoint(command(interrupted), stage, environment())
     assert not (stage / "model").exists()
 
-    output = run(command(interrupted))
+    output = finished(command(interrupted), environment())
     assert "resuming from" in output
     expected, got = weights(tmp_path / "whole" / "encoders"), weights(stage)
     assert expected.keys() == got.keys()
@@ -118,16 +96,16 @@ def test_killed_and_resumed_equals_uninterrupted(recipe, tmp_path):
     assert losses(tmp_path / "whole" / "encoders") == losses(stage)
 
     # Started once more, it has nothing left to do.
-    assert "done before" in run(command(interrupted))
+    assert "done before" in finished(command(interrupted), environment())
 
 
 def test_two_processes_equal_one_with_accumulation(recipe, tmp_path):
-    run(command(recipe("one", gradient_accumulation=2, weight_decay=0.1)))
+    finished(command(recipe("one", gradient_accumulation=2, weight_decay=0.1)), environment())
     # `accelerate` starts several processes on CPUs by way of its launcher for several GPUs.
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     launch += ["--main_process_port", "29517", *command(recipe("two", weight_decay=0.1))[1:]]
-    run(launch, ACCELERATE_USE_CPU="true")
+    finished(launch, {**environment(), "ACCELERATE_USE_CPU": "true"})
     one, two = tmp_path / "one" / "encoders", tmp_path / "two" / "encoders"
     assert losses(one) == pytest.approx(losses(two), abs=1e-4)
     before, after = weights(one), weights(two)
@@ -141,7 +119,7 @@ def test_both_stages_leave_what_they_should(recipe, tmp_path, tiny_backbone):
     values = yaml.safe_load(path.read_text())
     values["stages"].append({"kind": "encoders", "max_steps": 2, "batch_size": 2, "train_projectors": False})
     path.write_text(yaml.safe_dump(values))
-    output = run(command(path, "--data.video_share", 1))
+    output = finished(command(path, "--data.video_share", 1, way="command"), environment())
     for shown in ("loss", "lr lora", "clips/s", "tokens/s", "MFU", "ETA", "0 clips dropped"):
         assert shown in output
     folder = tmp_path / "stages"
@@ -160,11 +138,8 @@ def test_both_stages_leave_what_they_should(recipe, tmp_path, tiny_backbone):
         assert torch.equal(final[projector], aligned[projector])
 
     # The folder belongs to this recipe now.
-    refused = subprocess.run(
-        command(path, "--seed", 5), capture_output=True, text=True, env=environment(), cwd=ROOT
-    )
-    assert refused.returncode == 2
-    assert "run of another recipe" in refused.stderr and "seed, data differ" in refused.stderr
+    error = refused(command(path, "--seed", 5), environment())
+    assert "run of another recipe" in error and "seed, data differ" in error
 
 
 def test_unreadable_clips_are_listed_and_too_many_stop_the_run(recipe, corpus, tmp_path):
@@ -172,15 +147,74 @@ def test_unreadable_clips_are_listed_and_too_many_stop_the_run(recipe, corpus, t
     broken.write_bytes(b"not a video" * 100)
     try:
         path = recipe("drops", max_steps=6, epochs=1)
-        output = run(command(path, "--data.max_drop_share", 0.5))
+        output = finished(command(path, "--data.max_drop_share", 0.5), environment())
         assert "1 clips dropped" in output
         listed = (tmp_path / "drops" / "encoders" / "drops.jsonl").read_text().splitlines()
         assert {json.loads(line)["path"] for line in listed} == {"fake/broken.mp4"}
         assert "broken.mp4" in json.loads(listed[0])["message"]
 
         strict = recipe("strict", max_steps=6)
-        stopped = subprocess.run(command(strict), capture_output=True, text=True, env=environment(), cwd=ROOT)
-        assert stopped.returncode == 2
-        assert "1 clips could not be read, more than the 0" in stopped.stderr
+        assert "1 clips could not be read, more than the 0" in refused(command(strict), environment())
     finally:
         broken.unlink()
+
+
+@pytest.mark.parametrize("kind", ["alignment", "encoders"])
+def test_bfloat16_trains_without_an_accelerator(recipe, kind):
+    """The weights that do not train are bfloat16, those that do float32; losses are close to those of float32."""
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        path = recipe(f"{kind}_{dtype}", kind=kind, max_steps=3, lora_rank=4, gradient_checkpointing=True)
+        folder = train(load_recipe(path, ["--model.dtype", dtype]))
+        found[dtype] = losses(folder.parent)
+        stored = load_file(folder / "model.safetensors").values()
+        assert {tensor.dtype for tensor in stored} == {getattr(torch, dtype)}
+    assert len(found["bfloat16"]) == 3
+    assert found["bfloat16"] == pytest.approx(found["float32"], rel=0.05)
+    assert found["bfloat16"] != found["float32"]
+
+
+class Tracker(TrainerCallback):
+    """Stands in for a tracker's own callback."""
+
+    seen: ClassVar[list[dict]] = []
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        self.seen.append({"run": args.run_name, **logs})
+
+
+@pytest.mark.parametrize("system", ["avlmm", "ssavd"])
+def test_log_lines_go_to_the_trackers_that_the_recipe_names(system, recipe, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(SmallDetectorRecipe, "check_trackers", lambda self: None)
+    monkeypatch.setattr(AVLMMRecipe, "check_trackers", lambda self: None)
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "trackio", Tracker)
+    monkeypatch.setattr(Tracker, "seen", [])
+    if system == "avlmm":
+        run = load_recipe(recipe("tracked", max_steps=2), ["--report_to", "trackio"])
+    else:
+        run = SmallDetectorRecipe(
+            system="ssavd",
+            name="test",
+            output_dir=str(tmp_path / "small"),
+            report_to=["trackio"],
+            model=NetworkRecipe(options=TINY),
+            data=ClipsRecipe("avfolder", data_dir=str(corpus), train_split="full", num_workers=0),
+            training=OptimisationRecipe(max_steps=2, batch_size=2, keep="last", log_steps=1),
+        )
+    train(run)
+    told = [entry for entry in Tracker.seen if "loss" in entry]
+    assert len(told) == 2 and all(entry["clips_per_s"] > 0 for entry in told)
+    assert {entry["run"] for entry in told} == {"test/encoders" if system == "avlmm" else "test/small"}
+
+
+def test_recipes_saved_by_earlier_versions_are_read(recipe, tmp_path):
+    assert saved_recipe(ROOT / "modeling_avlmm" / "default_model" / "recipe.yaml").system == "ssavd"
+    values = yaml.safe_load(recipe("old").read_text())
+    del values["system"]
+    (tmp_path / "large.yaml").write_text(yaml.safe_dump(values))
+    assert saved_recipe(tmp_path / "large.yaml") == load_recipe(recipe("old"))
+    del values["stages"]
+    values["model"], values["data"] = {"kind": "ssavd", "preset": "small"}, {"dataset": "avfolder"}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(values))
+    small = saved_recipe(tmp_path / "small.yaml")
+    assert small.system == "ssavd" and small.model == NetworkRecipe(preset="small")

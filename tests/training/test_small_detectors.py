@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +15,7 @@ import yaml
 from media_factory import make_clip
 from safetensors.torch import load_file
 from ssavd_factory import TINY
+from training_factory import command, environment, finished, kill_at_first_checkpoint, refused
 from transformers import Trainer, TrainerState
 from transformers.trainer_utils import SaveStrategy
 
@@ -87,42 +83,24 @@ def recipe(corpus, tmp_path):
 
 @pytest.fixture
 def variables(dataset_cache) -> dict[str, str]:
-    # One thread: sums in one order, so that equal runs are equal to the last bit.
-    more = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
-    return {**os.environ, **more, "HF_DATASETS_CACHE": str(dataset_cache)}
-
-
-def command(recipe: Path, *more: object) -> list[str]:
-    return [sys.executable, "-m", "modeling_avlmm", "train", "--recipe", str(recipe), *map(str, more)]
-
-
-def run(words: list[str], variables: dict) -> str:
-    done = subprocess.run(words, capture_output=True, text=True, env=variables, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return environment(dataset_cache)
 
 
 def test_a_killed_run_ends_as_one_that_was_not(recipe, variables, tmp_path):
-    printed = run(command(recipe("whole")), variables)
+    printed = finished(command(recipe("whole")), variables)
     for shown in ("weights train", "clips/s", "MFU", "ETA", "validation AUC", "1 clips dropped"):
         assert shown in printed
 
     killed = recipe("killed")
-    process = subprocess.Popen(command(killed), env=variables, stdout=subprocess.DEVNULL)
-    states = tmp_path / "killed" / "checkpoints"
-    while not list(states.glob("checkpoint-*/trainer_state.json")):
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_at_first_checkpoint(command(killed), tmp_path / "killed", variables)
     if not (tmp_path / "killed" / "model").exists():
-        assert "resuming from" in run(command(killed), variables)
+        assert "resuming from" in finished(command(killed), variables)
     whole, resumed = (
         load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "killed")
     )
     for name, tensor in whole.items():
         assert torch.equal(tensor, resumed[name]), name
-    assert "done before" in run(command(killed), variables)
+    assert "done before" in finished(command(killed), variables)
 
     summary = json.loads((tmp_path / "whole" / "model" / "training.json").read_text())
     assert (summary["steps"], summary["clips"], summary["dropped"]) == (6, 24, 1)
@@ -131,16 +109,14 @@ def test_a_killed_run_ends_as_one_that_was_not(recipe, variables, tmp_path):
     assert {drop["path"] for drop in drops} == {"train/real/9.mp4"}
     model = AutoModelForAVDeepfakeDetection.from_pretrained(tmp_path / "whole" / "model")
     assert model.config.channels == TINY["channels"]
-    with pytest.raises(subprocess.CalledProcessError):
-        subprocess.run(
-            command(recipe("whole", learning_rate=1.0)), env=variables, check=True, stderr=subprocess.DEVNULL
-        )
+    other = recipe("whole", learning_rate=1.0)
+    assert "a run of another recipe (training differ)" in refused(command(other), variables)
 
 
 def test_from_genuine_clips_alone(recipe, variables, tmp_path):
     data = {"pseudo_fakes": 0.5, "augment": True}
     kinds = ("--data.pseudo_fake_kinds.self_blended_faces", 1)
-    printed = run(command(recipe("pseudo", data, max_steps=2), *kinds), variables)
+    printed = finished(command(recipe("pseudo", data, max_steps=2), *kinds, way="command"), variables)
     assert "clips drawn from 7," in printed  # the genuine ones, the broken one among them
     # Validation has fakes of its own genuine clips; all of their sound is real.
     assert re.search(r"validation AUC \d\.\d{4} \(picture \d\.\d{4}\)\n", printed)
@@ -193,7 +169,7 @@ def test_a_pair_is_cut_and_augmented_alike(recipe, corpus, dataset_cache, tmp_pa
 
 
 def test_a_network_without_heads_for_the_tracks_is_validated(recipe, variables):
-    printed = run(
+    printed = finished(
         command(recipe("headless", max_steps=2), "--model.options.stream_heads", "false"), variables
     )
     assert re.search(r"validation AUC \d\.\d{4}\n", printed)
@@ -273,10 +249,22 @@ def test_recipes_that_cannot_be_run(recipe, variables):
             "decay_steps belongs to training.lr_scheduler: warmup_stable_decay",
         ),
         (["--training.lr_scheduler", "warmup_stable_decay"], "decay_steps belongs to"),
-        (["--data.validation_split", "dev"], "no split 'dev'"),
     ):
-        done = subprocess.run(command(recipe("bad"), *words), env=variables, capture_output=True, text=True)
-        assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+        with pytest.raises(RecipeError, match=re.escape(message)):
+            load_recipe(recipe("bad"), words)
+    for way, words, message in (
+        ("script", ["--training.keep", "best"], "training.keep is 'best'"),
+        ("command", ["--data.validation_split", "dev"], "no split 'dev'"),
+    ):
+        assert message in refused(command(recipe("bad"), *words, way=way), variables)
+
+
+def test_a_detector_to_start_from_is_of_the_recipes_system(tmp_path):
+    start = NetworkRecipe(start=str(ROOT / "modeling_avlmm" / "default_model"))
+    model, processor = make_detector("ssavd", start)
+    assert model.config.model_type == "ssavd" and processor.max_seconds == 3.0
+    with pytest.raises(RecipeError, match="is a detector of system ssavd, and the recipe has system: avpl"):
+        make_detector("avpl", start)
 
 
 def test_a_rate_that_rises_stays_and_falls(tmp_path):
