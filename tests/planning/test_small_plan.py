@@ -1,0 +1,123 @@
+"""The dry run of small detectors: predicted memory is what a step takes, and the command line says it."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from avpl_factory import TINY as TINY_AVPL
+from avpl_factory import save_tiny_encoders
+from media_factory import make_clip
+from ssavd_factory import TINY as TINY_SSAVD
+from training_factory import command, environment, finished
+
+from modeling_avlmm.inference.auto import AutoModelForAVDeepfakeDetection
+from modeling_avlmm.planning import small_plan
+from modeling_avlmm.planning.training_plan import count_clips, plan_training
+from modeling_avlmm.training.recipe_parts import ClipsRecipe, NetworkRecipe, OptimisationRecipe
+from modeling_avlmm.training.recipe_values import RecipeError
+from modeling_avlmm.training.recipes import SmallDetectorRecipe
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from memory_table import allocated_at_most  # noqa: E402
+
+
+def small_recipe(system: str, options: dict, **training) -> SmallDetectorRecipe:
+    return SmallDetectorRecipe(
+        system=system,
+        name="small",
+        output_dir="nowhere",
+        model=NetworkRecipe(options=options),
+        training=OptimisationRecipe(batch_size=8, **training),
+    )
+
+
+@pytest.mark.parametrize(("system", "bf16"), [("ssavd", False), ("ssavd", True), ("avpl", False)])
+def test_predictions_are_what_the_allocator_gives_out(system, bf16, tmp_path):
+    options = {"ssavd": TINY_SSAVD, "avpl": TINY_AVPL}[system]
+    if system == "avpl":
+        options = options | save_tiny_encoders(tmp_path)
+    recipe = small_recipe(system, options, bf16=bf16)
+    config = small_plan.planned_config(recipe)
+    need = small_plan.predict(recipe, config)
+    model = AutoModelForAVDeepfakeDetection.from_config(config).train()
+    batch = small_plan.make_batch(config, 8)
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = model(**batch).loss
+        loss.backward()
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        step()  # what is made once is not measured
+        model.zero_grad(set_to_none=True)
+        gc.collect()
+        measured = allocated_at_most(step) + sum(value.nbytes for value in batch.values())
+    finally:
+        torch.set_num_threads(threads)
+    assert need.activations + need.gradients == pytest.approx(measured, rel=0.1, abs=2**20)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    assert need.trained == sum(weight.numel() for weight in trained)
+    assert need.all_weights == sum(weight.numel() for weight in model.parameters())
+    assert need.optimizer == 8 * need.trained
+
+
+def test_a_dry_run_counts_what_would_be_drawn(tmp_path, capsys):
+    for label, count in (("real", 3), ("fake", 5)):
+        for index in range(count):
+            path = tmp_path / "train" / label / f"{index}.mp4"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            make_clip(path, seconds=0.4, fps=20, size=(32, 32))
+    recipe = small_recipe("ssavd", TINY_SSAVD, epochs=3)
+    recipe.data = ClipsRecipe("avfolder", "all", str(tmp_path))
+    assert plan_training(recipe, memory_gib=16)
+    printed = capsys.readouterr().out
+    assert "Dry run of small: nothing is loaded, trained or written." in printed
+    assert "split train: 8 clips" in printed and "fits in 16.0 GiB" in printed
+    assert "3 steps of 8 clips (8 at a time x 1 x 1 process): 24 clips" in printed
+    recipe.data.pseudo_fakes = 0.5
+    assert count_clips(recipe)[0] == 3
+
+
+def test_what_does_not_fit_is_told_with_what_would_help(tmp_path, capsys):
+    recipe = small_recipe("avpl", TINY_AVPL | save_tiny_encoders(tmp_path))
+    assert not plan_training(recipe, memory_gib=1.0)
+    printed = capsys.readouterr().out
+    assert "does NOT fit in 1.0 GiB" in printed and "What would help, each by itself:" in printed
+    for setting in (
+        "--training.gradient_checkpointing true",
+        "--training.batch_size 4",
+        "--training.bf16 true",
+    ):
+        assert setting in printed
+    ssavd = small_recipe("ssavd", TINY_SSAVD)
+    assert not plan_training(ssavd, memory_gib=1.0)
+    assert "gradient_checkpointing" not in capsys.readouterr().out  # it has none
+
+
+def test_encoders_that_are_not_there_are_told(tmp_path):
+    with pytest.raises(RecipeError, match=r"model.options.vision_encoder is missing"):
+        plan_training(small_recipe("avpl", {}))
+    nowhere = {"vision_encoder": str(tmp_path / "a"), "audio_encoder": str(tmp_path / "b")}
+    with pytest.raises(RecipeError, match=r"model: a configuration cannot be read"):
+        plan_training(small_recipe("avpl", nowhere))
+
+
+@pytest.mark.parametrize(("name", "way"), [("ssavd_demo", "script"), ("avpl_demo", "command")])
+def test_the_demonstrations_recipes_have_a_dry_run(name, way, tmp_path):
+    words = ["--dry-run", "--memory-gib", 16, "--output_dir", tmp_path / "out"]
+    if name == "avpl_demo":
+        for part, folder in save_tiny_encoders(tmp_path).items():
+            words += [f"--model.options.{part}", folder]
+    recipe = ROOT / "recipes" / f"{name}.yaml"
+    printed = finished(command(recipe, *words, way=way), environment())
+    assert f"Stage 1/1 {name} ({name.partition('_')[0]})" in printed and "fits in 16.0 GiB" in printed
+    assert ("476,234 of 476,234 weights train" in printed) == (name == "ssavd_demo")
+    assert not (tmp_path / "out").exists()
