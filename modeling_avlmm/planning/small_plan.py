@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import nn
@@ -95,15 +94,10 @@ class SmallDetectorPlan:
 
     def advice(self, need: MemoryNeed, limit: float) -> Iterator[str]:
         """Yield lines that say what would help."""
-        changes = savings(self.recipe, self.model_class_recomputes)
+        changes = savings(self.recipe, network_without_weights(self.config).supports_gradient_checkpointing)
         yield from advice(
             self.recipe, changes, lambda recipe: predict(recipe, self.config, self.processes), limit
         )
-
-    @cached_property
-    def model_class_recomputes(self) -> bool:
-        """Whether the network can recompute activations."""
-        return network_without_weights(self.config).supports_gradient_checkpointing
 
 
 def planned_config(recipe: SmallDetectorRecipe) -> PreTrainedConfig:

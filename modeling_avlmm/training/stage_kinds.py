@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from torch import nn
 
 from ..modeling_avlmm import AVLMMForDeepfakeDetection
@@ -105,7 +105,7 @@ def keep_trained_in_float32(model: nn.Module) -> None:
 
 def base_detector(model: nn.Module) -> nn.Module:
     """Return the detector inside a PEFT model, or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def count_trainable(model: nn.Module) -> int:

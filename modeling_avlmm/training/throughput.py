@@ -1,4 +1,4 @@
-"""How much work training does, and how much of the hardware it uses."""
+"""The floating-point operations of a training step, and the peak of the hardware, for MFU."""
 
 import time
 
@@ -17,13 +17,13 @@ PEAK_BFLOAT16 = {
 
 class FlopsCounter:
     """
-    Counts the floating-point operations of a training step.
+    Count the floating-point operations of a training step of AV-LMMDetect.
 
-    A weight of a linear layer costs 2 operations a token in the forward pass; 2 more for the gradient of its input
-    where anything before it trains, and 2 more for its own gradient where it trains itself. Attention costs
-    4 x length x width a token and layer in the forward pass, and twice that in the backward pass where a gradient goes
-    through; its length is that of a frame in the vision encoder's layers of full attention, of a window in the others.
-    Recomputation and padding are not counted: they are work, but not progress.
+    A weight of a linear layer costs 2 operations per token in the forward pass, 2 more for the gradient of its input where
+    anything before it trains, and 2 more for its own gradient where it trains itself. Attention costs 4 x length x width per
+    token and layer in the forward pass, and twice that in the backward pass where a gradient passes through it. Its length
+    is a frame in the vision encoder's layers of full attention, and a window in the others. Recomputation and padding are
+    not counted: they are work, but not progress.
 
     Args:
         model ([`AVLMMForDeepfakeDetection`]): The detector, with `requires_grad` set for the stage.
@@ -49,7 +49,7 @@ class FlopsCounter:
 
     @staticmethod
     def _cost(module, gradient_arrives_before: bool, without=None) -> tuple[float, float]:
-        """Operations a token for the linear weights, and the multiple of the forward pass that attention costs."""
+        """Return the operations per token of linear weights, and the multiple of the forward pass that attention costs."""
         left_out = set() if without is None else set(without.modules())
         matrices = [
             m
@@ -62,7 +62,7 @@ class FlopsCounter:
         return 2 * weights + (2 * weights if through else 0) + 2 * trained, 3.0 if through else 1.0
 
     def step(self, batch: dict) -> float:
-        """Operations of one pass over a batch, forward and backward."""
+        """Return the operations of one pass over a batch, forward and backward."""
         total = 0.0
         lengths = batch["attention_mask"].sum(1).double()
         linear, passes = self.text_cost
@@ -79,7 +79,7 @@ class FlopsCounter:
             linear, passes = self.vision_cost
             total += float(patches.sum()) * linear
             total += passes * 4 * float((patches * seen).sum()) * self.vision.hidden_size
-            # The projector works on patches joined by fours.
+            # The projector works on patches joined in fours.
             linear, _ = self.projector_cost
             total += float(patches.sum()) / self.vision.spatial_merge_size**2 * linear
         if batch.get("feature_attention_mask") is not None:
@@ -98,9 +98,7 @@ class FlopsCounter:
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
-    """
-    Peak FLOP/s of a device and where the figure is from: the data sheet, or a matrix product timed here.
-    """
+    """Return the peak FLOP/s of a device, and its source: the data sheet, or a matrix product timed here."""
     if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
         name = torch.cuda.get_device_name(device)
         for known, peak in PEAK_BFLOAT16.items():
