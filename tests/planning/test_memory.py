@@ -1,4 +1,4 @@
-"""Predicted memory is what a pass really takes, and a dry run tells it before anything happens."""
+"""Predicted memory is what a pass really takes, and a dry run says it before anything happens."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from memory_table import allocated_at_most  # noqa: E402
 
 TOLERANCE = {"rel": 0.03, "abs": 2**20}
-"""Stated error of a prediction against the allocator, of activations and gradients together: 3 %, or the buffers inside of one
-operation, which are not seen and matter where there is little else."""
+"""Documented error of a prediction of activations and gradients against the allocator: 3 %, or the buffers inside one operation,
+which are not counted and matter where there is little else."""
 
 
 @pytest.fixture
 def one_thread():
-    """Each further thread takes buffers of its own inside of operations on bfloat16: at two up to 14 % more than predicted."""
+    """Run on one thread: each further one takes buffers of its own inside operations on bfloat16, up to 14 % more with two."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -46,7 +46,7 @@ def one_thread():
 
 
 def thinker(width: int = 128, depth: int = 2, key_heads: int | None = None) -> Qwen2_5OmniThinkerConfig:
-    """A thinker with tens of megabytes of activations."""
+    """Return a thinker with tens of megabytes of activations."""
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 8, 8]}
     text = {"hidden_size": width, "intermediate_size": 3 * width, "num_hidden_layers": depth}
     text |= {"num_attention_heads": width // 64, "num_key_value_heads": key_heads or width // 64}
@@ -70,7 +70,7 @@ def thinker(width: int = 128, depth: int = 2, key_heads: int | None = None) -> Q
         ("alignment", True, 2, torch.bfloat16, 128),
         ("encoders", False, 1, torch.float32, 128),
         ("encoders", False, 1, torch.bfloat16, 128),
-        # Where little is kept, the buffers inside of operations on bfloat16 are seen: 2.6 MB of 18 at a width of 128.
+        # Where little is kept, the buffers inside operations on bfloat16 matter: 2.6 MB of 18 at a width of 128.
         ("encoders", True, 2, torch.bfloat16, 256),
     ],
 )
@@ -190,7 +190,7 @@ def test_more_of_anything_takes_more_memory():
 
 
 def test_fewer_key_heads_take_less():
-    """No matrix of all pairs of tokens is kept for them, and activations computed anew are those of the forward pass."""
+    """No matrix of all pairs of tokens is kept for them, and recomputed activations are those of the forward pass."""
     shape = dataclasses.replace(clip_shape(thinker(), 1.0, 1.0, 56 * 56), prompt_tokens=2000)
     for recomputed in (False, True):
         stage = StageRecipe("alignment", lora_rank=8, gradient_checkpointing=recomputed)
@@ -203,7 +203,7 @@ def test_fewer_key_heads_take_less():
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory, clip_folder) -> Path:
-    """Two stages on a thinker of which only the configuration is there, and a small corpus."""
+    """A recipe of two stages for a thinker that has only a configuration, and for a small corpus."""
     folder = tmp_path_factory.mktemp("dry")
     thinker(width=512, depth=2).save_pretrained(folder / "backbone")
     values = {
@@ -223,7 +223,7 @@ def recipe(tmp_path_factory, clip_folder) -> Path:
 
 @pytest.fixture
 def run_script(monkeypatch, capsys):
-    """Runs a script as its command line does; gives its status, and what it printed."""
+    """Return a function that runs a script as its command line does, and returns its status and output."""
 
     def run(name: str, *words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
@@ -266,7 +266,7 @@ def test_what_does_not_fit_is_refused_with_what_would_help(recipe, capsys):
         "over 8 GPUs",
     ):
         assert setting in printed
-    # What advice promises is what the changed recipe is predicted to take.
+    # Advice promises what is predicted for the changed recipe.
     line = next(line for line in printed.splitlines() if "--stages.alignment.batch_size 1" in line)
     words = line.split(" (")[0].split()
     changed = load_recipe(recipe, words)

@@ -1,4 +1,4 @@
-"""Conversations as training reads them: which tokens are answers, what is drawn, what a whole stage leaves behind."""
+"""Conversations in training: the tokens of answers, the draws, and the results of a whole stage."""
 
 import json
 from collections import Counter
@@ -68,7 +68,7 @@ def test_mask_is_the_hand_made_one(processor, clips):
     assert encoded["input_ids"][of_clip:].tolist() == expected
     assert encoded["labels"].tolist() == [-100] * of_clip + answers
     assert encoded["question_ids"].tolist() == [0] * of_clip + [1] * len(expected)
-    # The clip's tokens are those of a verdict question, and what follows takes the places that one would.
+    # The clip has the tokens it has before a verdict question, and the conversation takes that question's positions.
     alone = processor.encode(clip)
     assert torch.equal(encoded["input_ids"][:of_clip], alone["input_ids"][:of_clip])
     assert torch.equal(encoded["position_ids"][:, of_clip], alone["position_ids"][:, of_clip])
@@ -134,7 +134,7 @@ def test_merges_join_the_commonest_pair_first():
     words = Counter({("a", "b", "c"): 2, ("a", "b"): 3, ("d",): 9})
     assert learn_merges(words, {"a", "b", "c", "d"}) == [("a", "b"), ("ab", "c")]
     assert learn_merges(words, {"a", "b", "c", "d"}, most=1) == [("a", "b")]
-    # A merge that makes a known token costs none of the new ones.
+    # A merge that makes a known token uses up none of the new ones.
     assert learn_merges(words, {"a", "b", "c", "d", "ab"}, most=1) == [("a", "b"), ("ab", "c")]
 
 
@@ -376,7 +376,7 @@ def test_stopped_and_resumed_equals_uninterrupted(corpus, tiny_detector, trained
         train(recipe)
     assert (tmp_path / "run" / "analysis" / "checkpoints" / "checkpoint-2").is_dir()
     monkeypatch.setattr(ConversationCollator, "__call__", call)
-    # Words that came up since, say with new templates, are none of this stage's.
+    # Words added since then, say by new templates, do not belong to this stage.
     monkeypatch.setattr(analysis_stage, "write_grown", lambda *_: pytest.fail("grown a second time"))
     resumed = train(recipe)
     expected, got = load_file(trained / "model.safetensors"), load_file(resumed / "model.safetensors")

@@ -1,4 +1,4 @@
-"""Training of AVPL through its recipe: two steps on tiny encoders, and recipes that are complete."""
+"""Training AVPL by its recipe: two steps on tiny encoders, and recipes that are complete."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def small_run(tmp_path, name: str, **training) -> SmallDetectorRecipe:
-    """A recipe of two steps on six clips."""
+    """Return a recipe of two steps on six clips."""
     for label in ("real", "fake"):
         for index in range(3):
             path = tmp_path / "corpus" / "train" / label / f"{index}.mp4"
@@ -64,7 +64,7 @@ def test_layers_computed_anew_train_the_same_weights(tmp_path, monkeypatch):
     anew = load_file(train(recipe) / "model.safetensors")
     for name, value in kept.items():
         torch.testing.assert_close(anew[name], value, rtol=1e-4, atol=1e-6, msg=name)
-    # Once to count operations, and twice in each of two steps, by each of the layers.
+    # Each layer runs once to count operations, and twice in each of two steps.
     depth = AVPLConfig.from_pretrained(tmp_path / "anew" / "model").vision_config.num_hidden_layers
     assert len(calls) == 5 * depth and not any(calls)
 

@@ -1,4 +1,4 @@
-"""What is drawn when: balance, order, questions."""
+"""The draws of a stage: balance, order, questions."""
 
 from collections import Counter
 
@@ -13,7 +13,7 @@ from modeling_avlmm.training.recipe_values import RecipeError
 
 @pytest.fixture
 def corpus():
-    """FakeAVCeleb's proportions in small: 5 real, 5 sound fakes, 40 picture fakes, 50 of both."""
+    """A small corpus in FakeAVCeleb's proportions: 5 real, 5 sound fakes, 40 picture fakes, 50 of both."""
     kinds = [(0, 0, 0)] * 5 + [(1, 0, 1)] * 5 + [(1, 1, 0)] * 40 + [(1, 1, 1)] * 50
     rows = [
         {"path": f"{i}.mp4", "label": label, "video_label": video, "audio_label": audio}

@@ -1,4 +1,4 @@
-"""Training from cached encoder outputs is training from the clips; a cache of other encoders is refused."""
+"""Training from cached encoder outputs equals training from the clips; a cache of other encoders is refused."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ from modeling_avlmm.training.run import train
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Clips with both, without sound, without picture, and one that cannot be read."""
+    """Clips with picture and sound, without sound, without picture, and one that cannot be read."""
     folder = tmp_path_factory.mktemp("corpus")
     for label in ("real", "fake"):
         (folder / label).mkdir()
@@ -68,7 +68,7 @@ def losses(model_dir: Path) -> list[float]:
 
 @pytest.fixture
 def parts(recipe, tmp_path):
-    """Model, rows, the collator that decodes, and one on a filled cache."""
+    """Return model, rows, the collator that decodes, and one on a filled cache."""
     model, processor = avlmm_stages.load_to_train(recipe.model.backbone, recipe)
     rows = load_split(recipe.data, "full").sort("path")
     options = {"processor": processor, "questions_of": verdict_questions(processor)}

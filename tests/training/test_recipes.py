@@ -1,4 +1,4 @@
-"""Recipes: what is written is what runs, and what is wrong is said."""
+"""Recipes are read as written, and mistakes in them are named."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def test_published_runs_have_recipes():
     [
         ("demo", [], 56),
         ("analysis_demo", [], 56),
-        # Of a frame that is larger than allowed the stock resizing rounds both sides down.
+        # The stock resizing rounds both sides of a frame down that is larger than allowed.
         ("demo", ["--model.max_pixels", "3136"], 28),
     ],
 )

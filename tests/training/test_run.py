@@ -1,4 +1,4 @@
-"""Training as a user runs it: whole runs through the command line, killed and resumed, on one process and on two."""
+"""Training AV-LMMDetect as a user does: whole runs by the command line, killed and resumed, in one process and in two."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ from modeling_avlmm.training.run_folder import saved_recipe
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Eight short clips of two classes in a folder per class."""
+    """Eight short clips, in a folder for each of two classes."""
     folder = tmp_path_factory.mktemp("corpus")
     for label in ("real", "fake"):
         for index in range(4):
@@ -36,7 +36,7 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture
 def recipe(corpus, tiny_backbone, tmp_path):
-    """Writes a recipe file; returns a function that does so with changes to its stage."""
+    """Return a function that writes a recipe file, with changes to its stage."""
 
     def write(name="recipe", kind="encoders", **stage):
         values = {
@@ -95,13 +95,13 @@ def test_killed_and_resumed_equals_uninterrupted(recipe, tmp_path):
         assert torch.equal(tensor, got[name]), name
     assert losses(tmp_path / "whole" / "encoders") == losses(stage)
 
-    # Started once more, it has nothing left to do.
+    # Started again, it has nothing left to do.
     assert "done before" in finished(command(interrupted), environment())
 
 
 def test_two_processes_equal_one_with_accumulation(recipe, tmp_path):
     finished(command(recipe("one", gradient_accumulation=2, weight_decay=0.1)), environment())
-    # `accelerate` starts several processes on CPUs by way of its launcher for several GPUs.
+    # `accelerate` starts several processes on CPUs with its launcher for several GPUs.
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     launch += ["--main_process_port", "29517", *command(recipe("two", weight_decay=0.1))[1:]]

@@ -1,4 +1,4 @@
-"""What a run trains on: the recipe's split, without the generators that it leaves out."""
+"""The clips of a run, the mark of a demonstration, and memory that is kept."""
 
 import platform
 import subprocess

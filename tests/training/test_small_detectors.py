@@ -1,4 +1,4 @@
-"""Training of a small detector through the command line: from recipe to folder, killed and resumed, from genuine clips alone."""
+"""Training a small detector by the command line: from recipe to folder, killed and resumed, from genuine clips alone."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
-    """Fakes have a bright picture, so that a few steps tell them; one training file is no video."""
+    """A small corpus with a validation split; one training file is no video."""
     folder = tmp_path_factory.mktemp("corpus")
     for split, count in (("train", 6), ("validation", 3)):
         for label in ("real", "fake"):
@@ -59,7 +59,7 @@ def corpus(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def recipe(corpus, tmp_path):
-    """Writes a recipe file; returns a function that does so with changes to its parts."""
+    """Return a function that writes a recipe file, with changes to its parts."""
 
     def write(name="run", data=None, **training):
         values = {
@@ -118,7 +118,7 @@ def test_from_genuine_clips_alone(recipe, variables, tmp_path):
     kinds = ("--data.pseudo_fake_kinds.self_blended_faces", 1)
     printed = finished(command(recipe("pseudo", data, max_steps=2), *kinds, way="command"), variables)
     assert "clips drawn from 7," in printed  # the genuine ones, the broken one among them
-    # Validation has fakes of its own genuine clips; all of their sound is real.
+    # Validation makes fakes of its own genuine clips, whose sound stays real.
     assert re.search(r"validation AUC \d\.\d{4} \(picture \d\.\d{4}\)\n", printed)
     summary = json.loads((tmp_path / "pseudo" / "model" / "training.json").read_text())
     assert 0 < summary["validation_auc"] <= 1
@@ -138,7 +138,7 @@ def test_validation_without_fakes_makes_its_own(recipe, dataset_cache):
     assert faker.weights == {"both": 1.0} and faker.fake_share == 0.25 and not faker.pairs
     pairs = load_recipe(recipe("p", {"pseudo_fakes": 0.5, "pseudo_fake_pairs": True}))
     rows = validation_split(pairs, draws=101)
-    # The first of a pair has an even number; a clip is validated as genuine and as a fake of itself.
+    # The first of a pair has an even number: each clip is validated as itself and as a fake of itself.
     assert rows["draw"] == list(range(102, 114)) and rows["path"][::2] == rows["path"][1::2]
     assert set(rows["path"][:6:2]) == set(rows["path"])
 
@@ -191,7 +191,7 @@ def test_a_batch_has_what_could_be_read(corpus, tmp_path):
     assert batch["labels"].tolist() == [1] and batch["audio_labels"].tolist() == [-100]
     assert [drop["path"] for drop in read.drops.entries()] == ["b"]
     assert read(rows[1:]) == {}
-    # What a draw gets depends on its number alone; without one a clip is taken from its start, as it is.
+    # A draw depends on its number alone; without a number, a clip is taken from its start, unchanged.
     again = collator(tmp_path, augment=True)
     first, second = again([rows[0]]), again([rows[0]])
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -300,7 +300,7 @@ def test_auc_is_of_the_clips_with_a_verdict():
         given = SimpleNamespace(label_ids=tuple(labels), predictions=verdict_logits(outputs, None).numpy())
         return scores_to_metrics(given)
 
-    # Of the sound there is one class only. A fourth output, frame scores, is no verdict.
+    # The sound has one class only. A fourth output, frame scores, is no verdict.
     assert metrics((overall, picture, sound, torch.zeros(5, 8))) == {"auc": 1.0, "auc_picture": 0.0}
     assert metrics(overall) == {"auc": 1.0}  # a network with one head
     assert metrics((overall, torch.zeros(5, 8))) == {"auc": 1.0}

@@ -1,4 +1,4 @@
-"""Operations are counted as stated."""
+"""The operations of training steps are counted as documented."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from modeling_avlmm.training.throughput import FlopsCounter, peak_flops
     [(False, False, 2, 1.0), (False, True, 4, 3.0), (True, False, 6, 3.0)],
 )
 def test_cost_of_a_weight(trained, arrives, per_weight, attention):
-    """Forward alone; forward and gradient of the input; both and the gradient of the weight."""
+    """Forward only; forward and the input's gradient; both and the weight's gradient."""
     module = nn.Sequential(nn.Linear(10, 20, bias=False), nn.Linear(20, 5, bias=False))
     module.requires_grad_(trained)
     assert FlopsCounter._cost(module, arrives) == (per_weight * (200 + 100), attention)
@@ -31,7 +31,7 @@ def test_stages_cost_what_they_train(tiny_model, tiny_backbone):
         KINDS[kind].freeze(tiny_model, StageRecipe(kind=kind))
         counts[kind] = FlopsCounter(tiny_model).step(batch)
     tiny_model.requires_grad_(True)
-    # All frozen (LoRA is added later) is forward only; everything trained is three times that.
+    # With everything frozen (LoRA is added later) there is a forward pass only; with everything trained, three times that.
     assert counts["pretraining"] == pytest.approx(3 * counts["alignment"])
     assert counts["alignment"] < counts["encoders"] < counts["pretraining"]
 
@@ -61,7 +61,7 @@ def test_every_part_has_its_rate_and_nothing_is_trained_twice(tiny_model):
 
 
 def test_vision_encoder_costs_what_a_counter_counts(tiny_model, tiny_backbone):
-    """Frames of a quarter and of nine windows: the formula against operations counted one by one."""
+    """The formula equals operations counted one by one, for frames of a quarter of a window and of nine windows."""
     processor = AVLMMProcessor.from_backbone(str(tiny_backbone))
     clips = [random_clip(audio=False), random_clip(audio=False, size=(336, 336))]
     batch = processor(clips)
