@@ -53,19 +53,19 @@ def test_two_steps_leave_a_detector_of_the_trained_part(tmp_path):
     assert not torch.equal(stored["audio_prompts.mix.0.weight"], torch.zeros(24, 48))
 
 
-def test_layers_computed_anew_train_the_same_weights(tmp_path, monkeypatch):
+def test_recomputed_layers_train_the_same_weights(tmp_path, monkeypatch):
     kept = load_file(train(small_run(tmp_path, "kept")) / "model.safetensors")
     calls = []
     layer = CLIPEncoderLayer.forward
     monkeypatch.setattr(
         CLIPEncoderLayer, "forward", lambda self, *a, **k: calls.append(self.training) or layer(self, *a, **k)
     )
-    recipe = small_run(tmp_path, "anew", gradient_checkpointing=True)
-    anew = load_file(train(recipe) / "model.safetensors")
+    recipe = small_run(tmp_path, "recomputed", gradient_checkpointing=True)
+    recomputed = load_file(train(recipe) / "model.safetensors")
     for name, value in kept.items():
-        torch.testing.assert_close(anew[name], value, rtol=1e-4, atol=1e-6, msg=name)
+        torch.testing.assert_close(recomputed[name], value, rtol=1e-4, atol=1e-6, msg=name)
     # Each layer runs once to count operations, and twice in each of two steps.
-    depth = AVPLConfig.from_pretrained(tmp_path / "anew" / "model").vision_config.num_hidden_layers
+    depth = AVPLConfig.from_pretrained(tmp_path / "recomputed" / "model").vision_config.num_hidden_layers
     assert len(calls) == 5 * depth and not any(calls)
 
 
