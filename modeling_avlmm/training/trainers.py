@@ -156,11 +156,13 @@ class ProgressMixin:
                 # Not among the checkpoints, which are deleted at the end.
                 callback.logging_dir = str(Path(self.args.output_dir).with_name("tensorboard"))
 
+    def learning_rates(self, rate: float) -> dict[str, float]:
+        """Return the rates to log; `rate` is the one that the trainer would log."""
+        return {"lr/all": rate}
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self.optimizer is not None:
-            logs.pop("learning_rate", None)
-            for group in self.optimizer.param_groups:
-                logs[f"lr/{group.get('name', 'all')}"] = group["lr"]
+            logs.update(self.learning_rates(logs.pop("learning_rate", self.args.learning_rate)))
             logs.update(self.progress.rates(self.state, self.accelerator.num_processes))
         super().log(logs, start_time)
 
@@ -198,6 +200,9 @@ class AVSFTTrainer(ProgressMixin, SFTTrainer):
             optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
             self.optimizer = optimizer_class(parameter_groups(model, self.stage), **options)
         return self.optimizer
+
+    def learning_rates(self, rate: float) -> dict[str, float]:
+        return {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
 
     def create_model_card(self, *args, **kwargs):
         """Write nothing: checkpoints of a run need no model card, a detector gets its own when it is published."""
