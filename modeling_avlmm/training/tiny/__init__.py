@@ -1,1 +1,1 @@
-"""The demonstration's own backbones and encoders, small enough to train on two cores."""
+"""The demonstration's own backbone and encoders, small enough to train on two cores."""

@@ -1,7 +1,7 @@
-"""A tiny omni backbone of the real classes, with random weights and a tokenizer trained here.
+"""A tiny omni backbone of the real classes, with random weights and its own tokenizer.
 
-It stands in for Qwen2.5-Omni in the tests and the demonstration: every line of code that runs on it runs on the 7B
-model. It knows nothing; the demonstration gives it a short pre-training on genuine clips.
+It stands in for Qwen2.5-Omni in the tests and the demonstration, so that the code that runs on the 7B model runs on it too.
+It knows nothing; the demonstration pre-trains it briefly on genuine clips.
 """
 
 import json
@@ -48,26 +48,19 @@ CHAT_TEMPLATE = """\
 {%- if add_generation_prompt -%}<|im_start|>assistant
 {% endif -%}"""
 
+_TEXT_LAYERS = {"num_hidden_layers": 2, "num_attention_heads": 4}
+_AUDIO_LAYERS = {"encoder_layers": 2, "encoder_attention_heads": 4}
+_VISION_LAYERS = {"depth": 2, "num_heads": 4}
 SIZES = {
     "test": {
-        "text": {
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-        },
-        "audio": {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 64},
-        "vision": {"hidden_size": 32, "intermediate_size": 64, "depth": 2, "num_heads": 4},
+        "text": _TEXT_LAYERS | {"hidden_size": 32, "intermediate_size": 64},
+        "audio": _AUDIO_LAYERS | {"d_model": 32, "encoder_ffn_dim": 64},
+        "vision": _VISION_LAYERS | {"hidden_size": 32, "intermediate_size": 64},
     },
     "demo": {
-        "text": {
-            "hidden_size": 128,
-            "intermediate_size": 256,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-        },
-        "audio": {"d_model": 128, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 256},
-        "vision": {"hidden_size": 128, "intermediate_size": 256, "depth": 2, "num_heads": 4},
+        "text": _TEXT_LAYERS | {"hidden_size": 128, "intermediate_size": 256},
+        "audio": _AUDIO_LAYERS | {"d_model": 128, "encoder_ffn_dim": 256},
+        "vision": _VISION_LAYERS | {"hidden_size": 128, "intermediate_size": 256},
     },
 }
 
@@ -76,13 +69,13 @@ def make_tiny_backbone(
     output_dir: str | Path, size: str = "test", seed: int = 0, corpus: list[str] | None = None
 ) -> Path:
     """
-    Writes a tiny omni checkpoint (thinker, tokenizer, processor) that `from_backbone` loads like the real one.
+    Write a tiny omni checkpoint (thinker, tokenizer, processor) that `from_backbone` loads like the real one.
 
     Args:
         output_dir (`str` or `Path`): Folder to write.
         size (`str`, *optional*, defaults to `"test"`): `"test"` (0.1 M parameters) or `"demo"` (1.5 M).
         seed (`int`, *optional*, defaults to 0): Seed of the weights.
-        corpus (`list[str]`, *optional*): More text for the tokenizer, beside the prompts.
+        corpus (`list[str]`, *optional*): Text for the tokenizer in addition to the prompts.
 
     Returns:
         `Path`: the folder.
@@ -113,8 +106,8 @@ def make_tiny_backbone(
 
 
 def train_tokenizer(corpus: list[str]) -> Qwen2Tokenizer:
-    """A byte-level BPE of a few hundred tokens in which the words of `corpus` and the two answers are whole."""
-    # The trainer ranks pairs by count: repeated, every word of the corpus becomes a token of its own.
+    """Train a byte-level BPE of a few hundred tokens. Every word of `corpus` and both answers are single tokens."""
+    # The trainer drops rare pairs. Repetition makes every word of the corpus a token of its own.
     text = [
         *corpus,
         *LABEL_WORDS,
@@ -137,11 +130,11 @@ def train_tokenizer(corpus: list[str]) -> Qwen2Tokenizer:
 
 
 def tiny_thinker_config(tokenizer: Qwen2Tokenizer, size: str) -> Qwen2_5OmniThinkerConfig:
-    """The thinker's configuration, with the token ids of `tokenizer`."""
+    """Return the thinker's configuration, with the token ids of `tokenizer`."""
     sizes = SIZES[size]
     hidden = sizes["text"]["hidden_size"]
     head = hidden // sizes["text"]["num_attention_heads"]
-    # Rotary frequencies are shared out among time, height and width as 2 : 1 : 1 (16, 24, 24 of 64 in the 7B model).
+    # Rotary frequencies are divided among time, height and width as 2 : 1 : 1 (16, 24, 24 of 64 in the 7B model).
     sections = [head // 2 - 2 * (head // 8), head // 8, head // 8]
     ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in MEDIA_TOKENS.items()}
     return Qwen2_5OmniThinkerConfig(
@@ -178,10 +171,10 @@ def tiny_thinker_config(tokenizer: Qwen2Tokenizer, size: str) -> Qwen2_5OmniThin
 @torch.no_grad()
 def scale_weights_by_fan_in(model: nn.Module) -> None:
     """
-    Redraws linear, convolutional and embedding weights with variance 1 / fan-in.
+    Redraw linear and convolutional weights with variance 1 / fan-in, and embeddings with variance 1.
 
-    The default standard deviation of 0.02 is meant for widths of thousands; at width 128 signals fade from layer to
-    layer and training does not start.
+    The default standard deviation of 0.02 is meant for widths in the thousands. At width 128 signals fade from layer to
+    layer, and training doesn't start.
     """
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):

@@ -1,8 +1,8 @@
-"""Dense questions about genuine clips, to pre-train a backbone that starts from random weights.
+"""Dense questions about genuine clips, for pre-training a backbone that starts from random weights.
 
-A verdict is one token a clip: too little to teach random encoders what to look at. How open the mouth is, how loud and
-how high the voice is, at every step of time, and whether lips and sound belong together, are dozens of tokens a clip,
-and need no fake. A real omni backbone has long learned such things and skips this stage.
+A verdict is one token per clip: too little to teach random encoders what to look at. These questions ask how open the mouth
+is, how loud and how high the voice is at every time step, and whether lips and sound belong together. That is dozens of
+tokens per clip, and needs no fakes. A real omni backbone knows such things already and skips this stage.
 """
 
 import dataclasses
@@ -30,30 +30,30 @@ STEP_SECONDS = 0.2
 
 
 def load_annotations(path: str | Path) -> dict[str, dict]:
-    """Annotations of genuine clips by `path`: `seconds`, `mouth_open`, `loudness` (0 to 1), `pitch_hz` (0 unvoiced)."""
+    """Load annotations of genuine clips by `path`: `seconds`, `mouth_open` and `loudness` (0 to 1), `pitch_hz` (0 unvoiced)."""
     with open(path, encoding="utf-8") as lines:
         return {entry["path"]: entry for entry in map(json.loads, lines)}
 
 
 def digits(values: list[float]) -> str:
-    """Values in [0, 1] as one digit each."""
+    """Write values in [0, 1] as one digit each."""
     return "".join(str(min(9, max(0, int(value * 10)))) for value in values)
 
 
 def pitch_level(hertz: float) -> float:
-    """Pitch on a scale of octaves, from 0 (70 Hz, or unvoiced) to 1 (345 Hz)."""
+    """Return the pitch on a logarithmic scale from 0 (70 Hz, or unvoiced) to 1 (345 Hz)."""
     return 0.0 if hertz <= 0 else math.log2(hertz / LOWEST_PITCH) / OCTAVES
 
 
 @dataclass
 class DenseCollator(AVCollator):
     """
-    Batches with the dense questions, half of the clips with the sound of another genuine clip.
+    Makes batches of clips with the dense questions. Half of the clips get the sound of another genuine clip.
 
     Args:
-        annotations (`dict[str, dict]`): As read by [`load_annotations`].
-        sounds (`dict[str, dict]`): Rows of the genuine clips whose sound may be lent, by `path`.
-        kwargs: Fields of [`AVCollator`], but for `questions_of`.
+        annotations (`dict[str, dict]`): From [`load_annotations`].
+        sounds (`dict[str, dict]`): Rows of the genuine clips that may lend their sound, by `path`.
+        kwargs: Fields of [`AVCollator`] except `questions_of`.
     """
 
     annotations: dict[str, dict] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class DenseCollator(AVCollator):
 
 
 def genuine_rows(dataset, annotations: dict[str, dict]) -> dict[str, dict]:
-    """The rows of a split that are genuine and annotated, by `path`."""
+    """Return the genuine rows of a split that have annotations, by `path`."""
     columns = ("path", "label", "video", "audio")
     return {
         row["path"]: row
@@ -97,5 +97,5 @@ def genuine_rows(dataset, annotations: dict[str, dict]) -> dict[str, dict]:
 
 
 def corpus_of_dense_prompts(processor_prompts: dict[str, str] | None = None) -> list[str]:
-    """Text that a tokenizer trained for these questions should cover."""
+    """Return the text that a tokenizer for these questions should cover."""
     return [*(processor_prompts or {}).values(), *DENSE_PROMPTS.values(), *DENSE_WORDS]

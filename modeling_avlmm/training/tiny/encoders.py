@@ -1,16 +1,15 @@
-"""Small frozen encoders for AVPL's demonstration: of the real classes, trained here on genuine clips.
+"""Small frozen encoders for AVPL's demonstration, of the real classes, trained here on genuine clips.
 
     python -m modeling_avlmm.training.tiny.encoders --data-dir runs/demo/data --output-dir runs/demo/encoders
 
-CLIP and Whisper have seen 400 million pictures and heard 680,000 hours before AVPL is built on them. Random encoders have
-not, and prompts cannot teach them much. Here a small CLIP learns how open the mouth is in each frame, and a small Whisper
-how loud and how high the voice is and how open its mouth must be, from genuine clips of the training split and their
-annotations; neither ever meets a fake. A few minutes on one core. All of it is our own choice.
+AVPL is built on a CLIP that has seen 400 million pictures and a Whisper that has heard 680,000 hours. Random encoders know
+nothing, and prompts can't teach them much. So a small CLIP learns how open the mouth is in each frame, and a small Whisper
+learns how loud and how high the voice is, and how open the mouth must be. Both learn from annotated genuine clips of the
+training split and never see a fake. It takes a few minutes on one core. All of it is our own choice.
 """
 
 import argparse
 import math
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -23,43 +22,49 @@ from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, WhisperConfig, WhisperModel
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from dataset_scripts.files import written_whole
+
 from ...configuration_avpl import TOKENS_PER_SECOND, AVPLConfig
 from ...processing_avpl import AVPLProcessor
 from ..batches import read_row
 from .backbone import scale_weights_by_fan_in
 from .dense import load_annotations, pitch_level
 
+CORPUS = "FakeAVCeleb_v1.2"
 SECONDS = 2.0
-FRAMES = 20
-"""Ten a second, at the times of the annotations."""
+FRAMES = 20  # ten a second, at the times of the annotations
 
+_VISION_LAYERS = {"num_hidden_layers": 2, "num_attention_heads": 4}
+_AUDIO_LAYERS = {"encoder_layers": 2, "encoder_attention_heads": 4}
 SIZES = {
     "test": {
-        "vision": {
+        "vision": _VISION_LAYERS
+        | {
             "hidden_size": 32,
             "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-        }
-        | {"image_size": 32, "patch_size": 8, "projection_dim": 16},
-        "audio": {"d_model": 24, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 48},
+            "image_size": 32,
+            "patch_size": 8,
+            "projection_dim": 16,
+        },
+        "audio": _AUDIO_LAYERS | {"d_model": 24, "encoder_ffn_dim": 48},
     },
     "demo": {
-        "vision": {
+        "vision": _VISION_LAYERS
+        | {
             "hidden_size": 192,
             "intermediate_size": 384,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-        }
-        | {"image_size": 96, "patch_size": 16, "projection_dim": 64},
-        "audio": {"d_model": 128, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 256},
+            "image_size": 96,
+            "patch_size": 16,
+            "projection_dim": 64,
+        },
+        "audio": _AUDIO_LAYERS | {"d_model": 128, "encoder_ffn_dim": 256},
     },
 }
 
 
 def make_tiny_encoders(size: str = "test", seed: int = 0) -> tuple[CLIPVisionModel, WhisperModel]:
     """
-    A small CLIP and a small Whisper with random weights.
+    Make a small CLIP and a small Whisper with random weights.
 
     Args:
         size (`str`, *optional*, defaults to `"test"`): `"test"` or `"demo"`.
@@ -69,7 +74,7 @@ def make_tiny_encoders(size: str = "test", seed: int = 0) -> tuple[CLIPVisionMod
     audio_config = WhisperConfig(
         **sizes["audio"],
         max_source_positions=round(SECONDS * TOKENS_PER_SECOND),
-        # The decoder is part of every Whisper checkpoint; nothing here uses it.
+        # Every Whisper checkpoint has a decoder; nothing here uses it.
         decoder_layers=1,
         decoder_attention_heads=2,
         decoder_ffn_dim=8,
@@ -94,7 +99,7 @@ def make_tiny_encoders(size: str = "test", seed: int = 0) -> tuple[CLIPVisionMod
 
 
 def save_encoders(vision: CLIPVisionModel, audio: WhisperModel, output_dir: str | Path) -> tuple[Path, Path]:
-    """Writes the two as checkpoints that [`~AVPLForDeepfakeDetection.from_encoders`] loads; returns their folders."""
+    """Save both as checkpoints for [`~AVPLForDeepfakeDetection.from_encoders`], and return their folders."""
     folders = Path(output_dir) / "vision", Path(output_dir) / "audio"
     vision.save_pretrained(folders[0])
     audio.save_pretrained(folders[1])
@@ -105,17 +110,21 @@ def make_demo_encoders(
     data_dir: str | Path, output_dir: str | Path, steps: int = 700, batch_size: int = 8, seed: int = 0
 ) -> tuple[Path, Path]:
     """
-    Trains the demonstration's encoders and writes them to `output_dir/vision` and `output_dir/audio`.
+    Train the demonstration's encoders and save them in `output_dir/vision` and `output_dir/audio`.
 
     Args:
-        data_dir (`str` or `Path`): The demonstration benchmark: `FakeAVCeleb_v1.2` and `real_annotations.jsonl`.
-        output_dir (`str` or `Path`): Folder to write; what is there already is kept.
-        steps (`int`): Optimiser steps.
-        batch_size (`int`): Clips of a step.
-        seed (`int`): Seed of weights and order.
+        data_dir (`str` or `Path`): The demonstration benchmark, with `FakeAVCeleb_v1.2` and `real_annotations.jsonl`.
+        output_dir (`str` or `Path`): The folder to write. Encoders that are already there are kept.
+        steps (`int`, *optional*, defaults to 700): Optimiser steps.
+        batch_size (`int`, *optional*, defaults to 8): Clips per step.
+        seed (`int`, *optional*, defaults to 0): Seed of the weights and of the order of clips.
+
+    Returns:
+        `tuple[Path, Path]`: the folders of the vision encoder and of the audio encoder.
 
     Raises:
-        FileNotFoundError: when the benchmark is not in `data_dir`.
+        FileNotFoundError: if the benchmark isn't in `data_dir`.
+        FileExistsError: if `output_dir` holds something else.
     """
     data_dir, output_dir = Path(data_dir), Path(output_dir)
     annotations = data_dir / "real_annotations.jsonl"
@@ -126,23 +135,27 @@ def make_demo_encoders(
     if (output_dir / "audio" / "config.json").is_file():
         print(f"done before, in {output_dir}")
         return output_dir / "vision", output_dir / "audio"
+    if output_dir.exists() and any(output_dir.iterdir()):
+        raise FileExistsError(f"{output_dir} holds other files: name another folder for the encoders.")
     vision, audio = make_tiny_encoders("demo", seed)
-    clips = genuine_clips(data_dir / "FakeAVCeleb_v1.2", annotations, vision, audio)
+    clips = annotated_clips(data_dir / CORPUS, annotations, vision, audio)
     train_encoders(vision, audio, clips, steps, batch_size, seed)
-    unfinished = output_dir.with_name(output_dir.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    save_encoders(vision, audio, unfinished)
-    shutil.rmtree(output_dir, ignore_errors=True)
-    unfinished.rename(output_dir)
+    with written_whole(output_dir) as partial:
+        save_encoders(vision, audio, partial)
     print(f"wrote {output_dir}")
     return output_dir / "vision", output_dir / "audio"
 
 
-def genuine_clips(
+def annotated_clips(
     corpus: Path, annotations: Path, vision: CLIPVisionModel, audio: WhisperModel
 ) -> dict[str, torch.Tensor]:
-    """The genuine clips of the training split: `frames (N, T, 3, H, W)`, `spectra (N, mel, 2 K)`, and what is to be told:
-    `mouth (N, T)` and `voice (N, K, 3)`, loudness, pitch and mouth for every audio token."""
+    """
+    Read the genuine clips of the training split that have annotations.
+
+    Returns:
+        `dict[str, torch.Tensor]`: the inputs `frames (N, T, 3, H, W)` and `spectra (N, mel, 2 K)`, and the targets
+        `mouth (N, T)` and `voice (N, K, 3)`: loudness, pitch and mouth opening at each audio token.
+    """
     config = AVPLConfig(
         vision_config=vision.config.to_dict(),
         audio_config=audio.config.to_dict(),
@@ -176,7 +189,7 @@ def train_encoders(
     batch_size: int,
     seed: int = 0,
 ) -> None:
-    """Trains both in place, with linear read-outs that are thrown away."""
+    """Train both in place, each with a linear readout that is thrown away. `clips` come from [`annotated_clips`]."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -196,8 +209,7 @@ def train_encoders(
         while len(order) < batch_size:
             order += torch.randperm(len(clips["mouth"]), generator=generator).tolist()
         rows, order = order[:batch_size], order[batch_size:]
-        # Every other frame: neighbours tell little that is new.
-        every = slice(step % 2, None, 2)
+        every = slice(step % 2, None, 2)  # every other frame: neighbours add little
         frames = (clips["frames"][rows, every].flatten(0, 1).float() / 255 - mean) / std
         if step % 4 > 1:
             frames = frames.flip(-1)
@@ -222,16 +234,22 @@ def train_encoders(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Small frozen encoders for AVPL's demonstration.")
-    parser.add_argument("--data-dir", default="runs/demo/data", help="the demonstration benchmark")
-    parser.add_argument("--output-dir", default="runs/demo/encoders", help="folder to write")
-    parser.add_argument("--steps", type=int, default=700)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=0)
+    """Run the command line, and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m modeling_avlmm.training.tiny.encoders",
+        description="Train small encoders for AVPL's demonstration.",
+    )
+    parser.add_argument(
+        "--data-dir", default="runs/demo/data", help="the demonstration benchmark [%(default)s]"
+    )
+    parser.add_argument("--output-dir", default="runs/demo/encoders", help="folder to write [%(default)s]")
+    parser.add_argument("--steps", type=int, default=700, help="optimiser steps [%(default)s]")
+    parser.add_argument("--batch-size", type=int, default=8, help="clips per step [%(default)s]")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and order [%(default)s]")
     options = parser.parse_args(arguments)
     try:
         make_demo_encoders(**vars(options))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, FileExistsError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

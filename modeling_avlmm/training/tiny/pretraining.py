@@ -1,6 +1,6 @@
 """The `pretraining` stage: a backbone with random weights learns to see and hear from genuine clips.
 
-Only the demonstration needs it; a real omni backbone has learned this long ago.
+Only the demonstration needs it: a real omni backbone can see and hear already.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from .dense import DenseCollator, genuine_rows, load_annotations
 
 
 class PretrainingStage(AVLMMStage):
-    """All weights train, on dense questions about genuine clips with annotations."""
+    """Trains all weights on dense questions about genuine clips with annotations."""
 
     def rows(self, dataset: Dataset) -> Dataset:
         annotations = self.recipe.data.annotations
         annotated = genuine_rows(dataset, load_annotations(annotations))
         if not annotated:
-            raise RecipeError(f"None of the training split's genuine clips is in {annotations}.")
+            raise RecipeError(f"None of the training split's genuine clips has annotations in {annotations}.")
         return dataset.filter(lambda path: path in annotated, input_columns="path")
 
     def collator(

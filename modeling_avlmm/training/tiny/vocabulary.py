@@ -1,7 +1,7 @@
-"""New words for a small tokenizer, so that a tiny backbone can write whole sentences; a real one needs none.
+"""New words for a small tokenizer, so that a tiny backbone can write whole sentences. A real backbone needs none.
 
-Everything that was a token stays one and keeps its id, and the prompts of the verdict keep their tokens: a detector that
-learned with the smaller vocabulary gives the same verdicts with the larger one.
+Existing tokens keep their ids, and the verdict's prompts keep their tokens. So a detector trained with the smaller
+vocabulary gives the same verdicts with the larger one.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ CONTEXT_TEXTS = (
 
 def learn_merges(words: Counter, known: set[str], most: int = MOST_NEW_TOKENS) -> list[tuple[str, str]]:
     """
-    Byte-pair merges, commonest pair first, until every word is one token.
+    Learn byte-pair merges, most frequent pair first, until every word is one token.
 
     Args:
-        words (`Counter`): How often each word occurs, a word being a tuple of the tokens it consists of now.
-        known (`set[str]`): Tokens that there are; a merge that makes one of them costs no new token.
-        most (`int`, *optional*): New tokens at most.
+        words (`Counter`): How often each word occurs. A word is the tuple of its present tokens.
+        known (`set[str]`): Existing tokens. A merge into one of them costs no new token.
+        most (`int`, *optional*, defaults to 8000): The highest number of new tokens.
 
     Returns:
-        `list[tuple[str, str]]`: in the order in which they apply; ties go by the alphabet.
+        `list[tuple[str, str]]`: the merges in the order in which they apply; ties go by the alphabet.
     """
     merges, made = [], set()
     pieces = dict(words)
@@ -73,20 +73,20 @@ def grown_tokenizer(
     tokenizer: PreTrainedTokenizerFast, texts: Iterable[str], kept: Iterable[str]
 ) -> tuple[PreTrainedTokenizerFast, list[tuple[int, int, int]]]:
     """
-    A tokenizer to which every word of some texts is one token.
+    Return a larger tokenizer in which every word of some texts is one token.
 
-    New merges rank below the old ones, so that what was a whole token stays it.
+    New merges rank below the old ones, so that every existing token stays whole.
 
     Args:
         tokenizer ([`PreTrainedTokenizerFast`]): A byte-level BPE tokenizer.
-        texts (`Iterable[str]`): What the model is to write and read.
-        kept (`Iterable[str]`): Texts whose tokens may not change.
+        texts (`Iterable[str]`): What the model will read and write.
+        kept (`Iterable[str]`): Texts whose tokens must not change.
 
     Returns:
-        `tuple`: the tokenizer, and each new token with the two that it joins, as ids.
+        `tuple`: the tokenizer, and a list of each new token with the two it joins, as ids.
 
     Raises:
-        RecipeError: when the tokenizer is of another kind, or a text of `kept` would be cut otherwise.
+        RecipeError: if the tokenizer is of another kind, or the tokens of a text in `kept` would change.
     """
     backend = tokenizer.backend_tokenizer
     plan = json.loads(backend.to_str())
@@ -111,7 +111,7 @@ def grown_tokenizer(
         before, after = (t.encode(text, add_special_tokens=False) for t in (tokenizer, grown))
         if before != after:
             raise RecipeError(
-                f"With new words {text!r} would have other tokens, and the detector learned it with those it has. "
+                f"New words would change the tokens of {text!r}, which the detector was trained on. "
                 "Set analysis.grow_vocabulary to false."
             )
     return grown, made
@@ -120,12 +120,12 @@ def grown_tokenizer(
 @torch.no_grad()
 def grow_vocabulary(model: AVLMMForDeepfakeDetection, processor: AVLMMProcessor, texts: Iterable[str]) -> int:
     """
-    Gives model and processor a token for every word of `texts`, in place.
+    Give model and processor a token for every word of `texts`, in place.
 
-    A new token begins as the mean of the two that it joins, in the embeddings and in the language head.
+    A new token starts as the mean of the two it joins, in the embeddings and in the language head.
 
     Returns:
-        `int`: number of new tokens.
+        `int`: the number of new tokens.
     """
     grown, made = grown_tokenizer(processor.tokenizer, texts, processor.prompts.values())
     thinker = model.thinker
@@ -137,13 +137,13 @@ def grow_vocabulary(model: AVLMMForDeepfakeDetection, processor: AVLMMProcessor,
         for table in tables:
             table[token] = table[joined].mean(0)
     processor.tokenizer = grown
-    # Layouts hold tokens of the old vocabulary: the same ones, but that is for the tokenizer to say.
+    # Cached layouts hold tokens of the old tokenizer.
     processor._layouts.clear()
     return len(made)
 
 
 def texts_of(rows: Iterable[dict]) -> Iterator[str]:
-    """Yield everything said in conversations, and the words of a context: what the tokenizer has to cover."""
+    """Yield all that is said in conversations, and the words of a context: the text that the tokenizer must cover."""
     yield from CONTEXT_TEXTS
     for row in rows:
         for question, answer in turns_of(row["messages"]):
