@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from .console import CONTINUES, guarded, tell
 
 if TYPE_CHECKING:
-    from ..training.recipes import Recipe
+    from ..training.recipes import AVLMMRecipe
 
 HELP = "run everything once: benchmark, training, evaluation, publishing"
 DESCRIPTION = (
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set",
         nargs=argparse.REMAINDER,
         default=[],
-        help="fields of the recipe, such as --data.seed 1; give this option last",
+        help="fields of the recipe, such as --seed 1; give this option last",
     )
 
 
@@ -52,10 +52,11 @@ def run(options: argparse.Namespace) -> int:
     from dataset_scripts.errors import CorpusError, CorpusWarning
 
     from ..evaluation.evaluation_error import EvaluationError
+    from ..training.progress import TooManyDropsError
     from ..training.recipes import RecipeError
 
     warnings.filterwarnings("ignore", category=CorpusWarning)
-    errors = (RecipeError, CorpusError, EvaluationError)
+    errors = (RecipeError, TooManyDropsError, CorpusError, EvaluationError)
     return guarded(partial(_demonstrate, options), *errors, stopped=CONTINUES)
 
 
@@ -120,14 +121,16 @@ def heading(number: int, text: str) -> None:
     print(f"\n=== {number}/5 {text}", flush=True)
 
 
-def evaluate_stages(recipe: Recipe, corpora: dict[str, Path], folder: Path) -> tuple[list[dict], list[Path]]:
+def evaluate_stages(
+    recipe: AVLMMRecipe, corpora: dict[str, Path], folder: Path
+) -> tuple[list[dict], list[Path]]:
     """Score the untrained backbone and every stage on the test identities, and the last stage on the other corpus too."""
     from ..evaluation.evaluate import evaluate_protocol
     from ..evaluation.evaluation_options import EvaluationOptions
-    from ..training.run import starting_point
+    from ..training.avlmm_stages import starting_point
 
     protocol = recipe.data.protocol
-    models = {"untrained": starting_point(recipe, Path(recipe.output_dir))}
+    models = {"untrained": starting_point(recipe)}
     models |= {stage.name: Path(recipe.output_dir) / stage.name / "model" for stage in recipe.stages}
     runs = [(name, model, "fakeavceleb", protocol) for name, model in models.items()]
     last = recipe.stages[-1].name
@@ -164,7 +167,11 @@ def load_elsewhere(published: Path, corpus: Path, evaluation: Path, count: int =
     expected = predictions[:: max(1, len(predictions) // count)][:count]
     clips = [(corpus / entry["path"]).resolve() for entry in expected]
     with tempfile.TemporaryDirectory() as elsewhere:
-        results = run_without_package(DETECT, published.resolve(), *clips, folder=Path(elsewhere))
+        try:
+            results = run_without_package(DETECT, published.resolve(), *clips, folder=Path(elsewhere))
+        except RuntimeError as error:
+            print(error)
+            return False
     for entry, result in zip(expected, results, strict=True):
         print(
             f"  {entry['path']}: {result['label']}, score {result['score']:.4f} there, {entry['score']:.4f} here"
