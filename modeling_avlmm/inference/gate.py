@@ -1,4 +1,4 @@
-"""A small detector before a large one: it answers for the files it is sure of, and the large one looks at the rest."""
+"""A small detector before a large one: it answers for the files that it is sure of, and the large one for the rest."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
@@ -11,29 +11,30 @@ from transformers import Pipeline, pipeline
 
 from ..hub_mixin import PIPELINE_TASK
 from ..pipeline_avd import NO_VERDICT
+from .loading import without_loading_bar
 
 BLOCK = 16
-"""Files that pass the gate together, for each row of a batch or worker, so that what is left of them fills batches."""
+"""Files that pass the gate together, per row of a batch or per worker, so that those left over fill batches."""
 
 PREPROCESS = ("on_error", "questions")
 POSTPROCESS = ("aggregate", "threshold")
-"""What of a call's options holds for the gate too. Windows and temperature are each detector's own."""
+"""Call options that also apply to the gate. Windows and temperature are each detector's own."""
 
 
 class Gate:
     """
-    A detector whose verdict stands where its score lies outside a band, and which leaves other files to another one.
+    A detector that answers if its score lies outside a band, and otherwise leaves the file to another detector.
 
     Args:
         detector (`str`, `Path` or pipeline): Folder or Hub id of a detector, or its pipeline.
         band (`tuple[float, float]`, *optional*):
             Scores below the first or above the second are sure. Defaults to the `abstain_band` of the detector's
-            configuration, which was fitted on validation data; a band that nothing was measured for is the user's to
-            give. A threshold outside of the band widens it, so that what is sure is on the same side of both.
-        device (`torch.device`, *optional*): Where a detector that is named is loaded.
+            configuration, which was fitted on validation data. A threshold outside the band widens it, so that a sure
+            score lies on the same side of both.
+        device (`torch.device`, *optional*): Device for a detector that is loaded by name.
 
     Raises:
-        ValueError: when there is no band, it is none, or `detector` is neither a name nor a pipeline of this task.
+        ValueError: If there is no valid band, or `detector` is neither a name nor a pipeline of this task.
     """
 
     def __init__(
@@ -43,13 +44,14 @@ class Gate:
         device: torch.device | None = None,
     ):
         if isinstance(detector, str | Path):
-            detector = pipeline(PIPELINE_TASK, model=str(detector), device=device)
-        if not isinstance(detector, Pipeline) or getattr(detector, "task", None) != PIPELINE_TASK:
+            with without_loading_bar():
+                detector = pipeline(PIPELINE_TASK, model=str(detector), device=device)
+        if not isinstance(detector, Pipeline) or detector.task != PIPELINE_TASK:
             raise ValueError(
                 f"gate must be a folder, a Hub id or a pipeline({PIPELINE_TASK!r}), not {type(detector).__name__}."
             )
         if band is None:
-            band = getattr(detector.model.config, "abstain_band", None)
+            band = detector.model.config.abstain_band
         if band is None:
             raise ValueError(
                 "The gate has no abstain_band in its configuration, so nothing says when it is sure. Give gate_band=(low, "
@@ -61,8 +63,10 @@ class Gate:
         self.detector, self.band = detector, band
 
     def is_sure(self, result: dict) -> bool:
-        """Whether the gate's own result stands; that of a file it could not read does, not that of one it has no number for."""
-        if result["score"] is None:
+        """Return True if the gate's own result stands."""
+        if (
+            result["score"] is None
+        ):  # it stands for a file that cannot be read, not for an overflow of the gate's own
             return (result.get("error") or {}).get("type") != NO_VERDICT
         low, high = self.band
         return not min(low, result["threshold"]) <= result["score"] <= max(high, result["threshold"])
@@ -77,16 +81,16 @@ class Gate:
         postprocess_params: Mapping,
     ) -> Iterator[dict]:
         """
-        One result for each input, in their order: the gate's where it is sure, and otherwise that of `score`.
+        Yield a result for each input, in order: the gate's if it is sure, and otherwise that of `score`.
 
         Args:
-            inputs (list, dataset or generator): What the pipeline was called with.
-            score (`Callable`): Gives the large detector's results on a dataset of inputs, lazily.
+            inputs (list, dataset or generator): The inputs of the pipeline's call.
+            score (`Callable`): Function from a dataset of inputs to the large detector's results, lazily.
             num_workers, batch_size (`int`): As for the pipeline, for both detectors.
-            preprocess_params, postprocess_params (`Mapping`): The call's; see `PREPROCESS` and `POSTPROCESS`.
+            preprocess_params, postprocess_params (`Mapping`): Options of the call; see `PREPROCESS` and `POSTPROCESS`.
 
         Yields:
-            `dict`: the result, with `decided_by` and `gate_score`.
+            `dict`: The result, with `decided_by` and `gate_score`.
         """
         own = self.detector
         before = {**own._preprocess_params, **_chosen(preprocess_params, PREPROCESS)}
@@ -102,8 +106,8 @@ class Gate:
 
 
 def block_size(batch_size: int, num_workers: int) -> int:
-    """Files that pass the gate before the large detector sees those of them that are left."""
-    # Without batches or workers to fill, nothing is gained by letting a file wait for others.
+    """Return the number of files that pass the gate before the large detector gets those left over."""
+    # Without batches or workers to fill, there is no reason to let a file wait for others.
     return 1 if batch_size == 1 and not num_workers else BLOCK * max(batch_size, num_workers)
 
 
@@ -118,7 +122,7 @@ def _blocks(inputs: Iterable, size: int) -> Iterator[torch.utils.data.Dataset]:
 
 
 def _readable_twice(source: Any) -> Any:
-    """The source; of a pipe or the like, which gives its bytes once only, these bytes."""
+    """Return the source, or the bytes of a pipe and the like, which can be read only once."""
     if isinstance(source, Mapping):
         return {name: _readable_twice(part) for name, part in source.items()}
     if hasattr(source, "read") and hasattr(source, "seekable") and not source.seekable():

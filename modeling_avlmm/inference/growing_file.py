@@ -1,4 +1,4 @@
-"""A media file that is still being written, or a pipe, decoded once from front to back."""
+"""Decode a media file that is still being written, or a pipe, once from front to back."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ..media_errors import DAMAGED, MediaNotFoundError, UnreadableMediaError
 from ..media_tracks import explain, torchcodec_decoders
 
 HEAD_BYTES = 16 * 1024**2
-"""Of a pipe's beginning, kept while FFmpeg finds out what it is; it looks at 5 MB by default."""
+"""Bytes of a pipe's beginning to keep while FFmpeg finds out what it is; it looks at 5 MB by default."""
 FAR = 1024**3
-"""Bytes past the end from which a seek asks where the end is, and does not skip what is yet to come; our own choice."""
+"""A seek this many bytes past the end asks where the end is, and does not skip what is yet to come; our own choice."""
 JOIN = 0.02
-"""Seconds by which a piece of sound may miss the end of the one before and still be its continuation."""
+"""Seconds by which a piece of sound may miss the end of the one before and still continue it."""
 
 NOT_STREAMABLE = (
-    "It is damaged, or of a kind that can only be read when it is complete, such as plain mp4: write .ts, .mkv or "
+    "It is damaged, or can only be read when it is complete, such as plain mp4: write .ts, .mkv or "
     "fragmented mp4 (ffmpeg -movflags frag_keyframe+empty_moov)"
 )
 
@@ -34,12 +34,12 @@ class GrowingFile:
     A file object for FFmpeg that waits at the end for more.
 
     Args:
-        source (path or binary file object): A file being written, a finished one, a named pipe, or an open pipe.
-        patience (`float`): Seconds without new bytes after which a file counts as finished. Pipes end when they are closed.
-        poll (`float`, *optional*, defaults to 0.1): Seconds from one look to the next.
+        source (path or binary file object): A file that is being written or is finished, a named pipe, or an open pipe.
+        patience (`float`): Seconds without new bytes after which a file counts as finished. A pipe ends when it is closed.
+        poll (`float`, *optional*, defaults to 0.1): Seconds between two looks for new bytes.
 
     Raises:
-        MediaNotFoundError: when there is no such file.
+        MediaNotFoundError: If there is no such file.
     """
 
     def __init__(self, source: Any, patience: float, poll: float = 0.1):
@@ -53,9 +53,8 @@ class GrowingFile:
                 str(source), f"cannot be opened ({error.strerror})", "Check the path"
             ) from error
         self.is_pipe = not (hasattr(self._file, "seekable") and self._file.seekable())
-        self._read = getattr(
-            self._file, "read1", self._file.read
-        )  # of buffered pipes: what there is, without waiting
+        # A buffered pipe's `read1` gives the bytes that are there, without waiting for more.
+        self._read = getattr(self._file, "read1", self._file.read)
         self._at = 0
         self._head: bytearray | None = bytearray() if self.is_pipe else None
         self._told_partial = True
@@ -65,26 +64,26 @@ class GrowingFile:
             self._file.close()
 
     def forget_head(self) -> None:
-        """Called when FFmpeg knows what it reads: from here on a pipe is not sought back to its beginning."""
+        """Forget a pipe's beginning once FFmpeg knows what it reads and does not seek back to it any more."""
         if self._head is not None and self._at >= len(self._head):
             self._head = None
 
     def read(self, size: int) -> bytes:
         """
-        What there is, up to `size`.
+        Return the bytes that are there, up to `size`.
 
-        FFmpeg asks until its buffer is full, which at few bytes a second takes long: after a short answer it is once told
-        that nothing more comes, and takes that for the end only where it has not got anything.
+        FFmpeg asks until its buffer is full, which takes long at few bytes a second. After a short answer it is told once
+        that nothing more comes, which it takes for the end only if it got nothing at all.
         """
         try:
             data = self._next(size) if self.error is None else b""
-        except BaseException as error:  # C code that called us cannot pass it on: `check` does
+        except BaseException as error:  # the C code that called us cannot pass it on, so `check` does
             self.error = error
             data = b""
         return data
 
     def check(self) -> None:
-        """Raises what went wrong in a read."""
+        """Raise the error of a read, if there was one."""
         if self.error is not None:
             raise self.error
 
@@ -102,7 +101,7 @@ class GrowingFile:
             return b""
         if not data and not self.is_pipe and self._grows_past(self._at):
             data = self._read(size)
-        # A full answer is not asked to be completed: an empty one after it would be the end.
+        # FFmpeg doesn't ask to complete a full answer: an empty one after it would be the end.
         self._told_partial = len(data) in (0, size)
         self._at += len(data)
         if self._head is not None:
@@ -112,7 +111,7 @@ class GrowingFile:
         return data
 
     def _grows_past(self, position: int) -> bool:
-        """Waits until the file is longer than `position`; `False` when it stops growing first."""
+        """Wait until the file is longer than `position`; return False if it stops growing first."""
         size, since = self._size(), time.monotonic()
         while size <= position:
             if time.monotonic() - since >= self.patience:
@@ -135,7 +134,7 @@ class GrowingFile:
         return end
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """The new position, or -1 where it cannot be reached."""
+        """Return the new position, or -1 if it cannot be reached."""
         try:
             return self._seek(offset, whence) if self.error is None else -1
         except BaseException as error:
@@ -161,7 +160,7 @@ class GrowingFile:
 
 @dataclass
 class Picture:
-    """A decoded frame. `load` gives its pixels, uint8 `(3, H, W)`; times in seconds on the file's own clock."""
+    """A decoded frame. `load` returns its pixels, uint8 `(3, H, W)`; times are seconds on the file's own clock."""
 
     start: float
     end: float
@@ -170,7 +169,7 @@ class Picture:
 
 @dataclass
 class Sound:
-    """Decoded mono samples at 16 kHz; `start` in seconds on the file's own clock."""
+    """Decoded mono samples at 16 kHz; `start` is in seconds on the file's own clock."""
 
     start: float
     samples: torch.Tensor
@@ -178,14 +177,14 @@ class Sound:
 
 class GrowingTracks:
     """
-    The pictures and the sound of a growing file in the order of the file, each decoded once. Nothing is kept.
+    The pictures and the sound of a growing file, in the order of the file. Each is decoded once and not kept.
 
     Args:
         file ([`GrowingFile`]): The bytes.
-        name (`str`): What to call it in messages.
+        name (`str`): Name of the file in messages.
 
     Raises:
-        UnreadableMediaError: when it is not media, or of a kind that cannot be read before it is complete.
+        UnreadableMediaError: If it is not media, or cannot be read before it is complete.
     """
 
     def __init__(self, file: GrowingFile, name: str):
@@ -255,7 +254,7 @@ class GrowingTracks:
 
     def _picture(self, frame: Any) -> Picture:
         def load() -> torch.Tensor:
-            # Channels last in memory, without gaps between rows: what resizing is fastest with.
+            # Channels last in memory, without gaps between rows: resizing is fastest like this.
             pixels = self._colours.convert(frame).data.permute(1, 2, 0)
             return pixels.contiguous().permute(2, 0, 1)
 
@@ -266,8 +265,8 @@ class GrowingTracks:
         if self._converter is not None and abs(raw.pts_seconds - self._raw_end) > JOIN:
             yield from self._drain()
         if self._converter is None:
-            # Resampled from a sample that lies on the grids of both rates, counted from the track's start as AudioDecoder
-            # does: the same samples come out.
+            # Resampling starts at a sample on the grids of both rates, counted from the track's start. AudioDecoder does the
+            # same, so the same samples come out.
             step = rate // math.gcd(rate, SAMPLING_RATE)
             skip = -round((raw.pts_seconds - self._audio_begin) * rate) % step
             if skip >= raw.data.shape[1]:

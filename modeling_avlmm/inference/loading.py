@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from transformers import AutoConfig, pipeline
+from transformers.utils import logging
 
 from ..hub_mixin import PIPELINE_TASK
 from ..modeling_avlmm import AVLMMForDeepfakeDetection
@@ -67,6 +70,18 @@ def load_detector(
         return pipeline(PIPELINE_TASK, model=detector, processor=processor, **options), True
     except (OSError, ValueError) as error:
         raise DetectorError(f"{model} cannot be loaded: {error}") from error
+
+
+@contextmanager
+def without_loading_bar() -> Iterator[None]:
+    """Load a small network without the progress bar of `transformers`, which would be gone before it can be read."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _is_floating_type(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""SSAVD without PyTorch's network at run time: a detector on onnxruntime or OpenVINO."""
+"""A detector on onnxruntime or OpenVINO: SSAVD without a network in PyTorch."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,12 +19,12 @@ ENGINES = ("onnxruntime", "openvino")
 
 
 class ONNXExportError(ValueError):
-    """The export cannot be made or run, or does not compute what the model computes."""
+    """An export that cannot be made or run, or that does not compute what the model computes."""
 
 
 class ONNXDetector:
     """
-    A detector from the folder that [`export_onnx`] wrote. No weights are loaded by PyTorch.
+    A detector from a folder that [`export_onnx`] wrote. PyTorch loads no weights.
 
     ```python
     >>> from modeling_avlmm.inference.onnx_detector import ONNXDetector
@@ -39,11 +39,11 @@ class ONNXDetector:
         int8 (`bool`, *optional*, defaults to `False`): Use `model_int8.onnx`.
         threads (`int`, *optional*): Threads of one pass. Defaults to the number of cores.
         engine (`str`, *optional*, defaults to `"onnxruntime"`):
-            What computes it. `"openvino"` is about twice as fast on x86 processors, in float32 too
-            (`benchmarks/ssavd_streaming.py`); it takes one clip at a time, and 8-bit weights only by way of onnxruntime.
+            Engine that runs the network. `"openvino"` is about twice as fast on x86 processors, in float32 too
+            (`benchmarks/ssavd_streaming.py`). It takes one clip at a time and no 8-bit weights.
 
     Raises:
-        ONNXExportError: when the engine is missing or unknown, or the file.
+        ONNXExportError: If the file is missing, or the engine is missing or unknown.
     """
 
     def __init__(
@@ -67,8 +67,10 @@ class ONNXDetector:
 
     def logits(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """
+        Run the network.
+
         Args:
-            inputs (`Mapping`): What the processor returns: tensors or arrays. `questions` is not needed.
+            inputs (`Mapping`): Result of the processor, as tensors or arrays. `questions` is not needed.
 
         Returns:
             `dict[str, np.ndarray]`: `logits` and, with heads for them, `video_logits` and `audio_logits`, each `(B, 2)`.
@@ -76,20 +78,19 @@ class ONNXDetector:
         return dict(zip(output_names(self.config), self._run(arrays(inputs)), strict=True))
 
     def scores(self, inputs: Mapping[str, Any]) -> dict[str, list[float | None]]:
-        """P(fake) of each clip, not calibrated, under the pipeline's names; None where there is nothing to judge."""
+        """Return P(fake) of each clip, not calibrated, under the pipeline's names; None for a part that is absent."""
         return score_columns(self.logits(inputs))
 
     def __call__(self, clips: list[Any | Clip], temperature: float | None = None) -> list[dict]:
         """
-        Scores clips no longer than one pass takes (`processor.max_seconds`) in one batch; [`StreamingDetector`] reads
-        longer ones.
+        Score clips in one batch, each at most `processor.max_seconds` long. [`StreamingDetector`] reads longer ones.
 
         Args:
-            clips (`list`): Paths, bytes, arrays or [`Clip`]s: whatever [`MediaReader`] opens.
-            temperature (`float`, *optional*): What log-odds are divided by. Defaults to the detector's own.
+            clips (`list`): Paths, bytes, arrays or [`Clip`]s, in any form that [`MediaReader`] opens.
+            temperature (`float`, *optional*): Divisor of the log-odds. Defaults to the detector's own.
 
         Returns:
-            `list[dict]`: `score`, `video_score` and `audio_score` of each clip, in [0, 1]; None where there is no such part.
+            `list[dict]`: `score`, `video_score` and `audio_score` of each clip, in [0, 1]; None for a part that is absent.
         """
         columns = self.scores(self.processor(list(clips)))
         rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
@@ -119,9 +120,9 @@ def _openvino(path: Path, config: SSAVDConfig, threads: int | None) -> Runner:
     except ImportError as error:
         raise ONNXExportError("openvino cannot be imported. Run `pip install openvino`.") from error
     model = openvino.Core().read_model(path)
-    # A batch of any size costs half again as much for each clip: known shapes are planned ahead.
+    # With a batch of any size every clip takes half as long again: known shapes are planned ahead.
     model.reshape({port: [1, *list(port.partial_shape)[1:]] for port in model.inputs})
-    # Its own choice is bfloat16 where the processor has it.
+    # By itself it would choose bfloat16 if the processor has it.
     options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     if threads is not None:
         options["INFERENCE_NUM_THREADS"] = threads
@@ -139,12 +140,12 @@ def _openvino(path: Path, config: SSAVDConfig, threads: int | None) -> Runner:
 
 
 def output_names(config: SSAVDConfig) -> list[str]:
-    """Outputs of the graph: a detector without heads for picture and sound has only `logits`."""
+    """Return the names of the graph's outputs: without heads for picture and sound there is only `logits`."""
     return list(LOGITS.values()) if config.stream_heads else [LOGITS["overall"]]
 
 
 def arrays(inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The graph's inputs as arrays."""
+    """Return the graph's inputs as arrays."""
     return {name: np.asarray(inputs[name]) for name in INPUTS}
 
 

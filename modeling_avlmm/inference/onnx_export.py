@@ -1,9 +1,9 @@
-"""Exports SSAVD to ONNX, checks what came out, and writes 8-bit weights.
+"""Export SSAVD to ONNX, check the result, and write 8-bit weights.
 
     python -m modeling_avlmm onnx --model runs/ssavd/model --to exported/ssavd --int8
 
-Needs `pip install modeling-avlmm[onnx]`. The folder holds `model.onnx`, `config.json` and `processor_config.json`, which is
-all that [`ONNXDetector`] reads.
+This needs `pip install modeling-avlmm[onnx]`. The folder holds `model.onnx`, `config.json` and `processor_config.json`;
+[`ONNXDetector`] reads nothing else.
 """
 
 import logging
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from ..configuration_ssavd import SSAVDConfig
 from ..modeling_ssavd import SSAVDForDeepfakeDetection
 from ..processing_ssavd import SSAVDProcessor
+from .loading import without_loading_bar
 from .onnx_detector import (
     INPUTS,
     INT8_FILE,
@@ -36,7 +37,7 @@ OPSET = 18
 
 @dataclass
 class ONNXExport:
-    """What an export wrote and how far it is from the model.
+    """The files of an export, and their difference from the model.
 
     Attributes:
         path (`Path`): The folder.
@@ -60,7 +61,7 @@ class _Verdicts(torch.nn.Module):
 
     def forward(self, pixel_values, audio_values, frame_mask, audio_mask):
         output = self.model(pixel_values, audio_values, frame_mask=frame_mask, audio_mask=audio_mask)
-        return tuple(getattr(output, name) for name in output_names(self.model.config))
+        return tuple(output[name] for name in output_names(self.model.config))
 
 
 def export_onnx(
@@ -71,24 +72,24 @@ def export_onnx(
     calibration: Sequence[Any] = (),
 ) -> ONNXExport:
     """
-    Writes `model.onnx` for any number of clips at a time, checked against the PyTorch model.
+    Write `model.onnx` for batches of any size, and compare it with the PyTorch model.
 
     Inputs are `pixel_values` uint8 `(B, T, 3, H, W)`, `audio_values` float32 `(B, S)`, `frame_mask` bool `(B, T)` and
-    `audio_mask` bool `(B,)`, all of them required: a clip without picture or sound has zeros in the mask. Outputs are
-    float32 `logits`, `video_logits`, `audio_logits`, `(B, 2)` in the order real, fake, NaN where the part is absent.
+    `audio_mask` bool `(B,)`. All are required: a clip without picture or sound has zeros in its mask. Outputs are
+    float32 `logits`, `video_logits`, `audio_logits`, `(B, 2)` in the order real, fake; NaN for a part that is absent.
 
     Args:
         model_dir (`str` or `Path`): Folder or Hub id of an SSAVD detector with its processor.
-        output_dir (`str` or `Path`): Where to write; created.
+        output_dir (`str` or `Path`): Folder to write; created if missing.
         opset (`int`, *optional*, defaults to 18): ONNX operator set.
         int8 (`bool`, *optional*, defaults to `False`):
             Also write `model_int8.onnx`, whose matrix products have 8-bit weights (see [`quantize`]).
         calibration (sequence of media, *optional*):
-            Clips, as the processor takes them, that the 8-bit ranges are fitted on. Without, ranges are found at run time.
+            Clips for the processor, on which the 8-bit ranges are fitted. Without them, ranges are found at run time.
 
     Raises:
-        ONNXExportError: when packages are missing, the folder is not an SSAVD detector's, or the logits differ by more than
-            0.001 (an absent part's NaN included).
+        ONNXExportError: If packages are missing, the folder is not an SSAVD detector's, or the logits differ by more than
+            0.001. NaN in only one of the two is a difference, too.
     """
     _need_packages()
     model, processor = _load(model_dir)
@@ -133,7 +134,8 @@ def _load(model_dir: str | Path) -> tuple[SSAVDForDeepfakeDetection, SSAVDProces
             raise ONNXExportError(
                 f"{model_dir} holds a {config.get('model_type')!r} model; only {SSAVDConfig.model_type!r} is exported."
             )
-        model = SSAVDForDeepfakeDetection.from_pretrained(model_dir, dtype=torch.float32)
+        with without_loading_bar():
+            model = SSAVDForDeepfakeDetection.from_pretrained(model_dir, dtype=torch.float32)
         return model.eval(), SSAVDProcessor.from_pretrained(model_dir)
     except OSError as error:
         raise ONNXExportError(f"{model_dir} cannot be loaded: {error}") from error
@@ -142,7 +144,7 @@ def _load(model_dir: str | Path) -> tuple[SSAVDForDeepfakeDetection, SSAVDProces
 def _write_graph(model: SSAVDForDeepfakeDetection, path: Path, opset: int) -> None:
     from onnxscript import optimizer
 
-    # Three clips, because 1 is taken for a constant, and 2 is the number of classes.
+    # Three clips: 1 would be taken for a constant, and 2 is the number of classes.
     example = tuple(example_inputs(model.config, 3).values())
     batch = torch.export.Dim("batch")
     exporter = logging.getLogger("torch.onnx")
@@ -150,7 +152,7 @@ def _write_graph(model: SSAVDForDeepfakeDetection, path: Path, opset: int) -> No
     exporter.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of the exporter about its own internals
+            warnings.simplefilter("ignore")  # the exporter warns about its own internals
             program = torch.onnx.export(
                 _Verdicts(model).eval(),
                 example,
@@ -166,8 +168,8 @@ def _write_graph(model: SSAVDForDeepfakeDetection, path: Path, opset: int) -> No
         raise ONNXExportError(f"PyTorch cannot export the model: {str(error).splitlines()[0]}") from error
     finally:
         exporter.setLevel(level)
-    # The exporter's own optimization without its rewriting rules, one of which takes the 1e-12 under the logarithm of the
-    # sound's power for nothing, so that silence becomes NaN.
+    # The exporter's own optimization, without its rewriting rules: one of them drops the 1e-12 under the logarithm of the
+    # sound's power, so that silence becomes NaN.
     optimizer.inline(program.model)
     optimizer.fold_constants(program.model)
     optimizer.remove_unused_nodes(program.model)
@@ -176,7 +178,13 @@ def _write_graph(model: SSAVDForDeepfakeDetection, path: Path, opset: int) -> No
         raise ONNXExportError(
             "the exported graph takes one batch size only: the model's code fixes it somewhere"
         )
-    # Shapes of what lies between: quantization derives them anew, and stumbles over weights that it has turned.
+    _strip(graph)
+    path.write_bytes(graph.SerializeToString())
+
+
+def _strip(graph: Any) -> None:
+    """Remove what the graph does not need to run."""
+    # Shapes of intermediate values: quantization derives them again, and fails on those of weights that it transposed.
     del graph.graph.value_info[:]
     # Stack traces of the exporting machine, two thirds of the file.
     for node in graph.graph.node:
@@ -186,13 +194,12 @@ def _write_graph(model: SSAVDForDeepfakeDetection, path: Path, opset: int) -> No
     for function in graph.functions:
         for node in function.node:
             del node.metadata_props[:]
-    path.write_bytes(graph.SerializeToString())
 
 
 def example_inputs(config: SSAVDConfig, batch_size: int, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Blotches and noise in the shape of clips that have picture and sound; the four inputs of the exported graph.
+    """Return the four inputs of the exported graph for clips with picture and sound: blotches and noise.
 
-    Noise for a picture is nothing like what a network was trained on, and can overflow one that is sound otherwise.
+    The picture is not plain noise: that is too far from any training data and can overflow a network that works well.
     """
     generator = torch.Generator().manual_seed(seed)
     frames = (batch_size, config.num_frames, 3, config.image_size, config.image_size)
@@ -207,7 +214,7 @@ def example_inputs(config: SSAVDConfig, batch_size: int, seed: int = 0) -> dict[
 
 
 def check_inputs(config: SSAVDConfig) -> list[dict[str, torch.Tensor]]:
-    """One whole clip, and a batch of one whole, one without picture, one without sound and one that ends early."""
+    """Return two batches: a whole clip; and a whole one, one without picture, one without sound, one that ends early."""
     mixed = example_inputs(config, 4, seed=1)
     mixed["frame_mask"][1] = False
     mixed["audio_mask"][2] = False
@@ -220,10 +227,10 @@ def check_inputs(config: SSAVDConfig) -> list[dict[str, torch.Tensor]]:
 def largest_difference(
     model: SSAVDForDeepfakeDetection, detector: "ONNXDetector", scores: bool = False
 ) -> float:
-    """Largest absolute difference of a logit (or score) over [`check_inputs`]; infinite where only one is NaN.
+    """Return the largest absolute difference of a logit (or score) over [`check_inputs`]; infinite if only one is NaN.
 
     Raises:
-        ONNXExportError: when the model itself gives NaN for what is there, so that there is nothing to compare.
+        ONNXExportError: If the model itself gives NaN for a part that is there, so that there is nothing to compare.
     """
     worst = 0.0
     verdicts = _Verdicts(model).eval()
@@ -249,15 +256,15 @@ def largest_difference(
 
 def quantize(path: str | Path, target: str | Path, clips: Sequence[Mapping[str, torch.Tensor]] = ()) -> None:
     """
-    Writes a copy of a graph with 8-bit weights, by onnxruntime's quantization.
+    Write a copy of a graph with 8-bit weights, by onnxruntime's quantization.
 
-    Without clips, matrix products and fully connected layers are quantized and the ranges of what goes in found at run time.
-    With clips, convolutions are quantized too, with ranges fitted on them. Which is quicker, or whether either is quicker
-    than float32, depends on the processor: this network's time goes into depthwise convolutions of few channels
+    Without clips, matrix products and fully connected layers are quantized, and the ranges of their inputs are found at
+    run time. With clips, convolutions are quantized too, with ranges fitted on the clips. Whether either is faster than
+    float32 depends on the processor: this network spends its time in depthwise convolutions of few channels
     (`benchmarks/ssavd_streaming.py` measures it).
 
     Args:
-        path, target (`str` or `Path`): The float32 graph and where to write.
+        path, target (`str` or `Path`): The float32 graph, and the file to write.
         clips (sequence of `dict`, *optional*): Encoded clips to calibrate on, as the processor returns them.
     """
     from onnxruntime.quantization import (
@@ -270,7 +277,7 @@ def quantize(path: str | Path, target: str | Path, clips: Sequence[Mapping[str, 
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     ready = Path(target).with_suffix(".prepared.onnx")
-    # onnxruntime warns that pre-processing is recommended through the root logger, also right after it.
+    # onnxruntime recommends pre-processing through the root logger, even right after it was done.
     root, level = logging.getLogger(), logging.getLogger().level
     root.setLevel(logging.ERROR)
     try:

@@ -26,6 +26,7 @@ from ..pipeline_avd import OVERFLOW, calibrated_scores, verdict
 from ..processing_ssavd import SSAVDProcessor
 from .auto import AutoModelForAVDeepfakeDetection
 from .growing_file import GrowingFile, GrowingTracks, Picture
+from .loading import without_loading_bar
 from .onnx_detector import ENGINES, MODEL_FILE, ONNXDetector
 from .stream_windows import MAX_JUMP, StreamWindows
 
@@ -321,7 +322,8 @@ def _scorer(
             model = ONNXDetector(model, threads=threads or 1, engine=engine)
         else:
             processor = AutoProcessor.from_pretrained(model)
-            model = AutoModelForAVDeepfakeDetection.from_pretrained(model)
+            with without_loading_bar():
+                model = AutoModelForAVDeepfakeDetection.from_pretrained(model)
     if isinstance(model, ONNXDetector):
         return model.scores, model.config, model.processor
     if not isinstance(processor, SSAVDProcessor):
