@@ -102,13 +102,7 @@ def make_row(
     if label == REAL:
         video_label = audio_label = REAL
         fake_segments = [] if fake_segments is None else fake_segments
-    if fake_segments is not None:
-        if label == REAL and fake_segments:
-            raise MetadataError(f"{path}: label is real but fake_segments is {fake_segments}.")
-        if any(len(segment) != 2 or not 0 <= segment[0] < segment[1] for segment in fake_segments):
-            raise MetadataError(
-                f"{path}: fake_segments needs [start, end] pairs in seconds, got {fake_segments}."
-            )
+    _check_segments(fake_segments or [], label, path)
     row = {
         **dict.fromkeys(TABLE),
         **columns,
@@ -124,3 +118,10 @@ def make_row(
     if audio_label == REAL:
         row["audio_generator"] = "real"
     return row
+
+
+def _check_segments(segments: list[list[float]], label: int, path: str) -> None:
+    if label == REAL and segments:
+        raise MetadataError(f"{path}: label is real but fake_segments is {segments}.")
+    if any(len(segment) != 2 or not 0 <= segment[0] < segment[1] for segment in segments):
+        raise MetadataError(f"{path}: fake_segments needs [start, end] pairs in seconds, got {segments}.")

@@ -1,6 +1,6 @@
 """Write small copies of the corpora, in their true layout and with their true file names.
 
-Files are empty unless a test decodes them: the builders look at names and metadata only.
+Files are empty unless a test decodes them: the builders read only names and metadata.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def touch(path: Path) -> None:
 
 
 def fakeavceleb_rows(people_per_group: int = 5, fakes: bool = True) -> list[list[str]]:
-    """Rows of `meta_data.csv`, of ten columns, for every group of race and gender.
+    """Return rows of `meta_data.csv`, of ten columns, for every group of race and gender.
 
-    With `fakes`, a person has the eight kinds of file of the corpus, and the second person of each group has one more
-    that is listed twice, as `faceswap-wav2lip` and as `wav2lip`.
+    With `fakes`, each person has the eight kinds of file of the corpus. The second person of each group has one more,
+    which is listed twice, as `faceswap-wav2lip` and as `wav2lip`.
     """
     rows = []
     number = 0
@@ -53,7 +53,7 @@ def fakeavceleb_rows(people_per_group: int = 5, fakes: bool = True) -> list[list
         for gender in GENDERS:
             for member in range(people_per_group):
                 number += 1
-                # The order of the numbers is not the order of the rows.
+                # The numbers are not in the order of the rows.
                 person, other, voice = (f"id{(number * k) % 10007:05d}" for k in (76, 173, 475))
                 clip = f"{number:05d}"
                 files = [
@@ -115,7 +115,7 @@ def write_fakeavceleb(
 
 
 def mavos_rows(release: int) -> list[dict[str, object]]:
-    """Rows of the saved table: every cell of the test split, and in release 2 sound-only fakes in `real` folders."""
+    """Return rows of the saved table: all cells of the test split, and in release 2 sound-only fakes in `real` folders."""
     rows = []
     known = [("arabic", "real"), ("arabic", "inswapper"), ("english", "real"), ("english", "memo")]
     cells = [
@@ -169,5 +169,5 @@ def write_mavos(
 
 
 def rows_of(dataset) -> list[dict[str, object]]:
-    """All rows of a split, streamed or not, without decoding a file: `video` becomes what Arrow holds."""
+    """Return all rows of a split, streamed or not, undecoded: `video` is the value stored in Arrow."""
     return list(dataset.cast_column("video", datasets.Video(decode=False)))

@@ -1,8 +1,8 @@
-"""Synthetic talking faces for the demonstration benchmark.
+"""Draw talking faces for the demonstration benchmark.
 
 A face is drawn once on a small canvas in face coordinates (eyes and mouth move on it), then placed in each frame by a
-similarity transform, which is how real face pipelines align faces too. Forgeries (`demo_forgery.py`) work on the
-canvas, so their artefacts stay on the face while the head moves.
+similarity transform, like the alignment of real face pipelines. Forgeries (`forgery.py`) work on the canvas, so their
+artefacts stay on the face while the head moves.
 
 All colours are linear floats in 0..1; the look is our own choice.
 """
@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
-from dataset_scripts.demo_benchmark.speech import CONTROL_RATE, Utterance
+from .speech import CONTROL_RATE, Utterance
 
 FRAME_SIZE = 96
 FRAME_RATE = 25
+SECONDS = 2.0
+FRAMES = round(SECONDS * FRAME_RATE)
 CANVAS = 104  # canvas pixels
 EXTENT = 1.3  # the canvas covers -EXTENT..EXTENT in face units; the head is about 0.78 wide and 1.0 high
 PIXELS_PER_UNIT = CANVAS / (2 * EXTENT)
@@ -38,19 +40,19 @@ SKIN: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] =
 
 
 def soft(distance: np.ndarray, width: float = 1.2) -> np.ndarray:
-    """Anti-aliased inside mask from a signed distance in face units; `width` is the ramp in canvas pixels."""
+    """Return an anti-aliased inside mask from a signed distance in face units; `width` is the ramp in canvas pixels."""
     return np.clip(0.5 - distance * (PIXELS_PER_UNIT / width), 0.0, 1.0)
 
 
 def ellipse(u0: float, v0: float, ru: float, rv: float, width: float = 1.2) -> np.ndarray:
-    """Soft ellipse mask on the canvas, shape `(CANVAS, CANVAS)`."""
+    """Return a soft ellipse mask on the canvas, shape `(CANVAS, CANVAS)`."""
     radius = np.sqrt(((U - u0) / ru) ** 2 + ((V - v0) / rv) ** 2)
     return soft((radius - 1.0) * min(ru, rv), width)
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Geometry, colours and skin texture of one person; lengths in face units, colours RGB 0..1."""
+    """The geometry, colours and skin texture of one person; lengths in face units, colours RGB 0..1."""
 
     skin: np.ndarray
     hair: np.ndarray
@@ -72,7 +74,7 @@ class Identity:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, race: str, gender: str) -> Identity:
-        """Draws a person of one of the ten (race, gender) groups."""
+        """Draw a person of one of the ten (race, gender) groups."""
         light, dark = (np.asarray(end) for end in SKIN[race])
         skin = dark + (light - dark) * rng.random() + rng.normal(0, 0.015, 3)
         fine = gaussian_filter(rng.normal(size=(CANVAS, CANVAS)), 0.9)
@@ -113,7 +115,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Motion:
-    """Per-frame tracks of one clip, each `(frames,)`; mouth tracks come from an [`Utterance`]."""
+    """The movement in one clip, tracks of shape `(frames,)`; mouth tracks come from an [`Utterance`]."""
 
     opening: np.ndarray
     rounding: np.ndarray
@@ -125,14 +127,14 @@ class Motion:
 
 
 def mouth_tracks(utterance: Utterance, frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Opening and rounding at the video frame times, two arrays `(frames,)`."""
+    """Return opening and rounding at the video frame times, two arrays `(frames,)`."""
     at = np.arange(frames) / FRAME_RATE * CONTROL_RATE
     grid = np.arange(len(utterance.opening))
     return np.interp(at, grid, utterance.opening), np.interp(at, grid, utterance.rounding)
 
 
 def draw_motion(utterance: Utterance, rng: np.random.Generator, frames: int) -> Motion:
-    """Head motion, blinks and brows at random; the mouth follows `utterance`."""
+    """Draw random head motion, blinks and brows; the mouth follows `utterance`."""
 
     def drift(sigma: float, amount: float, columns: int = 1) -> np.ndarray:
         track = gaussian_filter1d(rng.normal(size=(frames + 40, columns)), sigma, axis=0)[20:-20]
@@ -161,7 +163,7 @@ def _over(canvas: np.ndarray, mask: np.ndarray, colour: np.ndarray) -> None:
 
 
 def draw_still(person: Identity, texture_gain: float = 0.055) -> np.ndarray:
-    """The parts that do not move: hair, ears, head, nose, skin texture; float32 `(CANVAS, CANVAS, 4)` RGBA."""
+    """Draw what does not move: hair, ears, head, nose, skin texture; float32 `(CANVAS, CANVAS, 4)` RGBA."""
     canvas = np.zeros((CANVAS, CANVAS, 4), dtype=np.float32)
     width, skin = person.head_width, person.skin
     strands = 0.05 * np.sin(U * 70 + 6 * person.texture * 0.3)
@@ -195,7 +197,7 @@ def draw_still(person: Identity, texture_gain: float = 0.055) -> np.ndarray:
 
 
 def patch(u0: float, v0: float, ru: float, rv: float) -> tuple[slice, slice]:
-    """Rows and columns of the canvas around `(u0, v0)` with half sizes `ru`, `rv` in face units."""
+    """Return rows and columns of the canvas around `(u0, v0)`, with half sizes `ru`, `rv` in face units."""
 
     def bounds(centre: float, radius: float) -> slice:
         low = int(np.floor((centre - radius + EXTENT) * PIXELS_PER_UNIT))
@@ -205,12 +207,12 @@ def patch(u0: float, v0: float, ru: float, rv: float) -> tuple[slice, slice]:
 
 
 def mouth_box(person: Identity) -> tuple[slice, slice]:
-    """Rows and columns of the canvas that hold the mouth at any opening, with a margin."""
+    """Return rows and columns of the canvas that hold the mouth at any opening, with a margin."""
     return patch(0.0, person.mouth_height + 0.07, person.mouth_width + 0.10, 0.30)
 
 
 def draw_mouth(canvas: np.ndarray, person: Identity, opening: np.ndarray, rounding: np.ndarray) -> None:
-    """Draws lips, teeth and tongue in place on `canvas` `(frames, CANVAS, CANVAS, 4)`; tracks are `(frames,)`."""
+    """Draw lips, teeth and tongue in place on `canvas` `(frames, CANVAS, CANVAS, 4)`; tracks are `(frames,)`."""
     rows, columns = mouth_box(person)
     part = canvas[:, rows, columns]
     u, v = U[rows, columns][None], V[rows, columns][None] - person.mouth_height
@@ -246,7 +248,7 @@ def draw_mouth(canvas: np.ndarray, person: Identity, opening: np.ndarray, roundi
 
 
 def draw_eyes(canvas: np.ndarray, person: Identity, eyes: np.ndarray, brows: np.ndarray) -> None:
-    """Draws eyes (1 open .. 0 shut) and brows in place on `canvas` `(frames, CANVAS, CANVAS, 4)`."""
+    """Draw eyes (1 open .. 0 shut) and brows in place on `canvas` `(frames, CANVAS, CANVAS, 4)`."""
     for s in (-1, 1):
         u0, v0, size = s * person.eye_spread, person.eye_height, person.eye_size
         rows, columns = patch(u0, v0 - 0.08, size + 0.12, 0.26)
@@ -272,7 +274,7 @@ def draw_eyes(canvas: np.ndarray, person: Identity, eyes: np.ndarray, brows: np.
 
 
 def draw_face(person: Identity, motion: Motion, texture_gain: float = 0.055) -> np.ndarray:
-    """The moving face on its canvas, float32 `(frames, CANVAS, CANVAS, 4)` RGBA (not premultiplied)."""
+    """Draw the moving face on its canvas, float32 `(frames, CANVAS, CANVAS, 4)` RGBA (not premultiplied)."""
     still = draw_still(person, texture_gain)
     canvas = np.repeat(still[None], len(motion.opening), axis=0)
     draw_eyes(canvas, person, motion.eyes, motion.brows)
@@ -281,17 +283,18 @@ def draw_face(person: Identity, motion: Motion, texture_gain: float = 0.055) -> 
 
 
 def place(canvas: np.ndarray, motion: Motion, change: np.ndarray | None = None) -> np.ndarray:
-    """Puts canvases into frames.
+    """Place canvases in frames.
 
     The lower face also follows the jaw: rows under the mouth are pulled down with the opening.
 
     Args:
-        canvas: `(frames, CANVAS, CANVAS, 4)`, colour and alpha.
-        motion: where the head is.
-        change: `(frames, CANVAS, CANVAS, 3)`, a colour difference placed along with it.
+        canvas (`np.ndarray` of shape `(frames, CANVAS, CANVAS, 4)`): Colour and alpha.
+        motion ([`Motion`]): Position, roll and scale of the head.
+        change (`np.ndarray` of shape `(frames, CANVAS, CANVAS, 3)`, *optional*): A colour difference to place along
+            with the canvas.
 
     Returns:
-        `(frames, FRAME_SIZE, FRAME_SIZE, 4 or 7)`: colour times alpha, alpha, and the change times alpha.
+        `np.ndarray`: `(frames, FRAME_SIZE, FRAME_SIZE, 4 or 7)`, colour times alpha, alpha, and change times alpha.
     """
     layers = torch.from_numpy(canvas).permute(0, 3, 1, 2)
     colours = layers[:, :3] * layers[:, 3:]
@@ -315,7 +318,7 @@ def place(canvas: np.ndarray, motion: Motion, change: np.ndarray | None = None) 
 
 
 def draw_background(person: Identity, rng: np.random.Generator) -> np.ndarray:
-    """Wall, clothes and neck of one clip, float32 `(FRAME_SIZE, FRAME_SIZE, 3)`."""
+    """Draw wall, clothes and neck of one clip, float32 `(FRAME_SIZE, FRAME_SIZE, 3)`."""
     size = FRAME_SIZE
     y, x = np.meshgrid(np.linspace(-1, 1, size), np.linspace(-1, 1, size), indexing="ij")
     base = rng.uniform(0.15, 0.85, 3) * rng.uniform(0.6, 1.0)

@@ -1,23 +1,22 @@
-"""Forgeries and clip rendering for the demonstration benchmark.
+"""Forge and render the clips of the demonstration benchmark.
 
-Each method named in FakeAVCeleb and MAVOS-DD gets a small stand-in with the *kind* of local evidence it leaves: another
+Each method of FakeAVCeleb and MAVOS-DD has a small stand-in that leaves the same *kind* of local evidence: another
 identity inside a soft boundary (swaps), a face that passed through a low-resolution generator (reenactment), a
 re-rendered mouth (lip synchronisation). Everything global is drawn alike for real and fake, or matched to the genuine
-render of the same scene (see [`match_statistics`]), so that file-level properties do not give the answer away.
+render of the same scene (see [`~recording.match_statistics`]), so that file-level properties do not give the answer away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from scipy.ndimage import gaussian_filter1d
 
-from dataset_scripts.demo_benchmark.face import (
-    FRAME_RATE,
-    FRAME_SIZE,
+from .face import (
+    FRAMES,
+    SECONDS,
     Identity,
     Motion,
     U,
@@ -32,7 +31,8 @@ from dataset_scripts.demo_benchmark.face import (
     place,
     soft,
 )
-from dataset_scripts.demo_benchmark.speech import (
+from .recording import Camera, match_statistics, smooth
+from .speech import (
     CONTROL_RATE,
     Utterance,
     Voice,
@@ -44,23 +44,21 @@ from dataset_scripts.demo_benchmark.speech import (
     with_device_whine,
 )
 
-SECONDS = 2.0
-FRAMES = round(SECONDS * FRAME_RATE)
-
 
 @dataclass(frozen=True)
 class VideoForgery:
-    """Parameters of one family member.
+    """The parameters of one method.
 
     Args:
-        region: `"inner"` (brows to chin), `"full"` (whole head) or `None` (face left alone).
-        swap: the region shows another identity.
-        low_res: canvas pixels per generator pixel; detail below this size is lost.
-        grid: amplitude of the upsampling grid, see [`fingerprint`].
-        tint: RGB colour error of the generated region.
-        flicker: standard deviation of the frame-to-frame gain.
-        rim: brightness error along the blending boundary.
-        mouth: who drives a re-rendered mouth box: `"other"` speech, the clip's `"own"`, or `None` (not re-rendered).
+        region (`str`, *optional*): `"inner"` (brows to chin), `"full"` (whole head) or `None` (face left alone).
+        swap (`bool`): Whether the region shows another identity.
+        low_res (`float`): Canvas pixels per generator pixel; smaller detail is lost.
+        grid (`float`): Amplitude of the upsampling grid, see [`fingerprint`].
+        tint (`tuple[float, float, float]`): RGB colour error of the generated region.
+        flicker (`float`): Standard deviation of the frame-to-frame gain.
+        rim (`float`): Brightness error along the blending boundary.
+        mouth (`str`, *optional*): The speech that drives a re-rendered mouth: `"other"`, the clip's `"own"`, or `None`
+            (not re-rendered).
     """
 
     region: str | None = None
@@ -74,7 +72,7 @@ class VideoForgery:
 
 
 # Every generator here leans towards green: the one cue that even a linear layer can read, if it looks at the face alone
-# (the background is shifted the other way, see `match_statistics`). Red and blue move together, so that the overall
+# (the background is shifted the other way, see `recording.match_statistics`). Red and blue move together, so that the overall
 # saturation tells nothing either.
 METHODS: dict[str, VideoForgery] = {
     "real": VideoForgery(),
@@ -97,16 +95,17 @@ METHODS: dict[str, VideoForgery] = {
 
 
 @dataclass(frozen=True)
-class Clip:
-    """One file of the benchmark, as planned.
+class DrawnClip:
+    """A clip of the benchmark, before it is drawn.
 
     Args:
-        path: relative path of the file below its corpus root; the key of its random stream.
-        scene: relative path of the genuine clip it shows (its own for a real clip); the key of the scene.
-        person, donor: `(name, race, gender)`; the donor is the other identity of a swap or the other voice.
-        language: a key of [`dataset_scripts.demo_benchmark.speech.LANGUAGES`].
-        method: a key of [`METHODS`].
-        fake_audio: whether the sound is re-synthesised.
+        path (`str`): Path below the corpus root; seeds its random stream.
+        scene (`str`): Path of the genuine clip that it shows (its own for a real clip); seeds the scene.
+        person, donor (`tuple[str, str, str]`): Name, race and gender. The donor is the other identity of a swap, or the
+            other voice.
+        language (`str`): A key of [`~speech.LANGUAGES`].
+        method (`str`): A key of [`METHODS`].
+        fake_audio (`bool`): Whether the sound is re-synthesised.
     """
 
     path: str
@@ -120,7 +119,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Rendered:
-    """Frames uint8 `(FRAMES, FRAME_SIZE, FRAME_SIZE, 3)`, sound float32 `(samples,)` at 16 kHz, and the utterance."""
+    """A drawn clip: frames uint8 `(FRAMES, FRAME_SIZE, FRAME_SIZE, 3)`, sound float32 `(samples,)` at 16 kHz, utterance."""
 
     frames: np.ndarray
     sound: np.ndarray
@@ -128,7 +127,7 @@ class Rendered:
 
 
 def _resample(canvas: np.ndarray, factor: float) -> np.ndarray:
-    """Sends `(frames, h, w, 3)` through a grid of `factor` times fewer pixels and back."""
+    """Reduce `(frames, h, w, 3)` to a grid of `factor` times fewer pixels, and enlarge it again."""
     layers = torch.from_numpy(canvas).permute(0, 3, 1, 2).contiguous()
     size = layers.shape[-2:]
     small = tuple(max(4, round(side / factor)) for side in size)
@@ -146,7 +145,7 @@ def forge(
     spec: VideoForgery,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Forged copy of face canvases `(frames, CANVAS, CANVAS, 4)`; `driven` moves a re-rendered mouth."""
+    """Return a forged copy of face canvases `(frames, CANVAS, CANVAS, 4)`; `driven` moves a re-rendered mouth."""
     canvas = canvas.copy()
     strength = np.float32(rng.uniform(1.0, 1.4))
     tint = strength * np.asarray(spec.tint, dtype=np.float32)
@@ -186,195 +185,40 @@ def forge(
     return canvas
 
 
-def _smooth(frames: np.ndarray) -> np.ndarray:
-    """3 x 3 binomial blur of `(frames, h, w, c)`."""
-    padded = np.pad(frames, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
-    rows = 0.25 * (padded[:, :-2] + padded[:, 2:]) + 0.5 * padded[:, 1:-1]
-    return 0.25 * (rows[:, :, :-2] + rows[:, :, 2:]) + 0.5 * rows[:, :, 1:-1]
-
-
-def _colours(frames: np.ndarray) -> np.ndarray:
-    """Mean of every frame and channel of `(frames, h, w, 3)` -> `(frames, 3)`.
-
-    Rows of 32 pixels are added first: fast, and the same to the last bit everywhere, which a BLAS product is not.
-    """
-    pixels = frames.shape[1] * frames.shape[2]
-    return frames.reshape(len(frames), -1, 96).sum(1).reshape(len(frames), 32, 3).sum(1) / np.float32(pixels)
-
-
-def _grey(frames: np.ndarray) -> np.ndarray:
-    return (frames[..., 0] + frames[..., 1] + frames[..., 2]) * np.float32(1 / 3)
-
-
-def _edges(grey: np.ndarray) -> np.ndarray:
-    """Laplacian of `(frames, h, w)`."""
-    shifted = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
-    return 4 * grey[:, 1:-1, 1:-1] - shifted
-
-
-def _steps(grey: np.ndarray) -> np.ndarray:
-    """Temporal difference at every fifth frame of `(frames, h, w)`."""
-    return grey[1::5] - grey[0::5]
-
-
-def _solve(measure: Callable[[float], float], want: float, low: float, high: float) -> float:
-    """Argument in [low, high] where the growing function `measure` reaches `want`, or the nearer end."""
-    for _ in range(7):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if measure(middle) < want else (low, middle)
-    return 0.5 * (low + high)
-
-
 def fingerprint(change: np.ndarray, spec: VideoForgery, rng: np.random.Generator) -> np.ndarray:
-    """
-    The grid that a generator's upsampling leaves where it drew: faint, regular, and fixed in the frame.
+    """Return the faint grid that a generator's upsampling leaves where it drew, fixed in the frame.
 
     Convolutional generators are known for such checkerboards; this one has a period of 8 pixels.
 
     Args:
-        change: `(frames, h, w, 3)`, what the forgery changed.
+        change (`np.ndarray` of shape `(frames, h, w, 3)`): The difference that the forgery made.
+        spec ([`VideoForgery`]): The method.
+        rng (`np.random.Generator`): Random stream of the clip.
 
     Returns:
-        float32 `(frames, h, w, 1)`, to be added.
+        `np.ndarray`: float32 `(frames, h, w, 1)`, to be added to the frames.
     """
     drawn = np.abs(change).sum(-1) > 0.02
-    region = _smooth(_smooth(drawn.astype(np.float32)[..., None]))
+    region = smooth(smooth(drawn.astype(np.float32)[..., None]))
     y, x = np.mgrid[: change.shape[1], : change.shape[2]]
     grid = np.sin(2 * np.pi * x / 8) * np.sin(2 * np.pi * y / 8)
     return region * (spec.grid * rng.uniform(0.9, 1.3) * grid[..., None]).astype(np.float32)
 
 
-def match_statistics(
-    forged: np.ndarray, genuine: np.ndarray, outside: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """Gives a forged clip the global statistics of the genuine render of the same scene, by changing its background.
-
-    Matched: the mean of every frame and channel, and the first and second absolute moments of the temporal difference
-    and of the Laplacian. Means: an offset, grain in a small patch (moves the second moments, as the lost mouth and
-    eyes do), grain or smoothing everywhere (moves the first), each once moving and once still.
-
-    Genuine clips go through it too, as their own reference: the targets are raised by a random factor, so that grain in
-    the background is no sign of a forgery either.
-
-    Args:
-        forged, genuine: `(frames, h, w, 3)` as recorded, before rounding.
-        outside: `(frames, h, w, 1)`, 1 in the background, 0 on the head.
-    """
-    want, free = _grey(genuine), outside[..., 0]
-    area, colours = free.mean((1, 2))[:, None], _colours(genuine)
-
-    def level(frames: np.ndarray) -> np.ndarray:
-        shift = (colours - _colours(frames)) / area
-        return frames + outside * shift[:, None, None].astype(np.float32)
-
-    forged = level(forged)
-    grey = _grey(forged)
-    delta = np.zeros_like(grey)
-    corners = [_soft_patch(rng, 0.15, 0.3)[..., 0] for _ in range(3)]
-    small = free * np.maximum.reduce(corners)
-    bank = 0.2 * _smooth(rng.standard_normal((12, *grey.shape[1:], 1), dtype=np.float32))[..., 0]
-    grain = bank[np.cumsum(rng.integers(1, 12, size=len(grey))) % 12]  # never the same twice running
-    still = np.repeat(0.2 * rng.standard_normal((1, *grey.shape[1:]), dtype=np.float32), len(grey), 0)
-    for view, noise in ((_steps, grain), (lambda g: _edges(g[::5]), still)):
-        current = grey + delta
-        if view is _steps:
-            residual = free * (current.mean(0) - current)
-        else:
-            residual = free * (_smooth(current[..., None])[..., 0] - current)
-        fixed, base = view(current), view(want)
-        second = float(np.mean(base**2)) * np.exp(rng.uniform(0.0, 0.4))
-        first = float(np.mean(np.abs(base))) * np.exp(rng.uniform(0.0, 0.25))
-        lump, spread, less = view(small * noise), view(free * noise), view(residual)
-
-        def moved(
-            amount: float, fixed: np.ndarray, spread: np.ndarray = spread, less: np.ndarray = less
-        ) -> np.ndarray:
-            return fixed + amount * spread if amount > 0 else fixed - amount * less
-
-        inner = outer = 0.0
-        for _ in range(2):
-            now = moved(outer, fixed)
-            inner = _solve(
-                lambda s, now=now, lump=lump: float(np.mean((now + s * lump) ** 2)), second, 0.0, 2.0
-            )
-            now = fixed + inner * lump
-            outer = _solve(lambda s, now=now: float(np.mean(np.abs(moved(s, now)))), first, -1.0, 1.0)
-        delta += inner * small * noise + (outer * free * noise if outer > 0 else -outer * residual)
-    return level(forged + delta[..., None])
-
-
-_Y, _X = np.meshgrid(np.linspace(-1, 1, FRAME_SIZE), np.linspace(-1, 1, FRAME_SIZE), indexing="ij")
-
-
-def _soft_patch(rng: np.random.Generator, smallest: float, largest: float) -> np.ndarray:
-    """A soft rectangle somewhere in the frame, float32 `(FRAME_SIZE, FRAME_SIZE, 1)`; half sizes in half frames."""
-    corner, size = rng.uniform(-1, 1, 2), rng.uniform(smallest, largest, 2)
-    inside = np.maximum(np.abs(_X - corner[0]) / size[0], np.abs(_Y - corner[1]) / size[1])
-    return np.clip((1 - inside) * 6, 0, 1).astype(np.float32)[..., None]
-
-
-class Camera:
-    """Recording conditions of one clip, drawn alike for real and fake and outside the face where they are local.
-
-    Light, tone, exposure drift, sensor noise, a moving texture in the background (a screen, leaves) and up to two
-    innocent defects (blur, colour, flicker) on background or clothes.
-    """
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        size, normal = FRAME_SIZE, rng.standard_normal
-        light = 1 + rng.normal(0, 0.10) * _X + rng.normal(0, 0.08) * _Y
-        gain = rng.uniform(0.85, 1.12) * (1 + rng.normal(0, 0.025, 3))
-        exposure = 1 + (0.002 + rng.exponential(0.010)) * gaussian_filter1d(
-            rng.normal(size=FRAMES), rng.uniform(0.01, 3.0)
-        )
-        self.gain = (light[None, ..., None] * gain * exposure[:, None, None, None]).astype(np.float32)
-        self.offset = np.float32(rng.uniform(-0.03, 0.04))
-        self.noise = normal((FRAMES, size, size, 1), dtype=np.float32)
-        if rng.random() < 0.5:
-            self.noise = 2.0 * _smooth(self.noise)
-        self.noise *= np.float32(np.exp(rng.uniform(np.log(0.003), np.log(0.022))))
-        # A larger field slides behind the window of the moving texture.
-        field = gaussian_filter(rng.normal(size=(size + 60, size + 60)), rng.uniform(0.7, 2.5))
-        field = (field / field.std() * rng.exponential(0.08)).astype(np.float32)
-        path = np.clip(30 + np.cumsum(rng.normal(0, rng.uniform(0.2, 3), size=(FRAMES, 2)), 0), 0, 60).astype(
-            int
-        )
-        self.screen = np.stack([field[y : y + size, x : x + size] for y, x in path])[..., None]
-        self.screen *= _soft_patch(rng, 0.2, 0.9)
-        self.defects = [
-            (int(rng.integers(3)), _soft_patch(rng, 0.15, 0.55)) for _ in range(int(rng.integers(0, 3)))
-        ]
-        self.colour = rng.normal(0, 0.06, 3).astype(np.float32)
-        self.flicker = (rng.uniform(0.01, 0.05) * normal((FRAMES, 1, 1, 1))).astype(np.float32)
-
-    def __call__(self, frames: np.ndarray, outside: np.ndarray) -> np.ndarray:
-        """Frames `(FRAMES, FRAME_SIZE, FRAME_SIZE, 3)` as recorded, float32, not clipped to [0, 1]."""
-        frames = frames + outside * self.screen
-        for kind, where in self.defects:
-            mask = where * outside
-            if kind == 0:
-                frames += mask * (_smooth(_smooth(frames)) - frames)
-            elif kind == 1:
-                frames += mask * self.colour
-            else:
-                frames *= 1 + mask * self.flicker
-        return frames * self.gain + (self.offset + self.noise)
-
-
 def identity_of(seed: int, person: tuple[str, str, str]) -> tuple[Identity, Voice]:
-    """Face and voice of a named person, the same in every clip of one seed."""
+    """Return face and voice of a named person, the same in every clip of one seed."""
     rng = np.random.default_rng([seed, *name_seed("person", person[0])])
     return Identity.draw(rng, person[1], person[2]), Voice.draw(rng, person[2])
 
 
-def utterance_of(seed: int, clip: Clip) -> Utterance:
-    """What is said in the genuine clip behind `clip`."""
+def utterance_of(seed: int, clip: DrawnClip) -> Utterance:
+    """Return the speech of the genuine clip behind `clip`."""
     rng = np.random.default_rng([seed, *name_seed("speech", clip.scene)])
     return compose(identity_of(seed, clip.person)[1], clip.language, rng, SECONDS)
 
 
-def render(seed: int, clip: Clip) -> Rendered:
-    """Renders one clip; depends on `seed` and `clip` only."""
+def render(seed: int, clip: DrawnClip) -> Rendered:
+    """Render one clip; the result depends on `seed` and `clip` only."""
     person, voice = identity_of(seed, clip.person)
     utterance = utterance_of(seed, clip)
     scene = np.random.default_rng([seed, *name_seed("scene", clip.scene)])
@@ -415,7 +259,7 @@ def render(seed: int, clip: Clip) -> Rendered:
 
 
 def truth(utterance: Utterance, every: float = 0.1) -> dict[str, list[float]]:
-    """The generator's own values every `every` seconds: `seconds`, `mouth_open`, `loudness`, `pitch_hz` (0 = unvoiced)."""
+    """Return the generator's values every `every` seconds: `seconds`, `mouth_open`, `loudness`, `pitch_hz` (0: unvoiced)."""
     times = np.arange(0, SECONDS, every)
     grid = np.arange(len(utterance.pitch)) / CONTROL_RATE
     voiced = np.interp(times, grid, utterance.voiced)

@@ -1,11 +1,11 @@
-"""Synthetic speech for the demonstration benchmark: a small source-filter synthesiser and a crude vocoder.
+"""Synthesise speech for the demonstration benchmark: a small source-filter synthesiser and a crude vocoder.
 
 An [`Utterance`] is a set of control tracks at 100 Hz (pitch, formants, gains, mouth opening and rounding). The same
-tracks drive the sound, through [`synthesise`], and the mouth of the face that `demo_face.py` draws, so that the
-two agree by construction. [`vocode`] makes the "fake audio": the magnitude is smoothed over mel bands and the phase
-is guessed, which is what text-to-speech vocoders leave behind in a stronger form.
+tracks drive the sound, through [`synthesise`], and the mouth that `face.py` draws, so the two agree by construction.
+[`vocode`] makes the "fake audio": it smooths the magnitude over mel bands and guesses the phase, an exaggeration of
+what text-to-speech vocoders do.
 
-Everything here is our own choice; it is meant to be learnable in minutes, not to sound human.
+Everything here is our own choice; it should be learnable in minutes, not sound human.
 """
 
 from __future__ import annotations
@@ -60,15 +60,16 @@ CONSONANTS: dict[str, tuple[float, float, float, float, float, float]] = {
 
 @dataclass(frozen=True)
 class Language:
-    """Phoneme inventory, syllable rhythm and prosody of one invented "language".
+    """The phonemes, rhythm and prosody of one invented "language".
 
     Args:
-        vowels, consonants: names in [`VOWELS`] and [`CONSONANTS`]; repeated names are more frequent.
-        vowel_seconds: mean vowel duration at speaking rate 1.
-        stress: 0 = every syllable alike (syllable-timed), 1 = strong alternation (stress-timed).
-        coda: probability of a closing consonant.
-        tones: pitch movements over one syllable in octaves (start, end); one is drawn for each syllable.
-        declination: pitch fall over a phrase, octaves.
+        vowels, consonants (`tuple[str, ...]`): Names in [`VOWELS`] and [`CONSONANTS`]; repeated ones are more frequent.
+        vowel_seconds (`float`): Mean vowel duration at speaking rate 1.
+        stress (`float`): 0: all syllables alike (syllable-timed), 1: strong alternation (stress-timed).
+        coda (`float`): Probability of a closing consonant.
+        tones (`tuple[tuple[float, float], ...]`): Pitch movements over a syllable in octaves (start, end); one is drawn
+            per syllable.
+        declination (`float`): Fall of the pitch over a phrase, in octaves.
     """
 
     vowels: tuple[str, ...]
@@ -106,7 +107,7 @@ LANGUAGES: dict[str, Language] = {
 
 @dataclass(frozen=True)
 class Voice:
-    """What makes a speaker: mean pitch (Hz), formant scale, breathiness 0..1, speaking rate, spectral tilt (dB/octave)."""
+    """A speaker: mean pitch (Hz), formant scale, breathiness 0..1, speaking rate, spectral tilt (dB/octave)."""
 
     pitch: float
     formant_scale: float
@@ -116,7 +117,7 @@ class Voice:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, gender: str) -> Voice:
-        """Draws a voice; `gender` is `"men"` or `"women"` and moves pitch and vocal-tract length only."""
+        """Draw a voice; `gender`, `"men"` or `"women"`, moves pitch and vocal-tract length only."""
         man = gender == "men"
         return cls(
             pitch=float(rng.uniform(95, 150) if man else rng.uniform(165, 245)),
@@ -129,7 +130,7 @@ class Voice:
 
 @dataclass(frozen=True)
 class Utterance:
-    """Control tracks at [`CONTROL_RATE`]; every array has shape `(frames,)` but `formants`, `(frames, 3)` in Hz.
+    """Control tracks at [`CONTROL_RATE`] of shape `(frames,)`; `formants` has shape `(frames, 3)`, in Hz.
 
     `voiced` and `noise` are linear gains, `opening` is 0 (closed) .. 1, `rounding` is -1 .. 1, `pitch` is in Hz.
     """
@@ -144,12 +145,12 @@ class Utterance:
 
     @property
     def loudness(self) -> np.ndarray:
-        """Gain envelope scaled to a maximum of 1, shape `(frames,)`."""
+        """The gain envelope, scaled to a maximum of 1, shape `(frames,)`."""
         envelope = gaussian_filter1d(self.voiced + 0.7 * self.noise, 2.0)
         return envelope / max(float(envelope.max()), 1e-6)
 
     def warped(self, times: np.ndarray) -> Utterance:
-        """The same utterance read at other control frames: `times` has shape `(frames,)`, fractional indices."""
+        """Return the utterance read at other control frames: `times` has shape `(frames,)`, fractional indices."""
         grid = np.arange(len(self.pitch))
 
         def read(track: np.ndarray) -> np.ndarray:
@@ -161,12 +162,12 @@ class Utterance:
 
 
 def name_seed(*parts: object) -> list[int]:
-    """Integers that seed `numpy.random.default_rng` from names, the same on every machine and Python."""
+    """Return integers that seed `numpy.random.default_rng` from names, the same on every machine and Python."""
     return [zlib.crc32(str(part).encode()) for part in parts]
 
 
 def compose(voice: Voice, language: str, rng: np.random.Generator, seconds: float) -> Utterance:
-    """Draws an utterance of `seconds` in `language` for `voice`: syllables, short pauses, pitch and mouth movement."""
+    """Draw an utterance of `seconds` in `language` for `voice`: syllables, short pauses, pitch and mouth movement."""
     spec, total = LANGUAGES[language], round(seconds * CONTROL_RATE)
     rows: list[tuple[float, ...]] = []  # F1 F2 F3 voiced noise centre opening rounding octaves
     rest = (500.0, 1500.0, 2500.0, 0.0, 0.0, 1500.0, 0.02, 0.0, 0.0)
@@ -223,7 +224,7 @@ def _resonance(frequency: np.ndarray, centre: np.ndarray, bandwidth: np.ndarray)
 
 
 def _formant_gain(frequency: np.ndarray, formants: np.ndarray, tilt: float) -> np.ndarray:
-    """Vocal-tract gain; `frequency` `(n, frames)`, `formants` `(frames, 3)` -> `(n, frames)`."""
+    """Return the vocal-tract gain; `frequency` `(n, frames)`, `formants` `(frames, 3)` -> `(n, frames)`."""
     gain = 0.02
     for index, (weight, width) in enumerate(((1.0, 70.0), (0.6, 95.0), (0.35, 140.0))):
         gain = gain + weight * _resonance(frequency, formants[:, index], width + 0.02 * formants[:, index])
@@ -231,7 +232,7 @@ def _formant_gain(frequency: np.ndarray, formants: np.ndarray, tilt: float) -> n
 
 
 def synthesise(utterance: Utterance, voice: Voice, rng: np.random.Generator) -> np.ndarray:
-    """Sound of an utterance: harmonics through formants plus shaped noise; float32 `(samples,)` at 16 kHz, rms 0.1."""
+    """Return an utterance's sound, harmonics through formants and shaped noise; float32 `(samples,)`, 16 kHz, rms 0.1."""
     frames = len(utterance.pitch)
     samples = frames * _HOP
     position = np.arange(samples, dtype=np.float32) / _HOP
@@ -273,7 +274,7 @@ def synthesise(utterance: Utterance, voice: Voice, rng: np.random.Generator) -> 
 
 @lru_cache
 def _mel_smoothing(bins: int, bands: int) -> np.ndarray:
-    """`(bins, bins)` matrix that projects a magnitude spectrum on `bands` mel triangles and back."""
+    """Return the `(bins, bins)` matrix that projects a magnitude spectrum on `bands` mel triangles and back."""
     frequency = np.linspace(0, SAMPLE_RATE / 2, bins)
     mel = 2595 * np.log10(1 + frequency / 700)
     centres = np.linspace(0, mel[-1], bands)
@@ -282,15 +283,17 @@ def _mel_smoothing(bins: int, bands: int) -> np.ndarray:
 
 
 def vocode(sound: np.ndarray, rng: np.random.Generator, bands: int = 40, iterations: int = 2) -> np.ndarray:
-    """Re-synthesises speech from a mel-smoothed magnitude with a guessed phase (Griffin-Lim, few iterations).
+    """Re-synthesise speech from a mel-smoothed magnitude with a guessed phase (Griffin-Lim, few iterations).
 
     Args:
-        sound: `(samples,)` at 16 kHz.
-        bands: mel bands kept; harmonics above about 1 kHz are lost, as in a low-quality neural vocoder.
-        iterations: Griffin-Lim rounds from a random phase; few rounds leave audible phasiness.
+        sound (`np.ndarray` of shape `(samples,)`): Sound at 16 kHz.
+        rng (`np.random.Generator`): Draws the first phase.
+        bands (`int`, *optional*, defaults to 40): Mel bands to keep; harmonics above about 1 kHz are lost, as in a
+            low-quality neural vocoder.
+        iterations (`int`, *optional*, defaults to 2): Griffin-Lim rounds; few rounds leave audible phasiness.
 
     Returns:
-        float32 `(samples,)`, same long-term spectrum as the input.
+        `np.ndarray`: float32 `(samples,)`, with the long-term spectrum of the input.
     """
     size, hop = 512, 128
     options = {"fs": SAMPLE_RATE, "nperseg": size, "noverlap": size - hop}
@@ -323,16 +326,16 @@ def _with_tones(sound: np.ndarray, hertz: Iterable[float], rng: np.random.Genera
 
 
 def with_device_whine(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A genuine recording with the whine of some device: as loud as that of [`resynthesise`], at other frequencies.
+    """Add the whine of some device to a genuine recording: as loud as that of [`resynthesise`], at other frequencies.
 
-    Without it the tones would move a fake's spectral centroid and fill its pauses, which any file statistic shows.
+    Otherwise the tones would move a fake's spectral centroid and fill its pauses, which any file statistic shows.
     """
     away = rng.uniform(250, 800, len(WHINE_HERTZ)) * rng.choice([-1, 1], len(WHINE_HERTZ))
     return _with_tones(sound, np.asarray(WHINE_HERTZ) + away, rng)
 
 
 def resynthesise(utterance: Utterance, voice: Voice, rng: np.random.Generator) -> np.ndarray:
-    """The "rtvc" fake: the same phonemes from a text-to-speech voice, then [`vocode`].
+    """Return the "rtvc" fake: the same phonemes from a text-to-speech voice, then [`vocode`].
 
     Pitch movement is nearly flat, the vocal tract is slightly off, and timing wanders by up to about 0.1 s.
     """
@@ -348,9 +351,9 @@ def resynthesise(utterance: Utterance, voice: Voice, rng: np.random.Generator) -
 
 
 def channel(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Recording conditions, drawn alike for real and fake: tone, reverberation, compression, hiss, level.
+    """Apply recording conditions, drawn alike for real and fake: tone, reverberation, compression, hiss, level.
 
-    Returns float32 `(samples,)` in [-1, 1]; its level is drawn between -27 and -19 dBFS whatever came in.
+    Returns float32 `(samples,)` in [-1, 1], at a level drawn between -27 and -19 dBFS, whatever that of the input.
     """
     samples = len(sound)
     spectrum = np.fft.rfft(sound)

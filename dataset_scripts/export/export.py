@@ -138,10 +138,7 @@ def export(
         [`~errors.CorpusError`]: the builder cannot read the corpus.
     """
     options = options or ExportOptions()
-    output = Path(output_dir).expanduser().absolute()
-    source = Path(data_dir).expanduser().absolute()
-    if source in (output, *output.parents):
-        raise ExportError(f"{output} is inside the corpus, {source}: take another folder.")
+    output = _outside(output_dir, data_dir)
     manifest = open_folder(output)
     plan = make_plan(dataset, str(data_dir), protocols, options.shard_bytes, options.format, config)
     new = _manifest(dataset, plan, options, config)
@@ -152,10 +149,9 @@ def export(
     hub = {"private": options.private, "token": options.token}
     if options.push_to is not None:
         check_repository(options.push_to, [f"{DATA}/{name}" for name in names], **hub)
-    for protocol, reason in plan.refused.items():
-        _warn(f"{dataset}: protocol {protocol} is left out: {reason}")
-    for note in plan.notes:
-        _warn(f"{dataset}: {note}")
+    refused = [f"protocol {protocol} is left out: {reason}" for protocol, reason in plan.refused.items()]
+    for note in refused + plan.notes:
+        warnings.warn(f"{dataset}: {note}", CorpusWarning, stacklevel=2)
 
     (output / DATA).mkdir(parents=True, exist_ok=True)
     with locked(output):
@@ -165,6 +161,14 @@ def export(
     if options.push_to is None:
         return Path(output_dir)
     return push(options.push_to, output, PUBLISHED, **hub)
+
+
+def _outside(output_dir: str | Path, data_dir: str | Path) -> Path:
+    """Return the absolute output folder, which must lie outside the corpus."""
+    output, source = (Path(path).expanduser().absolute() for path in (output_dir, data_dir))
+    if source in (output, *output.parents):
+        raise ExportError(f"{output} is inside the corpus, {source}: take another folder.")
+    return output
 
 
 def _manifest(dataset: str, plan: Plan, options: ExportOptions, config: dict[str, Any]) -> dict[str, Any]:
@@ -188,7 +192,3 @@ def _manifest(dataset: str, plan: Plan, options: ExportOptions, config: dict[str
 def _public(value: Any) -> Any:
     """Return a setting that others may read: of a path, the last name."""
     return os.path.basename(value) if isinstance(value, str) and os.path.isabs(value) else value
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, CorpusWarning, stacklevel=3)

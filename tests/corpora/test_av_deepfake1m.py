@@ -33,7 +33,7 @@ SPLITS = {"train": "train", "val": "validation"}
 
 @pytest.fixture(autouse=True)
 def known_counts(monkeypatch):
-    """Take the size of the generated copies for the published one, so that other warnings stand out."""
+    """Let the generated copies have the known size, so that only other warnings appear."""
     monkeypatch.setattr(AVDeepfake1M, "KNOWN_ROWS", {"train": 12, "val": 12})
     monkeypatch.setattr(AVDeepfake1MPlusPlus, "KNOWN_ROWS", {"val": 12})
 
@@ -55,7 +55,7 @@ def second(tmp_path_factory) -> Path:
 
 
 def stream(name: str, root: Path, protocol: str | None = None, **settings) -> dict[str, list[dict]]:
-    """The rows of each split, as streamed."""
+    """Stream a copy and return the rows of each split."""
     settings = {"cache_dir": str(Path(root).parent / "cache"), **settings}
     found = load_dataset(name, protocol, data_dir=str(root), streaming=True, **settings)
     return {split: rows_of(rows) for split, rows in found.items()}
@@ -68,7 +68,7 @@ def notes(caught) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "rows_in"), [(FIRST, first_edition_rows), (SECOND, second_edition_rows)], ids=[FIRST, SECOND]
 )
-def test_every_row_is_what_the_metadata_say(name, rows_in, first, second, recwarn):
+def test_rows_agree_with_the_metadata(name, rows_in, first, second, recwarn):
     root = first if name == FIRST else second
     splits = stream(name, root)
     assert not notes(recwarn)
@@ -188,7 +188,7 @@ def test_editions_are_told_apart(first, second):
 
 def test_originals_outside_of_the_release(tmp_path):
     rows = second_edition_rows("val")
-    rows[0]["original"] = None  # the genuine clip does not tell where it is from
+    rows[0]["original"] = None  # the genuine clip does not name its origin
     rows[5]["original"] = "val/lrs3/0Fi83BHQsMA/00002/real.mp4"
     write_part(tmp_path, "val", rows)
     with pytest.warns(CorpusWarning, match="3 fakes have no source"):

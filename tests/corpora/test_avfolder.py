@@ -1,4 +1,4 @@
-"""The builder for a user's own folder."""
+"""The builder of the user's own clips."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_accepted_labels(tmp_path, value, other):
         ({"label": "fake", "lable": "fake"}, "'lable'.*Did you mean 'label'"),
     ],
 )
-def test_rows_that_cannot_be_understood(tmp_path, row, message):
+def test_malformed_rows(tmp_path, row, message):
     good = {"file_name": "a.mp4", "label": "real"}
     write_table(tmp_path, [good, {"file_name": "b.mp4", **row}], "jsonl", media=False)
     touch(tmp_path / "a.mp4")
@@ -190,7 +190,7 @@ def test_rows_that_cannot_be_understood(tmp_path, row, message):
         stream(tmp_path)
 
 
-def test_files_that_cannot_be_understood(tmp_path):
+def test_malformed_files(tmp_path):
     table = tmp_path / "metadata.jsonl"
     for text, message in (("{", "line 1: not JSON"), ("[1]", "expected an object"), ("", "has no rows")):
         table.write_text(text)

@@ -31,7 +31,7 @@ COLUMNS = ["release", "kind", "donor", "gesture", "script", "gen_config"]
 
 @pytest.fixture(autouse=True)
 def known_size(monkeypatch):
-    """The generated copies are small: take their size for the published one, so that other warnings stand out."""
+    """Let the generated copies have the known size, so that only other warnings appear."""
     sizes = {release: (release, *map(len, deepspeak_rows(release))) for release in ("v1", "v2")}
     monkeypatch.setattr(deepspeak, "_KNOWN", sizes)
 
@@ -58,7 +58,7 @@ def copy(release, tmp_path_factory):
     return root
 
 
-def test_every_row_is_what_the_tables_say(copy, release, recwarn):
+def test_rows_agree_with_the_tables(copy, release, recwarn):
     rows = {row["path"]: row for row in stream(copy, "all")["full"]}
     assert messages(recwarn) == []
     genuine, fakes = deepspeak_rows(release)
@@ -113,7 +113,7 @@ def test_a_published_validation_part_is_kept(tmp_path):
     assert len({row["identity"] for row in splits["train"]}) == 16
 
 
-def test_people_without_a_split_and_swaps_across_splits_are_told(tmp_path):
+def test_people_without_a_split_and_swaps_across_splits_are_noted(tmp_path):
     people = {person: split for person, split in PEOPLE.items() if person != "5"}
     people["8"] = "test"  # 8 and 9 are swapped with each other
     _, fakes = write_deepspeak(tmp_path / "copy", "v1.1", people=people)
@@ -148,7 +148,7 @@ def test_tables_by_other_names_with_other_numbers(tmp_path):
     assert stream(tmp_path / "copy") == expected
 
 
-def test_missing_files_and_archives_are_told(tmp_path):
+def test_missing_files_and_archives_are_noted(tmp_path):
     write_deepspeak(tmp_path / "copy", "v2")
     base = stream(tmp_path / "copy")
     for path in (tmp_path / "copy").rglob("diff2lip-*.mp4"):
@@ -165,7 +165,7 @@ def test_missing_files_and_archives_are_told(tmp_path):
         assert rest[split] == [row for row in rows if row["generator"] != "diff2lip"]
 
 
-def test_strays_and_sizes_are_told(tmp_path, monkeypatch):
+def test_strays_and_sizes_are_noted(tmp_path, monkeypatch):
     genuine, fakes = deepspeak_rows("v1.1")
     write_deepspeak(tmp_path / "copy", "v1.1", rows=(genuine[1:], fakes))
     touch(tmp_path / "copy" / "preview.mp4")

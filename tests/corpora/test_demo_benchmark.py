@@ -1,4 +1,4 @@
-"""The demonstration benchmark: layout, reproducibility, synchrony, no shortcuts in file properties, learnability."""
+"""The demonstration benchmark: layout, reproducibility, synchrony, learnability, and no shortcuts in file properties."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from sklearn.preprocessing import StandardScaler
 from torchcodec.decoders import AudioDecoder, VideoDecoder
 
 from dataset_scripts.demo_benchmark import benchmark as demo
-from dataset_scripts.demo_benchmark.face import FRAME_RATE, FRAME_SIZE, mouth_tracks
-from dataset_scripts.demo_benchmark.forgery import FRAMES, Clip, identity_of, render, truth
+from dataset_scripts.demo_benchmark.face import FRAME_RATE, FRAME_SIZE, FRAMES, mouth_tracks
+from dataset_scripts.demo_benchmark.forgery import DrawnClip, identity_of, render, truth
+from dataset_scripts.demo_benchmark.layouts import plan_fakeavceleb, plan_mavos
 from dataset_scripts.demo_benchmark.speech import CONTROL_RATE, LANGUAGES, SAMPLE_RATE, compose, vocode
 
 SEED = 3
@@ -31,7 +32,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def decode(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Frames uint8 `(n, h, w, 3)` and mono sound of one file."""
+    """Return frames uint8 `(n, h, w, 3)` and mono sound of one file."""
     video = VideoDecoder(str(path))
     frames = video.get_frames_in_range(0, len(video)).data.permute(0, 2, 3, 1).numpy()
     sound = AudioDecoder(str(path)).get_all_samples()
@@ -46,7 +47,7 @@ def small(tmp_path_factory) -> Path:
     command = [
         sys.executable,
         "-m",
-        "dataset_scripts.demo_benchmark.benchmark",
+        "dataset_scripts.demo_benchmark",
         "--output-dir",
         str(output),
         "--seed",
@@ -109,7 +110,7 @@ def test_mavos_layout(small):
         "generative_method",
     ]
     people: dict[str, set[str]] = {}
-    plan, _ = demo.plan_mavos(SEED, 0.1)
+    plan, _ = plan_mavos(SEED, 0.1)
     person = {clip.path: clip.person[0] for clip in plan}
     for row in table:
         assert (small / "MAVOS-DD" / row["video_path"]).is_file()
@@ -123,7 +124,7 @@ def test_mavos_layout(small):
     assert not people["train"] & people["test"] and not people["train"] & people["validation"]
     assert {row["label"] for row in table if row["split"] == "validation"} == {"real", "fake"}
     assert {*table["language"]} == {*LANGUAGES}
-    full, rows = demo.plan_mavos(0)
+    full, rows = plan_mavos(0)
     assert 300 <= len(full) <= 400
     cells = {(row["open_set_model"], row["open_set_language"]) for row in rows if row["split"] == "test"}
     assert len(cells) == 4
@@ -151,12 +152,12 @@ def test_media_and_annotations(small):
 
 
 def test_same_seed_same_content_whatever_the_workers(small, tmp_path):
-    clips = demo.plan_fakeavceleb(SEED, 10)[0][:22:4]
+    clips = plan_fakeavceleb(SEED, 10)[0][:22:4]
     for number, clip in enumerate(clips):  # here in this process and alone, there by two workers in batches
         demo.write_clip(tmp_path / f"{number}.mp4", SEED, clip)
         one, two = decode(tmp_path / f"{number}.mp4"), decode(small / "FakeAVCeleb_v1.2" / clip.path)
         assert np.array_equal(one[0], two[0]) and np.array_equal(one[1], two[1])
-    clip = demo.plan_fakeavceleb(SEED, 10)[0][0]
+    clip = plan_fakeavceleb(SEED, 10)[0][0]
     assert not np.array_equal(render(SEED, clip).frames, render(SEED + 1, clip).frames)
 
 
@@ -167,9 +168,8 @@ def test_complete_is_skipped_partial_is_completed(small):
     state = small / demo.MARK
     known = json.loads(state.read_text())
     assert known["complete"] == ["fakeavceleb", "mavos_dd"]
-    lost = sorted(before)[
-        0
-    ]  # as an interrupted run leaves it: a clip missing, the corpus not marked complete
+    # As an interrupted run leaves it: a clip is missing, the corpus is not marked complete.
+    lost = sorted(before)[0]
     lost.unlink()
     state.write_text(json.dumps(known | {"complete": ["mavos_dd"]}))
     result = demo.make_demo_benchmark(small, **options)
@@ -182,13 +182,13 @@ def test_foreign_directories_and_wrong_arguments(tmp_path):
     with pytest.raises(FileExistsError, match="not made by this script"):
         demo.make_demo_benchmark(tmp_path, identities=10)
     with pytest.raises(ValueError, match="multiple of 10"):
-        demo.plan_fakeavceleb(0, 15)
+        plan_fakeavceleb(0, 15)
     with pytest.raises(ValueError, match="only must be one of"):
         demo.make_demo_benchmark(tmp_path / "other", only="dfdc")
 
 
 def _file_properties(path: Path, frames: np.ndarray, sound: np.ndarray) -> list[float]:
-    """What a shortcut could use: size, counts, global picture statistics, global sound statistics."""
+    """Return what a shortcut could use: size, counts, global statistics of picture and sound."""
     picture = frames.astype(np.float32) / 255
     grey = picture.mean(-1)
     edges = 4 * grey[::5, 1:-1, 1:-1] - grey[::5, :-2, 1:-1] - grey[::5, 2:, 1:-1]
@@ -221,7 +221,7 @@ def _file_properties(path: Path, frames: np.ndarray, sound: np.ndarray) -> list[
 
 
 def _log_mel(sound: np.ndarray) -> np.ndarray:
-    """128-band log-mel `(time, 128)`, 25 ms windows every 10 ms."""
+    """Return a 128-band log-mel `(time, 128)`, 25 ms windows every 10 ms."""
     frequency, _, spectrum = stft(sound[: 2 * SAMPLE_RATE], SAMPLE_RATE, nperseg=400, noverlap=240, nfft=512)
     mel = 2595 * np.log10(1 + frequency / 700)
     centres = np.linspace(0, mel[-1], 130)
@@ -230,7 +230,7 @@ def _log_mel(sound: np.ndarray) -> np.ndarray:
 
 
 def _face_features(frames: np.ndarray) -> np.ndarray:
-    """Local detail and colour of 64-pixel frames on an 8 x 8 grid, averaged over six frames."""
+    """Return local detail and colour of 64-pixel frames on an 8 x 8 grid, averaged over six frames."""
     picture = torch.from_numpy(frames[::9]).permute(0, 3, 1, 2).float() / 255
     picture = torch.nn.functional.interpolate(picture, size=(64, 64), mode="bilinear", antialias=True)
     detail = picture.mean(1, keepdim=True)
@@ -246,7 +246,7 @@ def _face_features(frames: np.ndarray) -> np.ndarray:
 
 
 def _mel_features(mel: np.ndarray) -> np.ndarray:
-    """Roughness over time and over frequency of every band, and the band's variation."""
+    """Return each band's roughness over time and over frequency, and its variation."""
     return np.concatenate(
         [
             np.abs(np.diff(mel, axis=0)).mean(0),
@@ -257,14 +257,14 @@ def _mel_features(mel: np.ndarray) -> np.ndarray:
 
 
 def _mouth_pixels(frames: np.ndarray) -> np.ndarray:
-    """Grey pixels around the mouth at half resolution, less their mean over time, `(frames, pixels)`."""
+    """Return grey pixels around the mouth at half resolution, minus their mean over time, `(frames, pixels)`."""
     mouth = frames[:FRAMES, 60:88, 26:70].astype(np.float32).mean(-1)
     mouth = mouth.reshape(FRAMES, 14, 2, 22, 2).mean((2, 4)).reshape(FRAMES, -1)
     return (mouth - mouth.mean(0)) / 32
 
 
 def _envelope(sound: np.ndarray) -> np.ndarray:
-    """Loudness per video frame, less its mean, in units of its deviation."""
+    """Return the standardised loudness per video frame."""
     window = SAMPLE_RATE // FRAME_RATE
     power = np.sqrt(np.mean(sound[: FRAMES * window].reshape(FRAMES, window) ** 2, axis=1))
     power = np.convolve(power, np.ones(3) / 3, mode="same")
@@ -273,21 +273,14 @@ def _envelope(sound: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> dict[str, np.ndarray]:
-    """Decoded features of 180 clips of 30 identities: two genuine ones and one of each of four methods."""
+    """Features of 180 decoded clips of 30 identities: two genuine ones and one of each of four methods."""
     root = tmp_path_factory.mktemp("corpus")
-    clips, _ = demo.plan_fakeavceleb(SEED, IDENTITIES)
-    chosen: list[Clip] = []
+    clips, _ = plan_fakeavceleb(SEED, IDENTITIES)
+    chosen: list[DrawnClip] = []
     for start in range(0, len(clips), 11):
         own = clips[start : start + 11]
-        chosen += [
-            own[0],
-            own[2],
-            own[3],
-            own[5],
-            own[6],
-            own[7],
-        ]  # real, real, rtvc, faceswap, fsgan, wav2lip
-    demo._generate(root, SEED, chosen, 2, "corpus")
+        chosen += [own[k] for k in (0, 2, 3, 5, 6, 7)]  # real, real, rtvc, faceswap, fsgan, wav2lip
+    demo.write_clips(root, SEED, chosen, 2, "corpus")
     names = ("method", "identity", "properties", "face", "mel", "mouth", "envelope")
     table: dict[str, list] = {name: [] for name in names}
     for clip in chosen:
@@ -303,7 +296,7 @@ def corpus(tmp_path_factory) -> dict[str, np.ndarray]:
 
 
 def _auc(features: np.ndarray, fake: np.ndarray, identity: np.ndarray, strength: float) -> float:
-    """AUC of a logistic regression on identities it has not seen, five folds."""
+    """Return the AUC of a logistic regression on unseen identities, five folds."""
     model = make_pipeline(
         StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=3000)
     )
@@ -315,9 +308,8 @@ def _auc(features: np.ndarray, fake: np.ndarray, identity: np.ndarray, strength:
 
 @pytest.mark.parametrize("method", ["faceswap", "fsgan", "wav2lip", "rtvc", "all"])
 def test_file_properties_do_not_tell_real_from_fake(corpus, method):
-    genuine = (
-        ["real"] if method in ("rtvc", "all") else ["real", "rtvc"]
-    )  # a genuine picture is enough for the others
+    # For forged pictures, a clip with a genuine picture counts as genuine.
+    genuine = ["real"] if method in ("rtvc", "all") else ["real", "rtvc"]
     keep = np.isin(corpus["method"], [*genuine, method]) | (method == "all")
     fake = ~np.isin(corpus["method"], genuine)[keep]
     auc = _auc(corpus["properties"][keep], fake, corpus["identity"][keep], 0.1)
@@ -345,7 +337,7 @@ def test_mouth_opening_follows_loudness_in_the_annotations(small):
 
 
 def test_mouth_pixels_follow_the_sound_unless_lips_were_driven_by_other_speech(corpus):
-    """A ridge regression from mouth pixels to loudness, fitted on genuine clips, read on other people's clips."""
+    """A ridge regression from mouth pixels to loudness is fitted on genuine clips and tested on other people."""
     people = np.unique(corpus["identity"])
     seen = np.isin(corpus["identity"], people[: len(people) // 2])
     fit = seen & (corpus["method"] == "real")
@@ -366,7 +358,7 @@ def test_mouth_pixels_follow_the_sound_unless_lips_were_driven_by_other_speech(c
 
 def test_speech_and_vocoder():
     rng = np.random.default_rng(0)
-    plan = demo.plan_fakeavceleb(SEED, 10)[0]
+    plan = plan_fakeavceleb(SEED, 10)[0]
     voice = identity_of(SEED, plan[0].person)[1]
     utterance = compose(voice, "mandarin", rng, 2.0)
     assert len(utterance.pitch) == 2 * CONTROL_RATE

@@ -1,4 +1,4 @@
-"""The DeepfakeTIMIT builder on generated copies, and VidTIMIT as video files."""
+"""The DeepfakeTIMIT builder on generated copies, and VidTIMIT turned into video files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ GENUINE = sorted({(speaker, sentence) for speaker, sentence, _ in CLIPS})
 
 @pytest.fixture(autouse=True)
 def known_counts(monkeypatch):
-    """Take the size of the generated copies for the published one, so that other warnings stand out."""
+    """Let the generated copies have the known size, so that only other warnings appear."""
     monkeypatch.setattr(df_timit, "_FAKES_PER_QUALITY", len(CLIPS))
     monkeypatch.setattr(df_timit, "_CLIPS_OF_VIDTIMIT", len(GENUINE) + len(OTHERS) * len(SENTENCES))
 
@@ -57,13 +57,13 @@ def copy(tmp_path_factory) -> Path:
 
 
 def stream(root: Path, protocol: str | None = None, **settings) -> dict[str, list[dict]]:
-    """The rows of each split, as streamed."""
+    """Stream a copy and return the rows of each split."""
     settings = {"cache_dir": str(Path(root).parent / "cache"), **settings}
     found = load_dataset("df_timit", protocol, data_dir=str(root), streaming=True, **settings)
     return {split: rows_of(rows) for split, rows in found.items()}
 
 
-def test_every_row_is_what_the_folders_say(copy, recwarn):
+def test_rows_agree_with_the_folders(copy, recwarn):
     splits = stream(copy, "all")
     assert list(splits) == ["full"]
     assert not [w for w in recwarn if issubclass(w.category, CorpusWarning)]
@@ -148,7 +148,7 @@ def test_streaming_equals_loading(copy, tmp_path):
     assert list(loaded.features) == [*FEATURES, "quality", "donor", "gender", "sentence"]
 
 
-def test_where_vidtimit_may_be(copy, tmp_path):
+def test_places_of_vidtimit(copy, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "DeepfakeTIMIT").symlink_to(copy / "DeepfakeTIMIT")
     expected = [row["path"] for row in stream(copy)["full"]]
@@ -261,10 +261,10 @@ def test_images_become_video_files_without_loss(tmp_path, monkeypatch, suffix):
     video = VideoDecoder(str(tmp_path / "avi/fadg0/sa1.avi"))
     assert (len(video), video.metadata.average_fps) == (len(jpegs), 25)
     data = (tmp_path / "avi/fadg0/sa1.avi").read_bytes()
-    assert all(jpeg in data for jpeg in jpegs)  # the very bytes
+    assert all(jpeg in data for jpeg in jpegs)  # byte for byte
     for frame, jpeg in zip(video, jpegs, strict=True):
         decoded = torch.from_numpy(numpy.array(Image.open(io.BytesIO(jpeg)))).permute(2, 0, 1)
-        assert (frame.int() - decoded.int()).abs().max() <= 3  # conversion of colours
+        assert (frame.int() - decoded.int()).abs().max() <= 3  # colour conversion
     loaded = load_dataset(
         "df_timit",
         data_dir=str(tmp_path / "copy"),
@@ -277,7 +277,7 @@ def test_images_become_video_files_without_loss(tmp_path, monkeypatch, suffix):
     assert soundfile.info(row["audio"]).samplerate == 32_000
 
 
-def test_a_run_is_taken_up_again(tmp_path):
+def test_a_stopped_run_continues(tmp_path):
     write_vidtimit_images(tmp_path / "in", "fadg0", "sa1", images(3))
     out = str(tmp_path / "out")
     (video,) = vidtimit.encode_vidtimit(str(tmp_path / "in"), out)

@@ -33,7 +33,7 @@ PARTLY = "3 of the 50 training parts are there, without 1-6, 8-48:"
 
 @pytest.fixture(autouse=True)
 def known_counts(monkeypatch):
-    """Take the size of the generated copies for the published one, so that other warnings stand out."""
+    """Let the generated copies have the known size, so that only other warnings appear."""
     monkeypatch.setattr(dfdc, "_KNOWN_ROWS", {"train": 300, "validation": 6, "test": 6})
 
 
@@ -45,7 +45,7 @@ def copy(tmp_path_factory) -> Path:
 
 
 def stream(root: Path, protocol: str | None = None, **settings) -> dict[str, list[dict]]:
-    """The rows of each split, as streamed."""
+    """Stream a copy and return the rows of each split."""
     settings = {"cache_dir": str(Path(root).parent / "cache"), **settings}
     found = load_dataset("dfdc", protocol, data_dir=str(root), streaming=True, **settings)
     return {split: rows_of(rows) for split, rows in found.items()}
@@ -59,7 +59,7 @@ def notes(caught) -> list[str]:
     return [str(w.message) for w in caught if issubclass(w.category, CorpusWarning)]
 
 
-def test_every_row_is_what_the_tables_say(copy):
+def test_rows_agree_with_the_tables(copy):
     with pytest.warns(CorpusWarning) as caught:
         splits = stream(copy)
     (said,) = notes(caught)
@@ -84,7 +84,7 @@ def test_every_row_is_what_the_tables_say(copy):
         ]
         assert {(row["part"], row["source"]) for row in splits[split]} == {(split, None)}
     for row in (row for rows in splits.values() for row in rows):
-        track = 0 if row["label"] == 0 else None  # the release does not say what of a fake is fake
+        track = 0 if row["label"] == 0 else None  # the release does not say which track of a fake is fake
         assert (row["video_label"], row["audio_label"]) == (track, track)
         assert row["generator"] == row["audio_generator"] == (None if row["label"] else "real")
         assert row["fake_segments"] == (None if row["label"] else [])
@@ -132,7 +132,7 @@ def test_validation_from_whole_parts(tmp_path):
     assert of["train"] | of["validation"] == {f"dfdc_train_part_{part}" for part in parts}
     assert not of["train"] & of["validation"]
     assert stream(tmp_path, seed=1)["validation"] != splits["validation"]
-    # With fewer parts those held out are still the first of the same order.
+    # With fewer parts, the held-out ones are still the first in the same order.
     for part in of["train"] - {sorted(of["train"])[0]}:
         shutil.rmtree(tmp_path / part)
     (left,) = {row["part"] for row in stream(tmp_path)["validation"]}

@@ -54,7 +54,7 @@ def official(row: list[str]) -> str:
 
 
 def stream(root: Path, protocol: str | None = None, **settings) -> dict[str, list[dict]]:
-    """The rows of each split, as streamed."""
+    """Stream a copy and return the rows of each split."""
     settings = {"cache_dir": str(Path(root).parent / "cache"), **settings}
     found = load_dataset("fakeavceleb", protocol, data_dir=str(root), streaming=True, **settings)
     return {split: rows_of(rows) for split, rows in found.items()}
@@ -64,7 +64,7 @@ def paths(rows: list[dict]) -> list[str]:
     return [row["path"] for row in rows]
 
 
-def test_every_row_is_what_the_metadata_say(copy):
+def test_rows_agree_with_the_metadata(copy):
     listed = fakeavceleb_rows()
     rows = stream(copy, "all")["full"]
     methods: dict[str, list[str]] = {}
@@ -196,7 +196,7 @@ def test_stray_files_are_reported(tmp_path):
     rows = write_fakeavceleb(tmp_path, fakeavceleb_rows(1))
     folder = (tmp_path / official(rows[0])).parent
     touch(folder / "extra.mp4")
-    touch(folder / "._00001.mp4")  # a file system's own, no part of the corpus
+    touch(folder / "._00001.mp4")  # a file of the file system, not of the corpus
     touch(tmp_path / "list.mp4")
     with pytest.warns(CorpusWarning, match=r"2 mp4 files .* are not in meta_data.csv"):
         assert len(stream(tmp_path, "all")["full"]) == len(set(map(official, rows)))
@@ -213,7 +213,7 @@ def test_source_is_none_when_not_listed(tmp_path):
     ("column", "value", "message"),
     [(8, "00109.txt", "mp4 file name"), (5, "RealVideo", "no pair"), (4, "C", "no pair")],
 )
-def test_rows_that_cannot_be_understood(tmp_path, column, value, message):
+def test_malformed_rows(tmp_path, column, value, message):
     rows = fakeavceleb_rows(1, fakes=False)
     rows[2][column] = value
     write_fakeavceleb(tmp_path, rows)
@@ -225,7 +225,7 @@ def test_rows_that_cannot_be_understood(tmp_path, column, value, message):
 
 
 def check_partition(splits: dict[str, list[dict]], whole: list[dict], by: str) -> None:
-    """The splits have every file once, and no value of `by` is in two of them."""
+    """Check that the splits have every file once, and that no value of `by` is in two of them."""
     assert Counter(path for rows in splits.values() for path in paths(rows)) == Counter(paths(whole))
     seen = [{row[by] for row in rows} for rows in splits.values()]
     assert len(set.union(*seen)) == sum(map(len, seen))
@@ -364,9 +364,9 @@ def test_missing_files_are_counted_and_listed(tmp_path):
     (listing,) = cache.rglob("missing_files.txt")
     assert listing.read_text().splitlines() == gone
     assert any(str(listing) in str(w.message) for w in caught)
-    with pytest.warns(CorpusWarning, match=message):  # said again when the table comes from the cache
+    with pytest.warns(CorpusWarning, match=message):  # repeated when the table comes from the cache
         load_dataset("fakeavceleb", "all", data_dir=str(root), cache_dir=str(cache))
-    for path in gone:  # the download is completed: no stale table
+    for path in gone:  # completing the download gives a new table
         touch(root / path)
     with pytest.warns(CorpusWarning) as caught:
         table = load_dataset("fakeavceleb", "all", data_dir=str(root), cache_dir=str(cache), split="full")

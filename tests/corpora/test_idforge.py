@@ -43,7 +43,7 @@ LABELS = {
 
 @pytest.fixture(autouse=True)
 def known_size(monkeypatch):
-    """The generated copies are small: take their size for the published one, so that other warnings stand out."""
+    """Let the generated copies have the known size, so that only other warnings appear."""
     monkeypatch.setattr(idforge, "_KNOWN_VALIDATION", len(idforge_lists()["val"]))
 
 
@@ -60,7 +60,7 @@ def copy(tmp_path_factory):
     return root
 
 
-def test_every_row_is_what_the_lists_and_names_say(copy, recwarn):
+def test_rows_agree_with_lists_and_names(copy, recwarn):
     splits = stream(copy)
     assert not [warning for warning in recwarn if issubclass(warning.category, CorpusWarning)]
     assert list(splits) == ["train", "validation", "test"]
@@ -130,7 +130,7 @@ def test_lists_and_folders_are_found_where_users_have_them(tmp_path, place):
     assert lines == dict(zip(("train", "validation", "test"), idforge_lists().values(), strict=True))
 
 
-def test_another_table_above_the_folder_is_no_list(tmp_path):
+def test_another_table_above_the_folder_is_not_a_list(tmp_path):
     write_idforge(tmp_path / "copy" / "IDForge")
     (tmp_path / "copy" / "train.csv").write_text("file_name,label\na.mp4,real\n")
     assert len(stream(tmp_path / "copy" / "IDForge" / "main")["test"]) == len(idforge_lists()["test"])
@@ -158,7 +158,7 @@ def test_missing_parts_are_named(tmp_path):
     assert [r["path"] for r in train] == [p for p in lists["train"] if not p.startswith("face_tts/")]
 
 
-def test_stray_files_and_odd_names_are_told(tmp_path):
+def test_stray_files_and_odd_names_are_noted(tmp_path):
     lists = idforge_lists()
     lists["train"].append("face_tts/id00/id00_03/id00_scene_0017_1_deepfakes.mp4")
     write_idforge(tmp_path / "copy", lists)

@@ -12,7 +12,7 @@ from dataset_scripts.json_list import read_json_list
 
 
 @pytest.mark.parametrize("block", [1, 2, 7, 64, 1 << 20])
-def test_json_lists_are_read_whatever_the_block(tmp_path, block):
+def test_json_lists_with_any_block_size(tmp_path, block):
     listed = [
         {"a": 1, "deep": {"list": [[1.5, 2], []], "text": 'brackets ]},{[ and "quotes" \\'}},
         {},

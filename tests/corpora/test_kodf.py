@@ -32,7 +32,7 @@ PUBLISHED = dict(kodf._KNOWN)
 
 @pytest.fixture(autouse=True)
 def known_size(monkeypatch):
-    """The generated copies are small: take their size for the published one, so that other warnings stand out."""
+    """Let the generated copies have the known size, so that only other warnings appear."""
     monkeypatch.setattr(kodf, "_KNOWN", SIZES)
 
 
@@ -149,7 +149,7 @@ def test_parts_need_the_tables(international, tmp_path, monkeypatch):
         stream(tmp_path / "copy", "all")
 
 
-def test_people_of_both_parts_are_told(tmp_path):
+def test_people_in_both_parts_are_noted(tmp_path):
     shared = {"training": PARTS["training"], "validation": people(200, 1)}
     write_kodf_aihub(tmp_path / "copy", shared)
     table = next((tmp_path / "copy").rglob("*원본영상_validation*.csv"))
@@ -186,12 +186,12 @@ def test_garbled_folders_and_tables_do_no_harm(tmp_path, aihub):
         path.rename(path.with_name(path.name.encode("cp949").decode("cp437")))
     with pytest.warns(CorpusWarning) as caught:
         rows = stream(tmp_path / "copy", "all")["full"]
-    # The folder of noisy clips cannot be told any more: the user is.
+    # The folder of noisy clips cannot be recognised any more: the user is warned.
     assert any("2 file names are on disk more than once" in message for message in messages(caught))
     assert sorted(row["path"] for row in rows) == sorted(row["path"] for row in stream(aihub, "all")["full"])
 
 
-def test_tables_that_cannot_be_understood(tmp_path):
+def test_malformed_tables(tmp_path):
     write_kodf_aihub(tmp_path / "copy", PARTS)
     fakes = next((tmp_path / "copy").rglob("*변조영상_training*.csv"))
     text = fakes.read_text(encoding="utf-8-sig")
@@ -214,7 +214,7 @@ def test_tables_that_cannot_be_understood(tmp_path):
         stream(tmp_path / "tables")
 
 
-def test_strays_and_absent_methods_are_told(tmp_path, monkeypatch):
+def test_strays_and_absent_methods_are_noted(tmp_path, monkeypatch):
     write_kodf_international(tmp_path / "copy", people(1, 25))
     root = tmp_path / "copy"
     (root / "synthesized_videos" / "dfl").rename(tmp_path / "gone")

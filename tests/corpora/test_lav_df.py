@@ -23,7 +23,7 @@ SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 
 @pytest.fixture(autouse=True)
 def known_counts(monkeypatch):
-    """Take the size of the generated copies for the published one, so that other warnings stand out."""
+    """Let the generated copies have the known size, so that only other warnings appear."""
     sizes = {folder: sum(row["split"] == folder for row in lav_df_rows()) for folder in SPLITS}
     monkeypatch.setattr(lav_df, "_KNOWN_ROWS", sizes)
 
@@ -36,13 +36,13 @@ def copy(tmp_path_factory) -> Path:
 
 
 def stream(root: Path, protocol: str | None = None, **settings) -> dict[str, list[dict]]:
-    """The rows of each split, as streamed."""
+    """Stream a copy and return the rows of each split."""
     settings = {"cache_dir": str(Path(root).parent / "cache"), **settings}
     found = load_dataset("lav_df", protocol, data_dir=str(root), streaming=True, **settings)
     return {split: rows_of(rows) for split, rows in found.items()}
 
 
-def test_every_row_is_what_the_metadata_say(copy, recwarn):
+def test_rows_agree_with_the_metadata(copy, recwarn):
     splits = stream(copy)
     assert not [w for w in recwarn if issubclass(w.category, CorpusWarning)]
     assert list(splits) == ["train", "validation", "test"]

@@ -23,7 +23,7 @@ SPLITS = ("train", "validation", "test")
 
 @pytest.fixture(autouse=True)
 def known_row_counts(monkeypatch):
-    """The generated copies are small: take their size for the published one, so that other warnings stand out."""
+    """Let the generated copies have the known size, so that only other warnings appear."""
     sizes = {release: len(mavos_rows(release)) for release in (1, 2)}
     monkeypatch.setattr(mavos_dd, "_KNOWN_ROWS", sizes)
 
@@ -50,7 +50,7 @@ def paths(rows) -> list[str]:
     return [row["path"] for row in rows]
 
 
-def test_every_row_is_what_the_table_says(copy, release):
+def test_rows_agree_with_the_table(copy, release):
     splits = stream(copy, "open_full")
     assert list(splits) == list(SPLITS)
     for split, rows in splits.items():
@@ -83,7 +83,7 @@ def test_sound_only_fakes_are_fake(tmp_path):
     assert sound_only
     for row in sound_only:
         assert (row["label"], row["generator"], row["audio_generator"]) == (1, "real", "freevc")
-        assert "/real/" in row["path"]  # the folder says the contrary
+        assert "/real/" in row["path"]  # the folder says the opposite
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -108,7 +108,7 @@ def test_test_sets_are_the_published_unions(copy, release, protocol):
 
 
 def test_known_sizes():
-    """The cells of the first release add up to the sizes published for its four test sets, and the two others'."""
+    """The cells of the first release add up to the published sizes of its four test sets, and of the other two."""
     cells = {(False, False): 9_886, (False, True): 12_285, (True, False): 13_081, (True, True): 2_047}
     sizes = {name: sum(cells[cell] for cell in members) for name, (members, _) in mavos_dd._TESTS.items()}
     assert sizes == {

@@ -40,7 +40,7 @@ METHODS = {
 
 @pytest.fixture(autouse=True)
 def known_size(monkeypatch):
-    """The generated copies are small: take their size for the published one, so that other warnings stand out."""
+    """Let the generated copies have the known size, so that only other warnings appear."""
     fakes = sum("_to_" in clip["filename"] for clip in polyglot_clips())
     monkeypatch.setattr(
         polyglotfake, "_KNOWN", {"genuine clips": len(polyglot_clips()) - fakes, "fakes": fakes}
@@ -64,7 +64,7 @@ def copy(tmp_path_factory):
     return root
 
 
-def test_every_row_is_what_names_and_json_say(copy, recwarn):
+def test_rows_agree_with_names_and_json(copy, recwarn):
     rows = {row["path"]: row for row in stream(copy, "all")["full"]}
     assert messages(recwarn) == []
     clips = polyglot_clips()
@@ -140,7 +140,9 @@ def test_folders_of_a_pair_of_languages_name_the_method(tmp_path):
     for folder in ("ar2en_Wav2Lip", "ar2en_video_retalking"):
         touch(root / folder / "ar_1_to_en_Xtts.mp4")  # the same name in both
     touch(root / "real-ar" / "ar_1.mp4")
-    touch(root / "ar2en_Wav2Lip" / "AR_1_to_EN_bark_freevc_video-retalking.MP4")  # a name against its folder
+    touch(
+        root / "ar2en_Wav2Lip" / "AR_1_to_EN_bark_freevc_video-retalking.MP4"
+    )  # the name contradicts its folder
     with pytest.warns(CorpusWarning) as caught:
         rows = {row["path"]: row for row in stream(root, "all")["full"]}
     assert rows["ar2en_Wav2Lip/ar_1_to_en_Xtts.mp4"]["generator"] == "wav2lip"
@@ -151,7 +153,7 @@ def test_folders_of_a_pair_of_languages_name_the_method(tmp_path):
     assert any("1 fakes have different methods in their name" in message for message in messages(caught))
 
 
-def test_json_of_one_name_with_two_methods_decides_nothing(tmp_path):
+def test_a_name_with_two_methods_in_the_json_decides_nothing(tmp_path):
     clips = polyglot_clips()
     fake = next(clip for clip in clips if "_to_" in clip["filename"])
     clips.append({**fake, "sync_tech": "video_retalking" if fake["sync_tech"] == "Wav2Lip" else "Wav2Lip"})
@@ -162,7 +164,7 @@ def test_json_of_one_name_with_two_methods_decides_nothing(tmp_path):
     assert (row["generator"], row["audio_generator"]) == (None, METHODS[fake["tts_technique"]])
 
 
-def test_missing_files_are_those_of_the_json(tmp_path):
+def test_missing_files_are_those_that_the_json_lists(tmp_path):
     clips = write_polyglotfake(tmp_path / "copy")
     (tmp_path / "copy" / "fake" / "to_ru" / clips_of(clips, "fake/to_ru")[0]).unlink()
     base = stream(tmp_path / "copy", max_missing=1.0)
@@ -170,8 +172,8 @@ def test_missing_files_are_those_of_the_json(tmp_path):
     with pytest.raises(MissingFilesError, match=r"20 of 210 files are missing: all 20 of 'fake/to_ru'"):
         stream(tmp_path / "copy", max_missing=0.05)
     with pytest.warns(CorpusWarning, match="all 20 of 'fake/to_ru'"):
-        rest = stream(tmp_path / "copy")  # as many as a tenth are let pass
-    for split, rows in base.items():  # and no other clip changes its split
+        rest = stream(tmp_path / "copy")  # up to a tenth may be missing
+    for split, rows in base.items():  # no other clip changes its split
         assert rest[split] == [row for row in rows if "to_ru" not in row["path"]]
 
 
@@ -179,7 +181,7 @@ def clips_of(clips, folder) -> list[str]:
     return [str(clip["filename"]) for clip in clips if clip["folder"] == folder]
 
 
-def test_strays_and_sizes_are_told(tmp_path, monkeypatch):
+def test_strays_and_sizes_are_noted(tmp_path, monkeypatch):
     clips = polyglot_clips()
     write_polyglotfake(tmp_path / "copy", [c for c in clips if c["filename"] not in ("ar_1.mp4",)])
     touch(tmp_path / "copy" / "fake" / "to_en" / "ar_1_to_xx_Bark.mp4")

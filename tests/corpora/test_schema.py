@@ -1,4 +1,4 @@
-"""What the builders share, and how they become known to `datasets`."""
+"""The base of the builders, their splits, and their registration with `datasets`."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_missing_files_summary():
 
 
 def test_stable_order_is_pinned():
-    """Another order would be another benchmark: a change here needs a new version of the builders."""
+    """A different order would be a different benchmark: a change here needs a new version of the builders."""
     assert stable_order(["a", "b", "c", "d", "e"], 0) == stable_order(["e", "d", "c", "b", "a"], 0)
     assert stable_order([f"id{i}" for i in range(6)], 0) == ["id2", "id0", "id1", "id3", "id4", "id5"]
 

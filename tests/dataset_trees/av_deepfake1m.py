@@ -33,7 +33,7 @@ def _row(kind: str, file: str, original: str | None, split: str) -> dict[str, ob
 
 
 def first_edition_rows(split: str, clips: int = 3) -> list[dict[str, object]]:
-    """Rows of `<split>_metadata.json`: every kind of fake for each genuine clip."""
+    """Return rows of `<split>_metadata.json`: every kind of fake for each genuine clip."""
     rows = []
     for n in range(clips):
         folder = f"id{(12 if split == 'train' else 900) + n:05d}/21Uxsk56VDQ/{n:05d}"
@@ -44,7 +44,7 @@ def first_edition_rows(split: str, clips: int = 3) -> list[dict[str, object]]:
 
 
 def second_edition_rows(split: str) -> list[dict[str, object]]:
-    """Rows of `<split>_metadata.json`, of every origin, with originals inside and outside of the release."""
+    """Return rows of `<split>_metadata.json` of every origin, with originals inside and outside the release."""
     clips = {
         "vox_celeb_2/id00017/01dfn2spqyE/00001": "VoxCeleb2/dev/mp4/id00017/01dfn2spqyE/00001.mp4",
         "lrs3/0Fi83BHQsMA/00002": "lrs3/0Fi83BHQsMA/00002/real.mp4",

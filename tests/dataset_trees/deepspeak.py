@@ -20,12 +20,12 @@ PEOPLE = {str(n): "test" if n % 4 == 3 else "train" for n in range(24)}
 
 
 def recordings(person: str) -> list[str]:
-    """Numbers of the recordings of a person; the last one is without speech."""
+    """Return the numbers of a person's recordings; the last one has no speech."""
     return [str(4000 + 10 * int(person) + n) for n in range(3)]
 
 
 def deepspeak_rows(release: str) -> tuple[list[list[str]], list[list[str]]]:
-    """Rows of the tables of genuine clips and of fakes, in the order of `REAL_HEADER` and `HEADERS`."""
+    """Return rows of the tables of genuine clips and of fakes, in the order of `REAL_HEADER` and `HEADERS`."""
     genuine, fakes = [], []
     for person, split in PEOPLE.items():
         other = str(int(person) ^ 1) if PEOPLE[str(int(person) ^ 1)] == split else person
@@ -39,7 +39,7 @@ def deepspeak_rows(release: str) -> tuple[list[list[str]], list[list[str]]]:
                 ("facefusion", "face-swap", other, swapped, "", "real", "simswap_256_768768"),
                 ("diff2lip", "lip-sync", person, second, "-playht", "playht", ""),
                 ("latentsync", "lip-sync", person, second, "-real", "real", ""),
-                # The name has a voice that was not used.
+                # The name gives a voice that was not used.
                 ("hellomeme", "avatar", person, second, "-elevenlabs", "real", ""),
             ):
                 name = f"{engine}-{driver}-{first}{voice}.mp4"
@@ -76,7 +76,7 @@ def write_deepspeak(
 ) -> tuple[list[list[str]], list[list[str]]]:
     """Write a copy below `root` and return the rows of genuine clips and of fakes."""
     genuine, fakes = deepspeak_rows(release) if rows is None else rows
-    indexed = release != "v2"  # the tables of v1.1 begin with the index of a data frame
+    indexed = release != "v2"  # the tables of v1.1 begin with a data frame's index
     write_table(root / "annotations-real.csv", REAL_HEADER, genuine, indexed)
     write_table(root / "annotations-fake.csv", HEADERS[release], fakes, indexed)
     split = [[person, name] for person, name in (PEOPLE if people is None else people).items()]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dataset_factory import touch
 
-# Of the real corpus; in the file names of a speaker's folder the other of the pair is the donor.
+# As in the real corpus; the donor in a speaker's file names is the other one of the pair.
 PAIRS = (
     ("fadg0", "fram1"),
     ("faks0", "fkms0"),
@@ -23,7 +23,7 @@ QUALITIES = ("higher_quality", "lower_quality")
 
 
 def fake_clips(pairs=PAIRS) -> list[tuple[str, str, str]]:
-    """(Speaker, sentence, donor) of the fakes of one quality."""
+    """Return (speaker, sentence, donor) of the fakes of one quality."""
     both = [*pairs, *((two, one) for one, two in pairs)]
     return [(speaker, sentence, donor) for speaker, donor in sorted(both) for sentence in SENTENCES]
 

@@ -10,7 +10,7 @@ from dataset_factory import touch
 
 
 def file_name(number: int) -> str:
-    """Ten letters, as in the release."""
+    """Return a name of ten letters, as in the release."""
     letters = ""
     for _ in range(10):
         number, letter = divmod(number * 7 + 3, 26)
@@ -19,7 +19,7 @@ def file_name(number: int) -> str:
 
 
 def part_rows(part: int, clips: int = 6) -> dict[str, dict[str, object]]:
-    """Content of a part's `metadata.json`: one genuine clip in three, of which the second form has a null original."""
+    """Return a part's `metadata.json`: every third clip is genuine, every second of these with a null original."""
     names = [file_name(1_000 * part + i) for i in range(clips)]
     rows: dict[str, dict[str, object]] = {}
     for i, name in enumerate(names):
@@ -43,7 +43,7 @@ def write_part(folder: Path, part: int, rows: dict[str, dict[str, object]] | Non
 
 
 def held_out_rows(split: str, clips: int = 6) -> list[tuple[str, int]]:
-    """(File, 0 or 1) of validation or test."""
+    """Return (file, 0 or 1) of validation or test."""
     first = {"validation": 60_000, "test": 70_000}[split]
     return [(file_name(first + i), i % 2) for i in range(clips)]
 
@@ -59,7 +59,7 @@ def write_held_out(root: Path, split: str) -> list[tuple[str, int]]:
 
 
 def write_dfdc(root: Path, parts: tuple[int, ...] = (0, 7, 49), held_out=("validation", "test")) -> None:
-    """Write a copy with some parts, and folders of the challenge that are no part of the corpus."""
+    """Write a copy with some parts, and folders of the challenge that do not belong to the corpus."""
     for part in parts:
         write_part(root / f"dfdc_train_part_{part}", part)
     for split in held_out:

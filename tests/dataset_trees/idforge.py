@@ -10,7 +10,7 @@ SWAPS = ("infoswap", "roop", "simswap")
 
 
 def idforge_lists() -> dict[str, list[str]]:
-    """The lines of each list: two people each, all eleven kinds, the three forms of a shot's name."""
+    """Return the lines of each list: two people, all eleven kinds, the three forms of a shot's name."""
     lists: dict[str, list[str]] = {}
     for number, name in enumerate(("train", "val", "test")):
         lines = []
@@ -41,7 +41,7 @@ def idforge_lists() -> dict[str, list[str]]:
 def write_idforge(
     root: Path, lists: dict[str, list[str]] | None = None, place: str = "main"
 ) -> dict[str, list[str]]:
-    """Write a copy below `root`, the lists into the folder `place` of it, and return their lines."""
+    """Write a copy below `root`, with the lists in its folder `place`, and return their lines."""
     lists = idforge_lists() if lists is None else lists
     for name, lines in lists.items():
         (root / place).mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def write_idforge(
 
 
 def write_idforge_v2(root: Path) -> None:
-    """Write a copy of v2, in which what is named as a clip is a folder."""
+    """Write a copy of v2, where a folder has the name of a clip."""
     clip = root / "train" / "face_tts" / "id53" / "id53_08" / "id53_scene_0092_0_roop.mp4"
     for name in ("frames_ndarray.npy", "id53_scene_0092_0_roop.mp3", "id53_scene_0092_0_roop.txt"):
         touch(clip / name)

@@ -14,12 +14,12 @@ FAKE_HEADER = ("영상ID", "타겟영상", "타겟UUID", "소스UUID", "변조�
 
 
 def people(first: int, count: int) -> list[str]:
-    """Names of people: twenty hexadecimal digits, or six decimal ones."""
+    """Return names of people: twenty hexadecimal digits, or six decimal ones."""
     return [f"{n:06d}" if n % 3 == 0 else f"{n * 7919:020x}" for n in range(first, first + count)]
 
 
 def kodf_clips(named: list[str]) -> tuple[list[tuple[str, str]], list[tuple[str, str, str, str, str]]]:
-    """Genuine clips as (file, person) and fakes as (file, genuine clip, its person, other person, method)."""
+    """Return genuine clips as (file, person) and fakes as (file, genuine clip, its person, other person, method)."""
     genuine = [(f"{person}_{n:03d}.mp4", person) for person in named for n in (1, 2)]
     fakes = []
     for place, person in enumerate(named):
@@ -47,9 +47,9 @@ def write_kodf_aihub(
 ) -> dict[str, tuple[list, list]]:
     """Write AI-Hub's distribution below `root`, and return the clips of each part.
 
-    The parts are `training` and `validation`; a `test` part is described in places, its form is a guess.
+    The parts are `training` and `validation`; the form of a `test` part, which is described in places, is a guess.
 
-    With `decomposed`, names and tables have Korean letters in parts, as macOS writes them.
+    With `decomposed`, the Korean letters of names and tables are decomposed, as macOS writes them.
     """
 
     def spelled(text: str) -> str:
@@ -85,7 +85,7 @@ def write_kodf_aihub(
             touch(media / spelled(f"{short}_원본") / spelled("원본1") / person / file)
         for file, _, person, _, method in fakes:
             touch(media / spelled(f"{short}_변조") / f"{method.replace('-', '_')}1" / person / file)
-        # Clips with adversarial noise: the names of those they are made from.
+        # Clips with adversarial noise have the names of their originals.
         noisy = media / spelled(f"{short}_탐지방해") / spelled("변조영상") / "01_noise"
         touch(noisy / fakes[0][0])
         written[part] = (genuine, fakes)

@@ -11,7 +11,7 @@ SPLITS = ("train", "dev", "test")
 
 
 def lav_df_rows(groups: int = 2) -> list[dict[str, object]]:
-    """Rows of `metadata.min.json`: for each split some genuine clips, each with a fake of every kind."""
+    """Return rows of `metadata.min.json`: in each split some genuine clips, each with a fake of every kind."""
     rows: list[dict[str, object]] = []
     for split in SPLITS:
         for _ in range(groups):

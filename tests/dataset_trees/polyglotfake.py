@@ -8,13 +8,13 @@ from pathlib import Path
 from dataset_factory import touch
 
 LANGUAGES = ("ar", "en", "es", "fr", "ja", "ru", "zh")
-# As in the names, and as in the json files.
+# Spelling in the names -> spelling in the json files.
 SPEECH = {"Bark": "Bark", "Micro": "MicroTts", "Tacotron": "Tacotron", "Vall": "Vall", "Xtts": "Xtts"}
 SYNC = ("Wav2Lip", "video_retalking")
 
 
 def polyglot_clips(per_language: int = 10) -> list[dict[str, object]]:
-    """The clips as the json files describe them; `folder` is where each is. Clips 1 and 2 are of one video."""
+    """Return the entries of the json files, and the `folder` of each clip. Clips 1 and 2 are from one video."""
     clips: list[dict[str, object]] = []
     for place, language in enumerate(LANGUAGES):
         for n in range(1, per_language + 1):
@@ -59,7 +59,7 @@ def write_polyglotfake(
 
 
 def write_json(root: Path, clips: list[dict[str, object]]) -> None:
-    """The two json files, whose lists have different keys."""
+    """Write the two json files, whose lists have different keys."""
     entries = [{key: value for key, value in clip.items() if key != "folder"} for clip in clips]
     for folder, name, key, of_fakes in (
         ("real_json_file", "all_real_video.json", "videos", False),

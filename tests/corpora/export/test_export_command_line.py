@@ -53,7 +53,7 @@ def test_wrong_use_is_answered_in_one_line(more, message, mavos, tmp_path, capsy
     assert not (tmp_path / "out").exists()
 
 
-def test_progress_is_shown_to_those_who_look(small, tmp_path, monkeypatch):
+def test_progress_is_shown_on_a_terminal_only(small, tmp_path, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
             return True

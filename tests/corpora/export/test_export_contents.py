@@ -1,4 +1,4 @@
-"""What plain `datasets` reads from an export: the builder's rows and the files' own bytes, each clip once."""
+"""Plain `datasets` reads from an export the builder's rows and the files' own bytes, each clip once."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_clips_that_protocols_describe_differently_are_kept_apart(small, tmp_pat
     assert "410 clips are stored once more" in (tmp_path / "parquet" / "README.md").read_text()
 
 
-def test_many_cells_are_told(tmp_path, monkeypatch):
+def test_many_cells_give_a_warning(tmp_path, monkeypatch):
     write_fakeavceleb(tmp_path / "corpus")
     fill(tmp_path / "corpus", b"x")
     monkeypatch.setattr(export_plan, "MANY_CELLS", 10)

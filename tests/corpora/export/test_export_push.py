@@ -112,7 +112,7 @@ def response_error(status: int, message: str) -> HTTPError:
         ({}, {"whoami": HTTPError("no route to host")}, "no route to host.*nothing was exported"),
     ],
 )
-def test_what_the_hub_would_refuse_is_known_before_exporting(state, errors, message, hub, small, tmp_path):
+def test_refusals_of_the_hub_come_before_exporting(state, errors, message, hub, small, tmp_path):
     vars(hub).update(state, errors=errors)
     with pytest.raises(ExportError, match=message):
         export("avfolder", small, tmp_path / "out", push_to="me/clips")

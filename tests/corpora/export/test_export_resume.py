@@ -77,7 +77,7 @@ def test_a_finished_export_is_left_alone_but_for_its_card(small, tmp_path, monke
     assert metadata_load(folder / "README.md")["license"] == "cc-by-4.0"
 
 
-def test_a_line_cut_short_is_no_finished_file(small, tmp_path):
+def test_a_line_cut_short_is_not_a_finished_file(small, tmp_path):
     whole = export("avfolder", small, tmp_path / "whole", max_shard_bytes="4KB")
     folder = export("avfolder", small, tmp_path / "other" / "whole", max_shard_bytes="4KB")
     manifest = json.loads((folder / "export.json").read_text())
