@@ -193,8 +193,12 @@ def test_bit_rate_alone_is_found(corpus, tmp_path):
     assert "video_bitrate" in flagged(report) <= {"video_bitrate", "bitrate", "file_size"}
 
 
-def test_leaks_and_duplicates_are_found(corpus, tmp_path):
-    """People, one clip in another container, one encoded again, one twice with both labels, one broken file."""
+def with_leaks(corpus: dict) -> tuple[dict[str, list[dict]], list[Path], str]:
+    """
+    Plant leaks in the clean corpus, and return its rows, the genuine training clips and the name of a donor.
+
+    They are a person, a donor, a clip in another container, one encoded again, one with both labels, and a broken file.
+    """
     root = corpus["root"]
     rows = {split: [dict(row) for row in members] for split, members in corpus["rows"].items()}
     donor = rows["train"][0]["identity"]
@@ -218,6 +222,12 @@ def test_leaks_and_duplicates_are_found(corpus, tmp_path):
         row_of(twice, root, 0, 1),
         row_of(broken, root, 72, 0),
     ]
+    return rows, train, donor
+
+
+def test_leaks_and_duplicates_are_found(corpus, tmp_path):
+    root = corpus["root"]
+    rows, train, donor = with_leaks(corpus)
     report = audit_dataset(rows, corpus["cache"])
 
     assert report["leaks"]["identities"]["count"] == 1

@@ -143,7 +143,7 @@ def _trimming(report: dict) -> list[str]:
     return [
         "## Leading silence",
         "",
-        "Held-out AUC of the silence before the sound sets in, as it is and as `trim_leading_silence` leaves it. Trimmed: "
+        "Held-out AUC of the silence before the sound starts, without and with `trim_leading_silence`. Trimmed: "
         + ", ".join(
             f"{name} {s['median']:.3f} s (median), {s['max']:.3f} s (most)" for name, s in seconds.items()
         )
@@ -160,7 +160,7 @@ def _clips(clips: dict) -> str:
 
 
 def _leaks(report: dict) -> list[str]:
-    lines = ["## What splits share, by the table", ""]
+    lines = ["## Shared by several splits, according to the table", ""]
     rows = []
     for kind in KINDS:
         leak = report["leaks"][kind]
@@ -186,7 +186,7 @@ def _duplicates(report: dict) -> list[str]:
     lines = [
         "## Duplicates across splits",
         "",
-        f"Same: SHA-256 of the file, or of what picture and sound decode to. Near: up to {limits['picture']:.0%} of the bits "
+        f"Same: equal SHA-256 of the file, or of its decoded picture or sound. Near: up to {limits['picture']:.0%} of the bits "
         f"of the frames' hashes, or {limits['sound']:.0%} of the sound's, differ. Of {comparable['clips']} clips, "
         f"{comparable['picture']} have a picture and {comparable['sound']} a sound that can be compared; the others are flat, "
         "silent or without that track.",

@@ -97,7 +97,7 @@ def _duplicates(report: dict) -> list[str]:
             "them a real and a fake one."
         )
     if duplicates["conflicting"]["count"]:
-        lines.append(f"{duplicates['conflicting']['count']:,} files are there both as real and as fake.")
+        lines.append(f"{duplicates['conflicting']['count']:,} files are listed both as real and as fake.")
     return lines
 
 
