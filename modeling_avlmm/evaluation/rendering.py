@@ -136,7 +136,7 @@ def report_sections(
         yield robustness_section(report["robustness"], plots["robustness"])
     for table in report["published"]:
         yield published_section(report, table)
-    text = [f"{len(dropped)} files; all of them are listed in dropped.txt."] if dropped else ["None."]
+    text = [f"{len(dropped)} files; dropped.txt lists all of them."] if dropped else ["None."]
     yield Section(
         "Dropped files",
         text,
@@ -164,7 +164,7 @@ def details_section(report: dict) -> Section:
     """Return the section of all other metrics, a line each."""
     parts = report_rows(report, groups=False)
     rows = [[title, *(number(metrics.get(key)) for _, metrics in parts)] for key, title in DETAILS.items()]
-    note = "Brier score and calibration error are of the scores as reported, after the temperature if there is one."
+    note = "Brier score and calibration error are computed from the scores as reported, after the temperature if there is one."
     return Section("More numbers", [note], ["", *(name for name, _ in parts)], rows)
 
 
@@ -227,9 +227,9 @@ def calibration_text(report: dict) -> list[str]:
         low, high = fitted["abstain_band"]
         kept = (1 - fitted["coverage"]) * 100
         text.append(
-            f"Scores from {low:.4f} to {high:.4f} are uncertain. Outside of them at most {kept:.1f} % of real clips are "
-            f"called fake, and of fake clips real, for clips drawn as the {fitted['clips']} of {fitted['split']} were "
-            "(split conformal prediction, each class for itself; the guarantee is an average over such draws)."
+            f"Scores from {low:.4f} to {high:.4f} are uncertain. Outside of this band at most {kept:.1f} % of real clips "
+            f"are called fake, and at most {kept:.1f} % of fake clips real, if clips are drawn like the {fitted['clips']} "
+            f"of {fitted['split']} (split conformal prediction, each class for itself; an average over such draws)."
         )
         text.append(
             f"Here: {fitted['abstained']:.1%} uncertain, {_percent(fitted['real_called_fake'])} of real clips called fake, "
@@ -249,7 +249,7 @@ def published_section(report: dict, table: dict) -> Section:
     notes = list(table["notes"])
     if report["synthetic"]:
         notes.insert(
-            0, "This report is of synthetic clips in the corpus's layout: the rows are not comparable."
+            0, "This report is of synthetic clips in the corpus's layout: do not compare it with these rows."
         )
     titles = [COLUMNS.get(metric, metric) for metric in metrics]
     return Section("Published for this protocol", [table["source"] + "."], ["", *titles], rows, notes)
