@@ -1,6 +1,6 @@
-"""The picture of pseudo-fakes: a face blended with a changed copy of itself, or with one that was enlarged, for a whole clip.
+"""The picture of pseudo-fakes: a face blended with an altered or upsampled copy of itself throughout a clip.
 
-Frames are uint8 RGB of shape `(T, 3, H, W)`; inputs are never written to.
+Frames are uint8 RGB of shape `(T, 3, H, W)`. Inputs are never changed.
 """
 
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-SMALLEST_SIDE = 32  # pixels: below, there is no room for a face and a soft edge around it; our own choice
-SMALLEST_RADIUS = 3.0  # pixels, of what is blended
-EDGE_PIXELS = 4.0  # narrowest edge of a mask: a harder one would be a line that any edge filter finds
+SMALLEST_SIDE = 32  # pixels; smaller frames have no room for a face with a soft edge. Our own choice
+SMALLEST_RADIUS = 3.0  # pixels, of the blended region
+EDGE_PIXELS = 4.0  # narrowest edge of a mask; any edge filter would find a harder one
 PARTS = ("whole", "lower", "upper")
 HARMONICS = (2, 3, 4, 5)  # of the outline
 
 
 @dataclass(frozen=True)
 class FaceRegion:
-    """An upright ellipse around a face; centre and half axes in pixels, x to the right and y down.
+    """An upright ellipse around a face: centre and half axes in pixels, x to the right and y down.
 
     Raises:
-        ValueError: for values that are not finite and axes of 0 and below.
+        ValueError: for values that aren't finite, and for half axes that aren't above 0.
     """
 
     x: float
@@ -38,16 +38,19 @@ class FaceRegion:
 
 def find_face(frames: torch.Tensor) -> FaceRegion:
     """
-    Where the face of a clip probably is: where it is central, of the colour of skin, and moves.
+    Guess where the face of a clip is, without a face detector.
 
-    A guess without a face detector, good enough for corpora whose clips are cut around one face. It is the mean and spread
-    of three maps multiplied: a Gaussian around the centre of the frame, closeness to the skin colours of Chai and Ngan
-    (IEEE TCSVT 1999; chroma only, so that light and dark skin count alike), and change over time. None of them can rule
-    a place out alone, and the region stays in the middle of the frame and 0.18 to 0.36 of its shorter side in half width.
-    With several people, or one at the edge of the picture, give a true region instead.
+    Good enough for corpora whose clips are cropped around one face. With several people, or one at the edge of the
+    picture, use a face detector's region instead. The guess is the mean and spread of a product of three maps: a
+    Gaussian around the centre of the frame, similarity to the skin colours of Chai and Ngan (IEEE TCSVT 1999; chroma
+    only, so that light and dark skin count alike), and change over time. No map can rule out a place alone. The region
+    stays near the middle of the frame, and its half width within 0.18 to 0.36 of the shorter side.
 
     Args:
         frames (`torch.Tensor` of shape `(T, 3, H, W)`): uint8.
+
+    Returns:
+        [`FaceRegion`]: the region.
     """
     height, width = frames.shape[-2:]
     step = max(1, min(height, width) // 32)
@@ -56,9 +59,7 @@ def find_face(frames: torch.Tensor) -> FaceRegion:
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
     cb, cr = 128 + 0.564 * (blue - luma), 128 + 0.713 * (red - luma)
     skin = torch.exp(-(((cb - 102) / 20) ** 2) - ((cr - 153) / 16) ** 2).mean(0)
-    motion = (
-        small.diff(dim=0).abs().mean(dim=(0, 1)) if len(small) > 1 else torch.zeros_like(skin)
-    )  # (h, w), 0 in a still picture
+    motion = small.diff(dim=0).abs().mean(dim=(0, 1)) if len(small) > 1 else torch.zeros_like(skin)
     motion = motion / motion.max().clamp(min=1.0)
     y = torch.linspace(0.5, small.shape[-2] - 0.5, small.shape[-2]) * (height / small.shape[-2])
     x = torch.linspace(0.5, small.shape[-1] - 0.5, small.shape[-1]) * (width / small.shape[-1])
@@ -78,19 +79,19 @@ def find_face(frames: torch.Tensor) -> FaceRegion:
 
 
 def _drift(seconds: torch.Tensor, amount: float, rng: np.random.Generator) -> torch.Tensor:
-    """A slow wander `(T,)` between -`amount` and `amount`: by true time, whatever the frame rate."""
+    """Return a slow drift `(T,)` between -`amount` and `amount`. It follows true time, whatever the frame rate."""
     period, phase = rng.uniform(2, 6), rng.uniform(0, 2 * np.pi)
     return (amount * torch.sin(2 * torch.pi / period * seconds + phase)).float()
 
 
 def _signed(rng: np.random.Generator, low: float, high: float, size: int | None = None) -> np.ndarray:
-    """Uniform in [low, high] with a random sign: never too little to matter."""
+    """Draw from [low, high] with a random sign, so that the change is never too small to matter."""
     return rng.choice([-1.0, 1.0], size=size) * rng.uniform(low, high, size=size)
 
 
 @dataclass(frozen=True)
 class _Outline:
-    """A deformed ellipse with a soft edge that wanders over time: `x`, `y` of shape `(T,)`, pixels."""
+    """A deformed ellipse with a soft edge that drifts over time: centres `x` and `y` of shape `(T,)`, in pixels."""
 
     x: torch.Tensor
     y: torch.Tensor
@@ -103,7 +104,7 @@ class _Outline:
     def draw(
         cls, face: FaceRegion, seconds: torch.Tensor, size: tuple[int, int], rng: np.random.Generator
     ) -> "_Outline":
-        """For a random part of `face`, so that it lies within a picture of `size` (height, width) at all times."""
+        """Draw an outline of a random part of `face` that stays within a picture of `size` (height, width)."""
         part = rng.choice(PARTS, p=[0.5, 0.3, 0.2])
         scale = rng.uniform(0.8, 1.1, size=2)
         half_width, half_height = face.half_width * scale[0], face.half_height * scale[1]
@@ -119,7 +120,7 @@ class _Outline:
         centre, half = [], []
         for at, radius, move, side in zip((x, y), (half_width, half_height), moves, size[::-1], strict=True):
             room = side / 2 - 2
-            # Of a region that does not fit, first the centre gives way, then the size.
+            # A region near the edge moves inwards. It shrinks only if it is larger than the picture.
             radius = min(max(radius, SMALLEST_RADIUS), (room - float(move.abs().max())) / reach)
             edge = reach * radius + float(move.abs().max()) + 1
             centre.append(float(np.clip(at, edge, side - 1 - edge)) + move)
@@ -127,7 +128,7 @@ class _Outline:
         return cls(centre[0], centre[1], half[0], half[1], waves, softness)
 
     def bounds(self, size: tuple[int, int], margin: int) -> tuple[slice, slice]:
-        """Rows and columns that hold the region in every frame, and `margin` pixels more where there are any."""
+        """Return the rows and columns that hold the region in every frame, with up to `margin` pixels around it."""
         reach = (1 + np.hypot(*self.waves.T).sum()) * (1 + self.softness / 2)
         spans = []
         for at, half, side in ((self.y, self.half_height, size[0]), (self.x, self.half_width, size[1])):
@@ -136,7 +137,7 @@ class _Outline:
         return spans[0], spans[1]
 
     def mask(self, rows: slice, columns: slice) -> torch.Tensor:
-        """`(T, h, w)` in [0, 1]: 1 inside, 0 outside, in between smoothly over the edge."""
+        """Return a mask `(T, h, w)`: 1 inside, 0 outside, with a smooth edge."""
         y = (torch.arange(rows.start, rows.stop) - self.y[:, None]) / self.half_height
         x = (torch.arange(columns.start, columns.stop) - self.x[:, None]) / self.half_width
         x, y = torch.broadcast_tensors(x[:, None, :], y[:, :, None])
@@ -156,10 +157,10 @@ class _Outline:
 def _colour(
     tone: torch.Tensor, seconds: torch.Tensor, flicker: bool, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A change of colour for each frame: matrices `(T, 3, 3)` and shifts `(T, 3, 1)` of 0 to 255.
+    """Draw a colour change for each frame: matrices `(T, 3, 3)` and shifts `(T, 3, 1)` on the scale of 0 to 255.
 
-    `tone` `(3,)` is the mean colour of what is changed: contrast turns around it and shifts are in proportion to it, so that
-    dark skin does not show what light skin hides.
+    `tone` `(3,)` is the mean colour of the region. Contrast changes around it and shifts are in proportion to it, so that
+    a change shows on dark skin no more than on light skin.
     """
     count, luma = len(seconds), torch.tensor([0.299, 0.587, 0.114])
     saturation = 1 + float(_signed(rng, 0.04, 0.2))
@@ -178,7 +179,7 @@ def _warp(
     picture: torch.Tensor, x: torch.Tensor, y: torch.Tensor, reach: tuple[float, float], seconds: torch.Tensor,
     flicker: bool, rng: np.random.Generator,
 ) -> torch.Tensor:  # fmt: skip
-    """`picture` turned, scaled and moved around (`x`, `y`) (each `(T,)`, pixels of it) by little, slowly changing."""
+    """Rotate, scale and move `picture` slightly around (`x`, `y`) (each `(T,)`, in its pixels), drifting slowly."""
     count, _, height, width = picture.shape
     angle = float(_signed(rng, 0.0, 0.035)) + _drift(seconds, 0.01, rng)
     zoom = [1 + float(_signed(rng, 0.01, 0.05)) + _drift(seconds, 0.008, rng) for _ in range(2)]
@@ -189,7 +190,7 @@ def _warp(
             for m, r in zip(move, reach, strict=True)
         ]
     cosine, sine = torch.cos(angle), torch.sin(angle)
-    # In normalised coordinates of [-1, 1], where a pixel is 2 / width or 2 / height.
+    # In normalised coordinates of [-1, 1] a pixel is 2 / width or 2 / height.
     cx, cy = (2 * x + 1) / width - 1, (2 * y + 1) / height - 1
     a, b = cosine * zoom[0], -sine * zoom[1] * height / width
     c, d = sine * zoom[0] * width / height, cosine * zoom[1]
@@ -201,7 +202,7 @@ def _warp(
 
 
 def _blur(picture: torch.Tensor, sigma: float) -> torch.Tensor:
-    """A Gaussian of five taps each way: for a `sigma` of about 1.2 pixels at most."""
+    """Blur with a Gaussian of five taps each way, for a `sigma` up to about 1.2 pixels. 2.5 times as fast as torchvision's."""
     taps = np.exp(-0.5 * (np.arange(3) / sigma) ** 2)
     taps /= taps[0] + 2 * taps[1:].sum()
     for dim in (-1, -2):
@@ -216,13 +217,12 @@ def _blur(picture: torch.Tensor, sigma: float) -> torch.Tensor:
 
 
 def _down_and_up(picture: torch.Tensor, factor: float) -> torch.Tensor:
-    """Made smaller by `factor` and as large as before again."""
+    """Shrink a picture by `factor`, and enlarge it to its size again."""
     height, width = picture.shape[-2:]
     small = (max(2, round(height / factor)), max(2, round(width / factor)))
     options = {"mode": "bilinear", "align_corners": False}
-    planes = picture.reshape(
-        1, -1, height, width
-    )  # many channels of one picture: twice as fast as many pictures
+    # Many channels of one picture are twice as fast as many pictures.
+    planes = picture.reshape(1, -1, height, width)
     planes = F.interpolate(F.interpolate(planes, size=small, **options), size=(height, width), **options)
     return planes.view(picture.shape)
 
@@ -235,30 +235,30 @@ def self_blended_faces(
     frames: torch.Tensor, timestamps: torch.Tensor, rng: np.random.Generator, face: FaceRegion | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    A face blended with a changed copy of itself, the same way all through the clip.
+    Blend a face with an altered copy of itself, in the same way throughout the clip.
 
-    Self-Blended Images (Shiohara and Yamasaki, CVPR 2022, arXiv 2204.08376) carried to video. Theirs: a copy of the face
-    changed in colour, sharpness (down and up, or sharpened) and by a small affine map, blended in through a deformed and
-    softened mask at a random ratio. Our own choice:
+    This carries Self-Blended Images (Shiohara and Yamasaki, CVPR 2022, arXiv 2204.08376) over to video. The authors change
+    a copy of the face in colour and sharpness (resampled or sharpened) and by a small affine map, and blend it in through a
+    deformed, softened mask at a random ratio. Our own choice:
 
-    - an ellipse with a wavy outline around the face, its lower or its upper part, instead of hulls of landmarks;
-    - one mask and one change for the whole clip, both wandering slowly with time, as a face swap is steady but not fixed;
-      in three clips of ten colour and place also flicker from frame to frame;
-    - the copy alone is changed, where the authors change either: outside of the mask every pixel stays as it is;
+    - an ellipse with a wavy outline around the face, or its lower or upper part, instead of hulls of landmarks;
+    - one mask and one change for the whole clip, both drifting slowly, as a face swap is steady but not fixed; in three
+      clips of ten, colour and place also flicker from frame to frame;
+    - only the copy is changed, where the authors change either side, so every pixel outside the mask stays as it is;
     - ratios of 0.5, 0.75 and 1, without the authors' 0.25, which rounding to 8 bits may make invisible; and no change is
-      drawn so small that nothing is left of it.
+      drawn too small to be seen.
 
     Args:
         frames (`torch.Tensor` of shape `(T, 3, H, W)`): uint8, at least 32 pixels each way.
         timestamps (`torch.Tensor` of shape `(T,)`): Seconds.
         rng (`np.random.Generator`): Draws all of this.
-        face ([`FaceRegion`], *optional*): Where the face is; by default where [`find_face`] guesses it.
+        face ([`FaceRegion`], *optional*): Where the face is. Guessed by [`find_face`] if left out.
 
     Returns:
         The frames, and the mask as float32 of shape `(T, H, W)`: the share of the copy in each pixel.
 
     Raises:
-        ValueError: for frames smaller than that.
+        ValueError: for smaller frames.
     """
     outline, rows, columns = _draw_region(frames, timestamps, rng, face)
     seconds = timestamps - timestamps[0]
@@ -283,26 +283,15 @@ def upsampled_faces(
     frames: torch.Tensor, timestamps: torch.Tensor, rng: np.random.Generator, face: FaceRegion | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    A face as a generator's decoder would have drawn it: of fewer pixels, enlarged unevenly, the same way all through the clip.
+    Blend a face with an upsampled copy of itself, as a generator's decoder draws it, in the same way throughout the clip.
 
-    Layers that enlarge pictures leave a pattern that repeats with their step (Odena et al., Distill 2016, on checkerboards;
-    Zhang et al., WIFS 2019, arXiv 1907.06515, who train on genuine pictures sent through such layers: AutoGAN). Theirs is a
-    trained autoencoder. Our own choice, which needs no weights: the face is averaged over 2 to 4 pixels and enlarged again,
-    keeps a share of the detail that this takes, as a network with skip connections does, and is multiplied with a pattern
-    that repeats every 4, 8 or 16 pixels, as a transposed convolution does whose weights for the phases of its step add
-    up to different sums. The region is drawn as in [`self_blended_faces`].
+    Upsampling layers leave a pattern that repeats with their stride (Odena et al., Distill 2016, on checkerboards; Zhang et
+    al., WIFS 2019, arXiv 1907.06515, train on genuine pictures sent through such layers of a trained autoencoder, AutoGAN).
+    Our own choice, which needs no weights: the copy is averaged over 2 to 4 pixels and enlarged again. It keeps a share of
+    the lost detail, as a network with skip connections does. Then it is multiplied by a pattern that repeats every 4, 8 or
+    16 pixels, like the output of a transposed convolution whose weights are unevenly spread over the phases of its stride.
 
-    Args:
-        frames (`torch.Tensor` of shape `(T, 3, H, W)`): uint8, at least 32 pixels each way.
-        timestamps (`torch.Tensor` of shape `(T,)`): Seconds.
-        rng (`np.random.Generator`): Draws all of this.
-        face ([`FaceRegion`], *optional*): Where the face is; by default where [`find_face`] guesses it.
-
-    Returns:
-        The frames, and the mask as float32 of shape `(T, H, W)`: the share of the redrawn face in each pixel.
-
-    Raises:
-        ValueError: for frames smaller than that.
+    The region is drawn as in [`self_blended_faces`]. Arguments, results and errors are the same, too.
     """
     outline, rows, columns = _draw_region(frames, timestamps, rng, face)
     mask = outline.mask(rows, columns)
@@ -314,7 +303,7 @@ def upsampled_faces(
 
 
 def _upsampling_pattern(size: tuple[int, int], rng: np.random.Generator) -> torch.Tensor:
-    """`(3, height, width)`, repeating every 4, 8 or 16 pixels both ways, of mean 0 and deviation 0.02 to 0.08."""
+    """Draw a pattern `(3, height, width)` that repeats every 4, 8 or 16 pixels; mean 0, deviation 0.02 to 0.08."""
     period = int(rng.choice([4, 8, 16]))
     # One wave of the period along the rows, the columns and both diagonals.
     tile = np.zeros((period, period))
@@ -331,7 +320,7 @@ def _upsampling_pattern(size: tuple[int, int], rng: np.random.Generator) -> torc
 def _draw_region(
     frames: torch.Tensor, timestamps: torch.Tensor, rng: np.random.Generator, face: FaceRegion | None
 ) -> tuple[_Outline, slice, slice]:
-    """What of a face is changed, and the rows and columns that hold it with a margin."""
+    """Draw the region to change, and return it with the rows and columns that hold it and a margin."""
     size = tuple(frames.shape[-2:])
     if min(size) < SMALLEST_SIDE:
         raise ValueError(
@@ -350,7 +339,7 @@ def _blend(
     rows: slice,
     columns: slice,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The frames with `copy` mixed by `mask` into `own`, their part as floats, and the mask of whole frames."""
+    """Mix `copy` into `own`, the region's own pixels, by `mask`; return whole frames and the mask of whole frames."""
     blended = frames.clone()
     blended[..., rows, columns] = _to_uint8(torch.lerp(own, copy, mask[:, None]))
     whole = torch.zeros(len(frames), *frames.shape[-2:])
@@ -360,11 +349,11 @@ def _blend(
 
 def harmless_frames(frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """
-    What cameras, editors and web sites do to genuine pictures, everywhere in the frame alike: none of it makes a fake.
+    Process frames as cameras, editors and web sites do to genuine ones, alike everywhere in the frame.
 
-    All amounts are our own choice. Always brightness within 6 % and a shift within 5 of 255; a fifth of the time a flicker
-    of 1.5 %; a quarter each is made smaller by up to 1.6 and large again, blurred (sigma 0.4 to 0.9) or sharpened. Rounded
-    to 8 bits.
+    All amounts are our own choice. Brightness always changes by up to 6 %, and each channel shifts by up to 5 of 255. A
+    fifth of the clips flicker by 1.5 %. A quarter each are shrunk by up to 1.6 and enlarged again, blurred (sigma 0.4 to
+    0.9), sharpened, or left as they are. The result is rounded to 8 bits.
     """
     picture = frames.float()
     way = rng.random()

@@ -1,8 +1,8 @@
-"""Training from real video alone: fakes made on the fly from genuine clips, with the label of each track.
+"""Fakes made on the fly from genuine clips, with the label of each track: training from real video alone.
 
 ```python
 faker = PseudoFaker(fake_share=0.5, seed=0)
-sample = faker.draw(row["draw"], clip, other_clip)  # in a worker: depends on the seed and the number alone
+sample = faker.draw(row["draw"], clip, other_clip)  # in any worker: seed and number decide
 sample.clip, sample.label, sample.video_label, sample.audio_label, sample.kind
 ```
 
@@ -10,29 +10,28 @@ sample.clip, sample.label, sample.video_label, sample.audio_label, sample.kind
 |---|---|---|---|---|---|
 | `other_audio` | untouched | of another genuine clip, or of another time | fake | real | real |
 | `shifted_audio` | untouched | 0.2 to 1 s late or early | fake | real | real |
-| `self_blended_faces` | face blended with a changed copy of itself | untouched | fake | fake | real |
+| `self_blended_faces` | face blended with an altered copy of itself | untouched | fake | fake | real |
 | `upsampled_faces` | face enlarged from fewer pixels, with the grid that this leaves | untouched | fake | fake | real |
-| `resynthesised_speech` | untouched | synthesised anew from its spectrogram | fake | real | fake |
-| `both` | as one of these two, of those that are drawn at all | as `resynthesised_speech` | fake | fake | fake |
+| `resynthesised_speech` | untouched | resynthesised from its own spectrogram | fake | real | fake |
+| `both` | as `self_blended_faces` or `upsampled_faces` | as `resynthesised_speech` | fake | fake | fake |
 | `genuine` | untouched | untouched | real | real | real |
 
-**The labels of a mismatch.** Picture and sound that were recorded, but not together, are a fake clip made of real tracks.
-IDForge labels genuine sound from elsewhere as real sound, and a detector of synthetic speech that was told otherwise would be
-taught to call genuine recordings fake. So the tracks are real by default. For a model that cannot take a fake clip of two real
-tracks there is `mismatch_tracks="unknown"`: both are -100 then. Both, because rules that complete labels, as
-[`SSAVDForDeepfakeDetection`] has, would conclude from one real track of a fake clip that the other one is fake. (That model
-takes either; its own shuffled pairs say the same as these with `mismatch_is_fake=True` only.) The dataset schema knows no
-fake clips of real tracks: these labels are training targets and belong in no dataset row.
+**Labels of a mismatch.** A picture and a sound that are genuine but don't belong together make a fake clip of two real tracks.
+IDForge labels genuine sound from elsewhere as real, and a detector of synthetic speech that was told otherwise would learn to
+call genuine recordings fake. So both tracks are real by default. For a model that can't take a fake clip of two real tracks,
+`mismatch_tracks="unknown"` labels both -100. It must be both: rules that complete labels, such as those of
+[`SSAVDForDeepfakeDetection`], would conclude from one real track of a fake clip that the other is fake. (That model takes
+either setting; its own shuffled pairs say the same only with `mismatch_is_fake=True`.) The dataset schema has no fake clips of
+two real tracks: these labels are training targets and belong in no dataset row.
 
-**What a network must not learn.** If only fakes were processed, "was processed" would be enough to find them. So
-[`PseudoFaker.draw`] puts genuine clips and fakes alike through [`harmless`], whose gains, rounding, equaliser, joints,
-resizing and blur come out of the same distribution for both. What is left to see is what each kind is about: sound that does
-not go with the lips, an edge in the face, speech without the fine structure of a voice. Calling the faker itself does no
-such thing: an untouched track is the input's, bit by bit.
+**A shortcut to avoid.** If only fakes were processed, a network would learn to find processing. So [`PseudoFaker.draw`] sends
+genuine clips and fakes alike through [`harmless`], which draws gain, rounding, equaliser, joints, resizing and blur from the
+same distribution for both. What remains is what each kind is about: sound that doesn't match the lips, an edge in the face,
+speech without the fine structure of a voice. Calling the faker itself skips this step: an untouched track is the input's, bit
+for bit.
 
-The kinds and their sources are described at the functions that make them, in `pseudo_fake_faces` and `pseudo_fake_sound`.
-Nothing is said here about how well a detector trained like this does on true fakes: the papers named there measured their own
-versions, and these are simpler.
+`blended_faces` and `altered_sound` describe the kinds and name their sources. They make no claim about how well a detector
+trained this way finds true fakes: the papers they name measured their own versions, and these are simpler.
 """
 
 from collections.abc import Callable, Mapping
@@ -62,7 +61,7 @@ from .blended_faces import (
     upsampled_faces,
 )
 
-# What each kind makes fake: the picture, the sound. The clip is fake in any case.
+# The labels of picture and sound. The clip itself is always fake.
 _TRACKS: Mapping[str, tuple[int, int]] = MappingProxyType(
     {
         "other_audio": (REAL, REAL),
@@ -78,21 +77,21 @@ _FACES = {"self_blended_faces": self_blended_faces, "upsampled_faces": upsampled
 MISMATCHES = ("other_audio", "shifted_audio")
 GENUINE = "genuine"
 
-# Streams of random numbers that must not run in parallel: all start from the same seed and number.
+# Keep the two random streams apart that start from the same seed and number.
 _DECISION, _CONTENT = 1, 2
 
 
 @dataclass(frozen=True)
 class PseudoFake:
     """
-    A clip to train on, and what is true of it.
+    A training clip with its labels.
 
     Attributes:
-        clip ([`Clip`]): Frames, timestamps and sound of the shapes, types and ranges of the clip it was made from.
+        clip ([`Clip`]): Frames, timestamps and sound, with the shapes, types and ranges of the source clip.
         label (`int`): 0 real, 1 fake.
-        video_label, audio_label (`int`): 0 real, 1 fake, -100 unknown or no such track.
+        video_label, audio_label (`int`): 0 real, 1 fake, -100 unknown, or no such track.
         kind (`str`): One of [`KINDS`], or `"genuine"`.
-        drawn (`Mapping[str, float]`): What was drawn for the sound, such as `shift` in seconds. For looking at examples.
+        drawn (`Mapping[str, float]`): What was drawn for the sound, such as `shift` in seconds. For inspecting examples.
     """
 
     clip: Clip
@@ -105,14 +104,14 @@ class PseudoFake:
 
 def harmless(clip: Clip, rng: np.random.Generator) -> Clip:
     """
-    A clip after what happens to genuine ones on their way: see [`harmless_frames`] and [`harmless_audio`].
+    Process a clip in ways that don't make it fake: see [`harmless_frames`] and [`harmless_audio`].
 
-    To be done to genuine clips and pseudo-fakes alike, as [`PseudoFaker.draw`] does: on one side alone it would be the
+    Use it on genuine clips and pseudo-fakes alike, as [`PseudoFaker.draw`] does. On one side alone it would be the
     easiest thing to learn.
 
     Args:
-        clip ([`Clip`]): Not written to.
-        rng (`np.random.Generator`): Draws the amounts. The picture's do not depend on whether there is sound.
+        clip ([`Clip`]): The clip. It isn't changed.
+        rng (`np.random.Generator`): Draws the amounts. Those of one track don't depend on the other track.
 
     Returns:
         [`Clip`]: with the same timestamps, shapes, types and ranges.
@@ -125,25 +124,26 @@ def harmless(clip: Clip, rng: np.random.Generator) -> Clip:
 
 class PseudoFaker:
     """
-    Makes fakes of genuine clips. Holds settings only, so it can be sent to the workers of a data loader.
+    Makes fakes from genuine clips. Holds only settings, so it can be sent to data loader workers.
 
     Args:
         weights (`Mapping[str, float]`, *optional*):
-            How often each kind is drawn, relative to the others; kinds left out are not drawn. By default all alike.
-        fake_share (`float`, *optional*, defaults to 0.5): Of what [`PseudoFaker.draw`] gives, in [0, 1].
-        seed (`int`, *optional*, defaults to 0): Of [`PseudoFaker.draw`].
+            The relative frequency of each kind. Kinds that are left out aren't drawn. All kinds are equal by default. `both`
+            takes the face kinds that have a weight, or either if none has.
+        fake_share (`float`, *optional*, defaults to 0.5): The share of fakes that [`PseudoFaker.draw`] makes, in [0, 1].
+        seed (`int`, *optional*, defaults to 0): Seed of [`PseudoFaker.draw`].
         pairs (`bool`, *optional*, defaults to `False`):
-            Of the draws `2k` and `2k + 1` the second is a fake and the first genuine, and both are processed alike: given the
-            same clip, as they should be, they differ in what makes the fake and in nothing else. `fake_share` is 0.5 then.
+            Draws come in pairs: number `2k` is genuine, `2k + 1` a fake, and both are processed alike. Given the same
+            clip, as they should be, they differ only in the forgery. Needs a `fake_share` of 0.5.
         mismatch_tracks (`str`, *optional*, defaults to `"real"`):
             Labels of both tracks of `other_audio` and `shifted_audio`: `"real"` or `"unknown"` (-100); see above.
         shift_seconds (`tuple[float, float]`, *optional*, defaults to `(0.2, 1.0)`):
-            Shortest and longest shift of `shifted_audio`. Below 0.2 s sound passes for in step (ITU-R BT.1359 accepts up to
-            0.185 s), and a model that sees few frames per second has little to tell it by. A shift is less than half of
-            the sound in any case.
+            Shortest and longest shift of `shifted_audio`. Sound passes for in step up to 0.185 s (ITU-R BT.1359), and a
+            model that sees few frames per second can hardly tell such shifts. A shift is always less than half the sound.
         face_of (`Callable`, *optional*):
-            From frames `(T, 3, H, W)` to the [`FaceRegion`] to blend, such as a face detector's. Without it, and where it
-            gives None, [`find_face`] guesses, which is for clips cut around one face. Must be picklable for workers.
+            Takes frames `(T, 3, H, W)` and returns the [`FaceRegion`] to blend, from a face detector for example. If it
+            is left out or returns None, [`find_face`] guesses, which suits clips cropped around one face. Must be
+            picklable for workers.
 
     Raises:
         ValueError: for unknown kinds, weights that are negative or all 0, and values out of range.
@@ -173,26 +173,26 @@ class PseudoFaker:
             raise ValueError(f"mismatch_tracks must be 'real' or 'unknown', not {mismatch_tracks!r}.")
         if not 0 < shift_seconds[0] <= shift_seconds[1] < np.inf:
             raise ValueError(f"shift_seconds must be (shortest, longest), above 0, not {shift_seconds}.")
-        # In the order of KINDS, so that the order of a recipe's keys does not change what is drawn.
+        # In the order of KINDS, so that draws don't depend on the order of a recipe's keys.
         self.weights = {kind: float(weights[kind]) for kind in KINDS if weights.get(kind)}
         self.fake_share, self.seed, self.pairs = fake_share, seed, pairs
         self.mismatch_tracks, self.shift_seconds, self.face_of = mismatch_tracks, shift_seconds, face_of
 
     def is_fake(self, number: int) -> bool:
-        """Whether draw `number` (0 or more) is to be a fake: by seed and number alone, in whichever worker."""
+        """Return True if draw `number` (0 or more) will be a fake. Only seed and number decide, in any worker."""
         if self.pairs:
             return number % 2 == 1
         return bool(np.random.default_rng([self.seed, _DECISION, number]).random() < self.fake_share)
 
     def clip_number(self, number: int) -> int:
-        """Number of the clip that draw `number` is made of, and of how it is processed: the same for both of a pair."""
+        """Return the number that decides the clip and the processing of draw `number`: the same for both of a pair."""
         return number // 2 if self.pairs else number
 
     def draw(
         self, number: int, clip: Clip, other: Clip | None = None, around: Clip | None = None
     ) -> PseudoFake:
         """
-        Sample `number` of a training run: a fake, or the genuine clip, and either [`harmless`]ly processed.
+        Return sample `number` of a training run, fake or genuine, after [`harmless`] processing.
 
         The same seed, number and clips give the same sample. Arguments are those of [`PseudoFaker.__call__`].
         """
@@ -203,11 +203,11 @@ class PseudoFaker:
 
     def possible_kinds(self, clip: Clip, other: Clip | None = None) -> list[str]:
         """
-        Those of the wanted kinds that can be made of a clip.
+        Return the kinds with a weight that can be made from a clip.
 
-        A face needs frames of at least 32 pixels each way, speech at least 0.25 s of sound above -60 dBFS, and a mismatch
-        sound as well as two frames; a shift enough sound for the shortest one, and `other_audio` sound in `other` that
-        is not the clip's own.
+        Faces need frames of at least 32 pixels each way. Speech needs at least 0.25 s of sound at -60 dBFS or more.
+        Mismatches need such sound and two frames: a shift needs enough sound for the shortest one, and `other_audio`
+        needs sound in `other` that isn't the clip's own.
         """
         face = (
             clip.frames is not None and len(clip.frames) > 0 and min(clip.frames.shape[-2:]) >= SMALLEST_SIDE
@@ -236,21 +236,21 @@ class PseudoFaker:
         around: Clip | None = None,
     ) -> PseudoFake:
         """
-        A fake of a kind drawn by weight among those that are possible.
+        Make a fake of a kind that is drawn by weight among the possible ones.
 
         Args:
-            clip ([`Clip`]): Genuine. Not written to; what the kind leaves alone is shared with the result.
+            clip ([`Clip`]): A genuine clip. It isn't changed; the result shares its untouched tracks.
             other ([`Clip`], *optional*):
                 Another genuine clip, or another time of the same one, for `other_audio`.
             rng (`np.random.Generator`): Draws everything.
             around ([`Clip`], *optional*):
-                A wider window of the same file, whose sound comes in from the sides in `shifted_audio`.
+                A wider window of the same file, whose sound fills the gap of `shifted_audio`.
 
         Returns:
-            [`PseudoFake`]: of kind `"genuine"`, the clip as it is and labelled real, where no kind is possible.
+            [`PseudoFake`]: the unchanged clip, of kind `"genuine"` and labelled real, if no kind is possible.
 
         Raises:
-            ValueError: without `rng`, and where `around` is of another file.
+            ValueError: if `rng` is missing, or `around` is a window of another file.
         """
         if rng is None:
             raise ValueError("give rng, a numpy.random.Generator: draws without a seed cannot be repeated.")
@@ -261,30 +261,39 @@ class PseudoFaker:
             return _genuine(clip)
         weights = np.asarray([self.weights[kind] for kind in kinds])
         kind = str(rng.choice(kinds, p=weights / weights.sum()))
-        frames, audio, drawn = clip.frames, clip.audio, {}
+        frames = clip.frames
         if kind in _FACES or kind == "both":
-            wanted = [name for name in _FACES if name in self.weights] or list(_FACES)
-            made = str(rng.choice(wanted)) if kind == "both" else kind
-            face = None if self.face_of is None else self.face_of(clip.frames)
-            frames, _ = _FACES[made](clip.frames, clip.timestamps, rng, face)
-        if kind in ("resynthesised_speech", "both"):
-            audio, drawn = resynthesised_speech(clip.audio, rng)
-        elif kind == "other_audio":
-            audio = other_audio(clip.audio, other.audio, rng)
-        elif kind == "shifted_audio":
-            longest = min(self._longest_shift(clip.audio), round(self.shift_seconds[1] * SAMPLING_RATE))
-            samples = int(rng.choice([-1, 1]) * rng.integers(self._shortest_shift, longest + 1))
-            drawn = {"shift": samples / SAMPLING_RATE}
-            if around is not None and around.audio is not None:
-                before = round((clip.start - around.start) * SAMPLING_RATE)
-                audio = shifted_audio(clip.audio, samples, around.audio, before)
-            else:
-                audio = shifted_audio(clip.audio, samples)
+            frames = self._altered_frames(kind, clip, rng)
+        audio, drawn = self._altered_audio(kind, clip, other, rng, around)
         tracks = _TRACKS[kind]
         if kind in MISMATCHES and self.mismatch_tracks == "unknown":
             tracks = (IGNORE_INDEX, IGNORE_INDEX)
         clip = replace(clip, frames=frames, audio=audio, warnings=list(clip.warnings))
         return _labelled(clip, FAKE, tracks, kind, drawn)
+
+    def _altered_frames(self, kind: str, clip: Clip, rng: np.random.Generator) -> torch.Tensor:
+        if kind == "both":
+            kind = str(rng.choice([name for name in _FACES if name in self.weights] or list(_FACES)))
+        face = None if self.face_of is None else self.face_of(clip.frames)
+        frames, _ = _FACES[kind](clip.frames, clip.timestamps, rng, face)
+        return frames
+
+    def _altered_audio(
+        self, kind: str, clip: Clip, other: Clip | None, rng: np.random.Generator, around: Clip | None
+    ) -> tuple[torch.Tensor | None, dict[str, float]]:
+        """Return the sound of a fake, and what was drawn for it."""
+        if kind in ("resynthesised_speech", "both"):
+            return resynthesised_speech(clip.audio, rng)
+        if kind == "other_audio":
+            return other_audio(clip.audio, other.audio, rng), {}
+        if kind != "shifted_audio":
+            return clip.audio, {}
+        longest = min(self._longest_shift(clip.audio), round(self.shift_seconds[1] * SAMPLING_RATE))
+        samples = int(rng.choice([-1, 1]) * rng.integers(self._shortest_shift, longest + 1))
+        before, wider = 0, None
+        if around is not None and around.audio is not None:
+            before, wider = round((clip.start - around.start) * SAMPLING_RATE), around.audio
+        return shifted_audio(clip.audio, samples, wider, before), {"shift": samples / SAMPLING_RATE}
 
     @property
     def _shortest_shift(self) -> int:
@@ -308,10 +317,9 @@ def _genuine(clip: Clip) -> PseudoFake:
 
 
 def _share_sound(clip: Clip, other: Clip) -> bool:
-    """Whether two clips hold the same moment of the same recording.
+    """Return True if two clips share a moment of the same recording, as overlapping windows of one file do.
 
-    Windows of one file that overlap do. Names alone do not tell: clips made from arrays may all be called the same. So the
-    sound of the overlap is compared.
+    Names alone don't tell, as clips made from arrays may all have the same name. So the sound of the overlap is compared.
     """
     start, end = max(clip.start, other.start), min(clip.end, other.end)
     if clip.audio is other.audio:
@@ -324,5 +332,5 @@ def _share_sound(clip: Clip, other: Clip) -> bool:
         pieces.append(each.audio[begin : begin + round((end - start) * SAMPLING_RATE)])
     length = min(map(len, pieces))
     first, second = (piece[:length] for piece in pieces)
-    # An overlap too short to tell is taken as one.
+    # An overlap too short to compare counts as shared.
     return length < SHORTEST_SECONDS * SAMPLING_RATE or bool(torch.allclose(first, second, atol=1e-2))
