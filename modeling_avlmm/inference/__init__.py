@@ -1,1 +1,1 @@
-"""Scoring that needs the installed package: the gate, streaming, ONNX, and a detector's identity."""
+"""Inference with the installed package: registration, the pipeline with a gate, streaming, ONNX, provenance."""

@@ -1,4 +1,4 @@
-"""A journal of JSON lines that survives a kill: what was written whole is kept, a last line that was cut off is not."""
+"""A journal of JSON lines that survives a kill: whole lines are kept, and a last line that was cut off is dropped."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 class JSONLines:
     """
-    An append-only file of JSON objects, one a line, flushed after each.
+    An append-only file of JSON objects, one per line, flushed after each.
 
     Opening the file removes a last line that a kill cut off, so that the next entry starts on a line of its own.
     Entries can be read again by their place in the file, without holding them in memory.
 
     Args:
-        path (`str` or `Path`): The file; made, with its folder, where there is none.
+        path (`str` or `Path`): The file; created, with its folder, if missing.
 
     Raises:
-        OSError: where the file cannot be opened for reading and writing.
+        OSError: If the file cannot be opened for reading and writing.
 
     Example:
 

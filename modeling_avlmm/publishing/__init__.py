@@ -1,1 +1,1 @@
-"""Write and upload a detector that others load in one line."""
+"""Publish a detector: the folder or Hub repository, its model card, and a check that it works without this package."""

@@ -87,6 +87,8 @@ def publish(
         _check_report(path, report, model, processor)
     _check_encoders(model)
     training = training_summary(model_dir)
+    if training and model.config.notice == DEMONSTRATION_NOTICE:
+        training["synthetic"] = True  # published before, without the notes about the data
     _note_in_configuration(model, training, reports)
     destination = str(destination) if upload else Path(destination)
     name = destination.rpartition("/")[2] if upload else destination.resolve().name

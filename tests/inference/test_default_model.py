@@ -1,4 +1,4 @@
-"""The detector that is used where none is named, and the notice of demonstration models."""
+"""The detector that is used if no model is named, and the notice of demonstration models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory) -> Path:
-    """What the package has in `default_model`, with random weights."""
+    """A folder like the package's `default_model`, with random weights."""
     torch.manual_seed(0)
     config = SSAVDConfig(
         channels=(4, 4),
@@ -44,7 +44,7 @@ def embedded(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def default(embedded, monkeypatch) -> Path:
-    """The package as if `embedded` were in it."""
+    """Put `embedded` in the place of the package's own default."""
     monkeypatch.delenv("AVLMM_DEFAULT_MODEL", raising=False)
     monkeypatch.setattr(defaults, "EMBEDDED_MODEL", embedded)
     monkeypatch.setitem(

@@ -1,4 +1,4 @@
-"""A gate before the model: whose verdict counts, what is read how often, and that order, batches and errors stay."""
+"""A gate before the model: who decides, how often a file is read; order, batches and errors stay the same."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def large(tiny_detector):
 
 @pytest.fixture(scope="module")
 def alone(small, large, clips) -> dict[str, tuple[dict, dict]]:
-    """What either says of every clip by itself."""
+    """The results of both detectors on every clip, each by itself."""
     files = [str(clips[name]) for name in NAMES]
     return dict(zip(NAMES, zip(small(files), large(files), strict=True), strict=True))
 
 
 @pytest.fixture(scope="module")
 def band(alone) -> tuple[float, float]:
-    """Sure of the clip with the lowest and the one with the highest score, and of none between."""
+    """A band that leaves the clips with the lowest and the highest score to the gate, and no other."""
     scores = sorted(gated["score"] for gated, _ in alone.values() if gated["score"] is not None)
     edges = (scores[0] + scores[1]) / 2, (scores[-2] + scores[-1]) / 2
     # The threshold lies in the band, so that it is not widened.
@@ -70,7 +70,7 @@ def detector(large, small, band):
 
 @pytest.fixture(scope="module")
 def expected(alone, band) -> dict[str, dict]:
-    """By the definition, from the detectors alone."""
+    """The results by definition, from those of the detectors alone."""
     results = {}
     for name, (gated, looked_at) in alone.items():
         sure = gated["score"] is None or not band[0] <= gated["score"] <= band[1]
@@ -94,7 +94,7 @@ def same(one: dict, other: dict, tolerance: float = 1e-5) -> bool:
 
 
 def opened(monkeypatch) -> list[tuple[int, str]]:
-    """From now on, whose model read which file."""
+    """Return a list that collects, from now on, which model reads which file."""
     seen, windows = [], AVDeepfakeDetectionPipeline._windows
 
     def counted(self, source, *rest):

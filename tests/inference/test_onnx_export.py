@@ -50,7 +50,7 @@ def save(path, **options):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """The model, its folder and its export with eight bits."""
+    """The model, its folder and its 8-bit export."""
     root = tmp_path_factory.mktemp("onnx")
     model = save(root / "model", frontend="fast", activation_limit=4.0)
     made = onnx_export.export_onnx(root / "model", root / "exported", int8=True)
@@ -232,7 +232,7 @@ def test_command(folders, tmp_path, capsys, monkeypatch):
 
 
 def test_detector_loads_no_weights_into_torch(folders):
-    """The folder is enough: it is read in a process that has no model folder and no exporter."""
+    """The folder is enough: a process without the model folder and the exporter can use it."""
     code = (
         "import sys; from modeling_avlmm.inference.onnx_detector import ONNXDetector; from modeling_avlmm.inference.onnx_export import example_inputs;"
         f"d = ONNXDetector({str(folders[2])!r}, threads=1);"

@@ -116,7 +116,7 @@ def test_44100_hertz_and_variable_frame_rate(model, processor, pipe, movie, tmp_
 
 
 def test_recordings_joined_without_decoding(model, processor, movie, tmp_path):
-    """Where they meet, the second one's first frames come before the first one's last."""
+    """The first frames of the second recording come before the last ones of the first."""
     once, twice = tmp_path / "once.ts", tmp_path / "twice.ts"
     ffmpeg("-i", movie, "-t", "4", "-c:v", "libx264", "-bf", "2", "-c:a", "aac", once)
     ffmpeg("-stream_loop", "1", "-i", once, "-c", "copy", twice)
@@ -177,7 +177,7 @@ def test_short_files_and_tracks_of_different_length(model, processor, pipe, tmp_
 
 
 def test_growing_file_and_incomplete_tail(model, processor, pipe, movie, tmp_path):
-    """A writer appends odd pieces; what is streamed meanwhile is what the pipeline finds in the end."""
+    """A writer appends uneven pieces; the stream gives what the pipeline gives for the finished file."""
     whole = remux(movie, tmp_path / "whole.ts").read_bytes()
     growing = tmp_path / "growing.ts"
     growing.write_bytes(b"")

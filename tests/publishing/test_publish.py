@@ -17,6 +17,7 @@ from transformers import AutoModel, AutoProcessor, pipeline
 
 import modeling_avlmm
 from modeling_avlmm import AVLMMForDeepfakeDetection, AVLMMProcessor
+from modeling_avlmm.inference.default_model import default_model
 from modeling_avlmm.inference.provenance import detector_identity
 from modeling_avlmm.publishing import card
 from modeling_avlmm.publishing.elsewhere import run_without_package
@@ -73,7 +74,7 @@ def published(tiny_detector, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def report(tiny_detector) -> dict:
-    """What evaluate_avd.py writes for `tiny_detector`, with numbers that cannot come from anywhere else."""
+    """A report of evaluate_avd.py about `tiny_detector`, with numbers that cannot come from anywhere else."""
     model = AVLMMForDeepfakeDetection.from_pretrained(tiny_detector)
     identity = detector_identity(model, AVLMMProcessor.from_pretrained(tiny_detector))
     return {
@@ -195,6 +196,13 @@ def test_card_without_numbers_claims_nothing(published):
     text = (published / "README.md").read_text(encoding="utf-8")
     assert "has not been evaluated" in text and "Not measured" in text
     assert "{{" not in text and "{%" not in text and "None" not in text
+
+
+def test_a_demonstration_stays_one_when_it_is_published_again(tmp_path):
+    folder = publish(default_model(), tmp_path / "published")
+    assert "**This is a demonstration.**" in (folder / "README.md").read_text(encoding="utf-8")
+    assert json.loads((folder / "config.json").read_text())["training_summary"]["synthetic"]
+    assert "datasets" not in metadata_load(folder / "README.md")
 
 
 def test_card_names_the_four_files_to_read_first(published):
