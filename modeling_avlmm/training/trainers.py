@@ -202,7 +202,7 @@ class AVSFTTrainer(ProgressMixin, SFTTrainer):
         return self.optimizer
 
     def learning_rates(self, rate: float) -> dict[str, float]:
-        return {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
+        return {f"lr/{group.get('name', 'all')}": group["lr"] for group in self.optimizer.param_groups}
 
     def create_model_card(self, *args, **kwargs):
         """Write nothing: checkpoints of a run need no model card, a detector gets its own when it is published."""
