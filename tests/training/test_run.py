@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
 from modeling_avlmm import AVLMMForDeepfakeDetection
+from modeling_avlmm.publishing.publish import training_summary
 from modeling_avlmm.training.recipe_parts import ClipsRecipe, NetworkRecipe, OptimisationRecipe
 from modeling_avlmm.training.recipes import AVLMMRecipe, SmallDetectorRecipe, load_recipe
 from modeling_avlmm.training.run import train
@@ -218,3 +219,7 @@ def test_recipes_saved_by_earlier_versions_are_read(recipe, tmp_path):
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(values))
     small = saved_recipe(tmp_path / "small.yaml")
     assert small.system == "ssavd" and small.model == NetworkRecipe(preset="small")
+    # Cards name the network of either version.
+    assert training_summary(ROOT / "modeling_avlmm" / "default_model")["network"]["kind"] == "ssavd"
+    (tmp_path / "small.yaml").rename(tmp_path / "recipe.yaml")
+    assert training_summary(tmp_path)["network"] == {"kind": "ssavd", "preset": "small", "options": None}
