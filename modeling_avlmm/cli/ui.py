@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="detector of an `analysis` stage, which answers questions [--model if it is one, or else measured facts]",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at [%(default)s]")
-    parser.add_argument("--port", type=int, default=7860, help="port, 0 for a free one [%(default)s]")
+    parser.add_argument("--port", type=_port, default=7860, help="port, 0 for a free one [%(default)s]")
     parser.add_argument(
         "--max-mb", type=float, default=200.0, metavar="MB", help="largest file accepted [%(default)g]"
     )
@@ -93,3 +93,10 @@ def _serve(options: argparse.Namespace) -> int:
         threading.Timer(1.0, webbrowser.open, (server.address,)).start()
     server.run()
     return 0
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65_535:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 65535, not {value}")
+    return value

@@ -146,6 +146,9 @@ def test_errors_and_help(tiny_detector, clips, tmp_path, capsys):
     assert "more than one pass takes" in capsys.readouterr().err
     assert main(["publish", "--model", str(tmp_path), "--to", str(tmp_path / "out")]) == 2
     assert "no config.json" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["ui", "--port", "99999"])
+    assert stop.value.code == 2 and "from 0 to 65535" in capsys.readouterr().err
     for command in ([], ["detect"], ["publish"]):
         with pytest.raises(SystemExit) as stop:
             main([*command, "--help"])
