@@ -12,6 +12,8 @@ import datasets
 import torch
 from torchcodec.encoders import VideoEncoder
 
+from dataset_scripts.errors import CorpusWarning
+
 RACES = ("African", "Asian (East)", "Asian (South)", "Caucasian (American)", "Caucasian (European)")
 GENDERS = ("men", "women")
 FAKEAVCELEB_HEADER = "source,target1,target2,method,category,type,race,gender,path,"
@@ -171,3 +173,17 @@ def write_mavos(
 def rows_of(dataset) -> list[dict[str, object]]:
     """Return all rows of a split, streamed or not, undecoded: `video` is the value stored in Arrow."""
     return list(dataset.cast_column("video", datasets.Video(decode=False)))
+
+
+def streamed(
+    name: str, root: Path, protocol: str | None = None, **settings
+) -> dict[str, list[dict[str, object]]]:
+    """Stream a copy of a corpus and return the rows of each split, undecoded."""
+    settings = {"cache_dir": str(Path(root).parent / "cache"), **settings}
+    found = datasets.load_dataset(name, protocol, data_dir=str(root), streaming=True, **settings)
+    return {split: rows_of(rows) for split, rows in found.items()}
+
+
+def corpus_notes(caught) -> list[str]:
+    """Return the messages of the builders' warnings among all that were caught."""
+    return [str(warning.message) for warning in caught if issubclass(warning.category, CorpusWarning)]

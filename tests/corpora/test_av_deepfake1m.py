@@ -8,7 +8,8 @@ from pathlib import Path
 
 import datasets
 import pytest
-from dataset_factory import rows_of, touch, write_clip
+from dataset_factory import corpus_notes, rows_of, touch, write_clip
+from dataset_factory import streamed as stream
 from dataset_trees.av_deepfake1m import (
     KINDS,
     first_edition_rows,
@@ -54,24 +55,13 @@ def second(tmp_path_factory) -> Path:
     return root
 
 
-def stream(name: str, root: Path, protocol: str | None = None, **settings) -> dict[str, list[dict]]:
-    """Stream a copy and return the rows of each split."""
-    settings = {"cache_dir": str(Path(root).parent / "cache"), **settings}
-    found = load_dataset(name, protocol, data_dir=str(root), streaming=True, **settings)
-    return {split: rows_of(rows) for split, rows in found.items()}
-
-
-def notes(caught) -> list[str]:
-    return [str(w.message) for w in caught if issubclass(w.category, CorpusWarning)]
-
-
 @pytest.mark.parametrize(
     ("name", "rows_in"), [(FIRST, first_edition_rows), (SECOND, second_edition_rows)], ids=[FIRST, SECOND]
 )
 def test_rows_agree_with_the_metadata(name, rows_in, first, second, recwarn):
     root = first if name == FIRST else second
     splits = stream(name, root)
-    assert not notes(recwarn)
+    assert not corpus_notes(recwarn)
     assert list(splits) == ["train", "validation"]
     for folder, split in SPLITS.items():
         listed = rows_in(folder)
@@ -140,7 +130,7 @@ def test_the_test_split_is_left_out(tmp_path):
     write_test(tmp_path)
     with pytest.warns(CorpusWarning) as caught:
         assert list(stream(FIRST, tmp_path)) == ["validation"]
-    (said,) = notes(caught)
+    (said,) = corpus_notes(caught)
     assert "test, test_files.txt: the test split is published without labels" in said
 
 
@@ -176,7 +166,7 @@ def test_missing_files(tmp_path):
     with pytest.warns(CorpusWarning) as caught:
         found = stream(FIRST, tmp_path / "copy", max_missing=0.1)["validation"]
     assert len(found) == 11
-    assert any("1 mp4 files" in m and "val/id00900/extra.mp4" in m for m in notes(caught))
+    assert any("1 mp4 files" in m and "val/id00900/extra.mp4" in m for m in corpus_notes(caught))
 
 
 def test_editions_are_told_apart(first, second):
@@ -212,7 +202,7 @@ def test_types_that_the_segments_contradict(tmp_path):
     assert found[2]["fake_segments"] is None
     assert found[3]["visual_fake_segments"] is None
     assert found[5]["fake_segments"] == found[5]["visual_fake_segments"] == [[0.0, 0.5]]
-    said = notes(caught)
+    said = corpus_notes(caught)
     assert len(said) == 3
     assert any("1 fakes have a modify_type that contradicts" in m and rows[1]["file"] in m for m in said)
     assert any("1 fakes have no fake_segments" in m and rows[2]["file"] in m for m in said)

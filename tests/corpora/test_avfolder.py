@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from dataset_factory import rows_of, touch, write_clip
+from dataset_factory import rows_of, streamed, touch, write_clip
 from datasets import load_dataset
 
 import dataset_scripts
@@ -28,10 +29,7 @@ dataset_scripts.register()
 datasets.disable_progress_bars()
 
 
-def stream(root: Path, protocol: str | None = None, **settings) -> dict[str, list[dict]]:
-    settings = {"cache_dir": str(Path(root).parent / "cache"), **settings}
-    found = load_dataset("avfolder", protocol, data_dir=str(root), streaming=True, **settings)
-    return {split: rows_of(rows) for split, rows in found.items()}
+stream = partial(streamed, "avfolder")
 
 
 def labels(rows: list[dict]) -> dict[str, int]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import datasets
 import pytest
-from dataset_factory import rows_of, touch, write_clip
+from dataset_factory import corpus_notes, rows_of, streamed, touch, write_clip
 from dataset_trees.deepspeak import HEADERS, PEOPLE, REAL_HEADER, deepspeak_rows, write_deepspeak, write_table
 from datasets import load_dataset
 
@@ -36,14 +37,7 @@ def known_size(monkeypatch):
     monkeypatch.setattr(deepspeak, "_KNOWN", sizes)
 
 
-def stream(root, protocol=None, **settings) -> dict[str, list[dict]]:
-    settings = {"cache_dir": str(Path(root).parent / "cache"), **settings}
-    found = load_dataset("deepspeak", protocol, data_dir=str(root), streaming=True, **settings)
-    return {split: rows_of(rows) for split, rows in found.items()}
-
-
-def messages(caught) -> list[str]:
-    return [str(warning.message) for warning in caught if issubclass(warning.category, CorpusWarning)]
+stream = partial(streamed, "deepspeak")
 
 
 @pytest.fixture(scope="module", params=RELEASES)
@@ -60,7 +54,7 @@ def copy(release, tmp_path_factory):
 
 def test_rows_agree_with_the_tables(copy, release, recwarn):
     rows = {row["path"]: row for row in stream(copy, "all")["full"]}
-    assert messages(recwarn) == []
+    assert corpus_notes(recwarn) == []
     genuine, fakes = deepspeak_rows(release)
     assert list(rows) == [row[0] for row in genuine + fakes]
     for cells in genuine:
@@ -119,7 +113,7 @@ def test_people_without_a_split_and_swaps_across_splits_are_noted(tmp_path):
     _, fakes = write_deepspeak(tmp_path / "copy", "v1.1", people=people)
     with pytest.warns(CorpusWarning) as caught:
         splits = stream(tmp_path / "copy")
-    said = messages(caught)
+    said = corpus_notes(caught)
     assert any("7 clips show people without a split" in message for message in said)
     assert any("4 fakes have the face or the voice of a person of another split" in m for m in said)
     assert not any(row["identity"] == "5" for rows in splits.values() for row in rows)
@@ -173,7 +167,7 @@ def test_strays_and_sizes_are_noted(tmp_path, monkeypatch):
     monkeypatch.setattr(deepspeak, "_KNOWN", PUBLISHED)
     with pytest.warns(CorpusWarning) as caught:
         rows = stream(tmp_path / "copy", "all")["full"]
-    said = messages(caught)
+    said = corpus_notes(caught)
     assert any("2 video files" in message and "preview.mp4" in message for message in said)
     assert any("71 genuine clips and 96 fakes, not the known 6,667 and 6,796 of v1.1" in m for m in said)
     assert any("4 fakes have no source" in message for message in said)

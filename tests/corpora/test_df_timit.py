@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -14,7 +15,7 @@ import numpy
 import pytest
 import soundfile
 import torch
-from dataset_factory import rows_of, touch, write_clip
+from dataset_factory import rows_of, streamed, touch, write_clip
 from dataset_trees.df_timit import (
     OTHERS,
     PAIRS,
@@ -56,11 +57,7 @@ def copy(tmp_path_factory) -> Path:
     return root
 
 
-def stream(root: Path, protocol: str | None = None, **settings) -> dict[str, list[dict]]:
-    """Stream a copy and return the rows of each split."""
-    settings = {"cache_dir": str(Path(root).parent / "cache"), **settings}
-    found = load_dataset("df_timit", protocol, data_dir=str(root), streaming=True, **settings)
-    return {split: rows_of(rows) for split, rows in found.items()}
+stream = partial(streamed, "df_timit")
 
 
 def test_rows_agree_with_the_folders(copy, recwarn):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import datasets
 import pytest
-from dataset_factory import rows_of, touch, write_clip
+from dataset_factory import corpus_notes, rows_of, streamed, touch, write_clip
 from dataset_trees.dfdc import (
     file_name,
     held_out_rows,
@@ -44,25 +45,17 @@ def copy(tmp_path_factory) -> Path:
     return root
 
 
-def stream(root: Path, protocol: str | None = None, **settings) -> dict[str, list[dict]]:
-    """Stream a copy and return the rows of each split."""
-    settings = {"cache_dir": str(Path(root).parent / "cache"), **settings}
-    found = load_dataset("dfdc", protocol, data_dir=str(root), streaming=True, **settings)
-    return {split: rows_of(rows) for split, rows in found.items()}
+stream = partial(streamed, "dfdc")
 
 
 def paths(rows) -> list[str]:
     return [row["path"] for row in rows]
 
 
-def notes(caught) -> list[str]:
-    return [str(w.message) for w in caught if issubclass(w.category, CorpusWarning)]
-
-
 def test_rows_agree_with_the_tables(copy):
     with pytest.warns(CorpusWarning) as caught:
         splits = stream(copy)
-    (said,) = notes(caught)
+    (said,) = corpus_notes(caught)
     assert PARTLY in said
     assert list(splits) == ["train", "validation", "test"]
     listed = {
@@ -126,7 +119,7 @@ def test_validation_from_whole_parts(tmp_path):
     write_dfdc(tmp_path, parts, held_out=("test",))
     with pytest.warns(CorpusWarning, match="the validation split is dfdc_train_part_") as caught:
         splits = stream(tmp_path)
-    assert any("has no validation split of the release" in message for message in notes(caught))
+    assert any("has no validation split of the release" in message for message in corpus_notes(caught))
     of = {split: {row["part"] for row in rows} for split, rows in splits.items()}
     assert len(of["validation"]) == 2 and of["test"] == {"test"}
     assert of["train"] | of["validation"] == {f"dfdc_train_part_{part}" for part in parts}
@@ -154,7 +147,7 @@ def test_all_parts_are_counted(tmp_path, monkeypatch):
         stream(tmp_path)
         monkeypatch.setattr(dfdc, "_KNOWN_ROWS", {"train": 119_154, "validation": 4_000, "test": 5_000})
         stream(tmp_path)
-    assert [m.removeprefix("dfdc: ") for m in notes(caught)] == [
+    assert [m.removeprefix("dfdc: ") for m in corpus_notes(caught)] == [
         "validation has 6 clips, not the published 4,000.",
         "test has 6 clips, not the published 5,000.",
         "train has 300 clips, not the published 119,154.",
@@ -181,7 +174,7 @@ def test_folders_without_clips_or_tables(tmp_path):
     with pytest.warns(CorpusWarning) as caught:
         splits = stream(tmp_path)
     assert {row["part"] for row in splits["train"]} == {"dfdc_train_part_0", "dfdc_train_part_49"}
-    said = notes(caught)
+    said = corpus_notes(caught)
     expected = (
         "folders that are not used: dfdc_train_part_7 (no clips), test (no labels.csv or metadata.json)"
     )
@@ -198,7 +191,7 @@ def test_originals_of_absent_parts_and_unlisted_files(tmp_path):
     with pytest.warns(CorpusWarning) as caught:
         found = {row["path"]: row for row in stream(tmp_path, "all")["full"]}
     assert found[f"dfdc_train_part_0/{fake}"]["source"] is None
-    said = notes(caught)
+    said = corpus_notes(caught)
     assert any("1 fakes have no source" in m for m in said)
     assert any("1 mp4 files" in m and "dfdc_train_part_0/extra.mp4" in m for m in said)
     write_part(tmp_path / "dfdc_train_part_7", 7)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -12,6 +13,7 @@ from dataset_factory import (
     RACES,
     fakeavceleb_rows,
     rows_of,
+    streamed,
     touch,
     write_clip,
     write_fakeavceleb,
@@ -53,11 +55,7 @@ def official(row: list[str]) -> str:
     return f"{row[5]}/{row[6]}/{row[7]}/{row[0]}/{row[8]}"
 
 
-def stream(root: Path, protocol: str | None = None, **settings) -> dict[str, list[dict]]:
-    """Stream a copy and return the rows of each split."""
-    settings = {"cache_dir": str(Path(root).parent / "cache"), **settings}
-    found = load_dataset("fakeavceleb", protocol, data_dir=str(root), streaming=True, **settings)
-    return {split: rows_of(rows) for split, rows in found.items()}
+stream = partial(streamed, "fakeavceleb")
 
 
 def paths(rows: list[dict]) -> list[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
 import datasets
 import pytest
-from dataset_factory import rows_of, touch, write_clip
+from dataset_factory import rows_of, streamed, touch, write_clip
 from dataset_trees.idforge import idforge_lists, write_idforge, write_idforge_v2
 from datasets import load_dataset
 
@@ -47,10 +47,7 @@ def known_size(monkeypatch):
     monkeypatch.setattr(idforge, "_KNOWN_VALIDATION", len(idforge_lists()["val"]))
 
 
-def stream(root, protocol=None, **settings) -> dict[str, list[dict]]:
-    settings = {"cache_dir": str(Path(root).parent / "cache"), **settings}
-    found = load_dataset("idforge", protocol, data_dir=str(root), streaming=True, **settings)
-    return {split: rows_of(rows) for split, rows in found.items()}
+stream = partial(streamed, "idforge")
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import datasets
 import pytest
-from dataset_factory import rows_of, touch, write_clip
+from dataset_factory import corpus_notes, rows_of, streamed, touch, write_clip
 from dataset_trees.kodf import METHODS, kodf_clips, people, write_kodf_aihub, write_kodf_international
 from datasets import load_dataset
 
@@ -36,14 +37,7 @@ def known_size(monkeypatch):
     monkeypatch.setattr(kodf, "_KNOWN", SIZES)
 
 
-def stream(root, protocol=None, **settings) -> dict[str, list[dict]]:
-    settings = {"cache_dir": str(Path(root).parent / "cache"), **settings}
-    found = load_dataset("kodf", protocol, data_dir=str(root), streaming=True, **settings)
-    return {split: rows_of(rows) for split, rows in found.items()}
-
-
-def messages(caught) -> list[str]:
-    return [str(warning.message) for warning in caught if issubclass(warning.category, CorpusWarning)]
+stream = partial(streamed, "kodf")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +56,7 @@ def aihub(tmp_path_factory):
 
 def test_rows_of_the_international_release(international, recwarn):
     rows = {row["path"].rpartition("/")[2]: row for row in stream(international, "all")["full"]}
-    assert messages(recwarn) == []
+    assert corpus_notes(recwarn) == []
     genuine, fakes = kodf_clips(people(1, 25))
     assert len(rows) == len(genuine) + len(fakes) == 175
     for file, person in genuine:
@@ -90,7 +84,10 @@ def test_rows_of_aihub(tmp_path, encoding, decomposed):
     written = write_kodf_aihub(tmp_path / "copy", PARTS, encoding, decomposed)
     with pytest.warns(CorpusWarning) as caught:
         rows = {row["path"]: row for row in stream(tmp_path / "copy", "all")["full"]}
-    assert len(messages(caught)) == 1 and "2 clips with adversarial noise are not used" in messages(caught)[0]
+    assert (
+        len(corpus_notes(caught)) == 1
+        and "2 clips with adversarial noise are not used" in corpus_notes(caught)[0]
+    )
     assert len(rows) == 175
     for part, (genuine, fakes) in written.items():
         for n, (file, person) in enumerate(genuine):
@@ -187,7 +184,7 @@ def test_garbled_folders_and_tables_do_no_harm(tmp_path, aihub):
     with pytest.warns(CorpusWarning) as caught:
         rows = stream(tmp_path / "copy", "all")["full"]
     # The folder of noisy clips cannot be recognised any more: the user is warned.
-    assert any("2 file names are on disk more than once" in message for message in messages(caught))
+    assert any("2 file names are on disk more than once" in message for message in corpus_notes(caught))
     assert sorted(row["path"] for row in rows) == sorted(row["path"] for row in stream(aihub, "all")["full"])
 
 
@@ -223,7 +220,7 @@ def test_strays_and_absent_methods_are_noted(tmp_path, monkeypatch):
     monkeypatch.setattr(kodf, "_KNOWN", PUBLISHED)
     with pytest.warns(CorpusWarning) as caught:
         stream(root)
-    said = messages(caught)
+    said = corpus_notes(caught)
     assert any("1 clips with adversarial noise" in message for message in said)
     assert any("1 mp4 files are not named" in m and "fo/20200915/preview.mp4" in m for m in said)
     assert any("has no clip of dfl" in message for message in said)

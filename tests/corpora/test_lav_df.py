@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import datasets
 import pytest
-from dataset_factory import rows_of, touch, write_clip
+from dataset_factory import rows_of, streamed, touch, write_clip
 from dataset_trees.lav_df import lav_df_rows, write_lav_df
 from datasets import load_dataset
 
@@ -35,11 +36,7 @@ def copy(tmp_path_factory) -> Path:
     return root
 
 
-def stream(root: Path, protocol: str | None = None, **settings) -> dict[str, list[dict]]:
-    """Stream a copy and return the rows of each split."""
-    settings = {"cache_dir": str(Path(root).parent / "cache"), **settings}
-    found = load_dataset("lav_df", protocol, data_dir=str(root), streaming=True, **settings)
-    return {split: rows_of(rows) for split, rows in found.items()}
+stream = partial(streamed, "lav_df")
 
 
 def test_rows_agree_with_the_metadata(copy, recwarn):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
 import datasets
 import pytest
-from dataset_factory import mavos_rows, rows_of, touch, write_mavos
+from dataset_factory import mavos_rows, rows_of, streamed, touch, write_mavos
 from datasets import load_dataset
 
 import dataset_scripts
@@ -40,10 +40,7 @@ def release(copy) -> int:
     return 2 if "video_fake" in datasets.load_from_disk(str(copy)).column_names else 1
 
 
-def stream(root, protocol=None, **settings) -> dict[str, list[dict]]:
-    settings = {"cache_dir": str(Path(root).parent / "cache"), **settings}
-    found = load_dataset("mavos_dd", protocol, data_dir=str(root), streaming=True, **settings)
-    return {split: rows_of(rows) for split, rows in found.items()}
+stream = partial(streamed, "mavos_dd")
 
 
 def paths(rows) -> list[str]:

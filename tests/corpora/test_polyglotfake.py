@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from pathlib import Path
+from functools import partial
 
 import datasets
 import pytest
-from dataset_factory import rows_of, touch, write_clip
+from dataset_factory import corpus_notes, rows_of, streamed, touch, write_clip
 from dataset_trees.polyglotfake import polyglot_clips, write_json, write_polyglotfake
 from datasets import load_dataset
 
@@ -47,14 +47,7 @@ def known_size(monkeypatch):
     )
 
 
-def stream(root, protocol=None, **settings) -> dict[str, list[dict]]:
-    settings = {"cache_dir": str(Path(root).parent / "cache"), **settings}
-    found = load_dataset("polyglotfake", protocol, data_dir=str(root), streaming=True, **settings)
-    return {split: rows_of(rows) for split, rows in found.items()}
-
-
-def messages(caught) -> list[str]:
-    return [str(warning.message) for warning in caught if issubclass(warning.category, CorpusWarning)]
+stream = partial(streamed, "polyglotfake")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +59,7 @@ def copy(tmp_path_factory):
 
 def test_rows_agree_with_names_and_json(copy, recwarn):
     rows = {row["path"]: row for row in stream(copy, "all")["full"]}
-    assert messages(recwarn) == []
+    assert corpus_notes(recwarn) == []
     clips = polyglot_clips()
     assert len(rows) == len(clips)
     for clip in clips:
@@ -150,7 +143,7 @@ def test_folders_of_a_pair_of_languages_name_the_method(tmp_path):
     odd = rows["ar2en_Wav2Lip/AR_1_to_EN_bark_freevc_video-retalking.MP4"]
     assert (odd["generator"], odd["audio_generator"], odd["language"]) == ("video_retalking", "bark", "en")
     assert {row["source"] for row in rows.values() if row["label"]} == {"real-ar/ar_1.mp4"}
-    assert any("1 fakes have different methods in their name" in message for message in messages(caught))
+    assert any("1 fakes have different methods in their name" in message for message in corpus_notes(caught))
 
 
 def test_a_name_with_two_methods_in_the_json_decides_nothing(tmp_path):
@@ -190,7 +183,7 @@ def test_strays_and_sizes_are_noted(tmp_path, monkeypatch):
     monkeypatch.setattr(polyglotfake, "_KNOWN", {"genuine clips": 766, "fakes": 14_472})
     with pytest.warns(CorpusWarning) as caught:
         rows = stream(tmp_path / "copy", "all")["full"]
-    said = messages(caught)
+    said = corpus_notes(caught)
     assert any("2 files" in m and "ar_1_to_xx_Bark.mp4, fake/to_en/demo.mp4" in m for m in said)
     assert any(
         "1 fakes name no known method of speech synthesis" in m and "ar_9_to_en_Vits.mp4" in m for m in said
@@ -216,7 +209,7 @@ def test_edited_json(tmp_path, recwarn):
         stream(tmp_path / "copy")
     path.write_text(json.dumps({"moved": "elsewhere"}))  # another json file, such as a log
     assert len(stream(tmp_path / "copy", "all")["full"]) == len(polyglot_clips())
-    assert messages(recwarn) == []
+    assert corpus_notes(recwarn) == []
 
 
 def test_a_changed_json_is_read_again(tmp_path):
