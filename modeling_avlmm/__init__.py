@@ -69,7 +69,7 @@ _MODULES = {
     "SSAVDForDeepfakeDetection": "modeling_ssavd",
     "SSAVDProcessor": "processing_ssavd",
 }
-"""Where each public name is defined. The block for type checkers above says the same in their language."""
+"""Module of each public name. The block for type checkers above says the same in their language."""
 
 
 def __getattr__(name: str) -> Any:
