@@ -202,7 +202,7 @@ def _warp(
 
 
 def _blur(picture: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Blur with a Gaussian of five taps each way, for a `sigma` up to about 1.2 pixels. 2.5 times as fast as torchvision's."""
+    """Blur with a Gaussian of five taps each way, for a `sigma` up to about 1.2 pixels. Faster on CPUs than torchvision's."""
     taps = np.exp(-0.5 * (np.arange(3) / sigma) ** 2)
     taps /= taps[0] + 2 * taps[1:].sum()
     for dim in (-1, -2):
