@@ -35,7 +35,7 @@ class Recipe:
     report_to: list[str] = field(default_factory=list)
 
     def __post_init__(self):
-        one_of("system", self.system, SYSTEMS)
+        one_of("system", self.system, [name for name, cls in SYSTEMS.items() if isinstance(self, cls)])
         names = [self.report_to] if isinstance(self.report_to, str) else self.report_to
         self.report_to = [name for name in names if name != "none"]
         for name in self.report_to:

@@ -52,7 +52,9 @@ def shared_arguments(
     """
     accelerator = torch.accelerator.is_available()
     if bf16 and accelerator and not is_torch_bf16_gpu_available():
-        raise RecipeError("This accelerator cannot compute in bfloat16: set the recipe's type to float32.")
+        raise RecipeError(
+            "This accelerator cannot compute in bfloat16: set model.dtype to float32, or training.bf16 to false."
+        )
     workers = recipe.data.num_workers
     return {
         "output_dir": str(output_dir),

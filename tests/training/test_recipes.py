@@ -184,6 +184,11 @@ def test_a_recipe_says_which_detector_it_trains(tmp_path, text, message):
     assert message in str(caught.value)
 
 
+def test_a_recipe_class_is_of_its_systems():
+    with pytest.raises(RecipeError, match=r"system is 'ssavd'; it must be one of avlmm\."):
+        AVLMMRecipe(system="ssavd", name="r", output_dir="out", stages=[StageRecipe()])
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_trackers_are_fields_of_every_recipe(tmp_path, system, monkeypatch):
     path = tmp_path / "r.yaml"
