@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ..files import is_partial, write_whole, written_whole
+from ..json_lines import JSONLines, read_json_lines
 from .dataset_card import DATA, Card, listings, package_version
 from .plan import ExportError, Plan, Shard
 from .shards import FORMATS, webdataset_features, write_shard
@@ -156,29 +157,17 @@ def _write_shard(
             size = file.tell()
         record = {"bytes": size if written.rows else 0, **vars(written)}
         # First the line, then the name: a file that has its name is always recorded.
-        with open(output / _PROGRESS, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"name": shard.name, **record}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        with JSONLines(output / _PROGRESS) as journal:
+            journal.append({"name": shard.name, **record}, sync=True)
     if not written.rows:
         path.unlink()
     return record
 
 
 def _progress(output: Path, manifest: dict) -> dict[str, dict]:
-    """Return the records of an earlier run's files, without a line that a kill cut off."""
-    known = dict(manifest.get("files", {}))
-    path = output / _PROGRESS
-    if not path.exists():
-        return known
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        write_whole(path, whole)
-    for line in whole.splitlines():
-        record = json.loads(line)
-        known[record.pop("name")] = record
-    return known
+    """Return the records of an earlier run's files."""
+    finished = {record.pop("name"): record for record in read_json_lines(output / _PROGRESS)}
+    return {**manifest.get("files", {}), **finished}
 
 
 def finish(

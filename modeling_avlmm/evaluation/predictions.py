@@ -13,9 +13,9 @@ from accelerate import PartialState
 from datasets import Dataset, Video
 
 from dataset_scripts.files import write_whole, written_whole
+from dataset_scripts.json_lines import JSONLines, read_json_lines
 
 from ..inference.gate import block_size
-from ..inference.json_lines import JSONLines, read_json_lines
 from ..inference.pipeline import AVDeepfakeDetectionPipeline
 from ..pipeline_avd import SCORE_NAMES
 from .evaluation_error import EvaluationError

@@ -16,7 +16,8 @@ import torch
 from datasets import Dataset, Video
 from tqdm import tqdm
 
-from ..inference.json_lines import JSONLines
+from dataset_scripts.json_lines import JSONLines
+
 from ..media import MediaError, MediaReader
 from .evidence import VERSION, Evidence, measure_evidence
 from .regions import Box

@@ -17,8 +17,9 @@ import torch
 from datasets import Dataset, Video, load_dataset
 from transformers import BatchFeature, ProcessorMixin
 
+from dataset_scripts.json_lines import read_json_lines
+
 from ..configuration_detector import IGNORE_INDEX
-from ..inference.json_lines import read_json_lines
 from ..media import Clip, MediaError, MediaReader
 from ..modeling_verdicts import FAKE, REAL
 from ..processing_avlmm import AVLMMProcessor, Question

@@ -12,6 +12,7 @@ from media_factory import ffmpeg
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from torchcodec.encoders import Encoder
 
+from dataset_scripts.json_lines import read_json_lines
 from modeling_avlmm.explain.evidence import Evidence, measure_evidence, segments_of
 from modeling_avlmm.explain.evidence_jobs import Job, examine
 from modeling_avlmm.explain.evidence_sound import shift_of
@@ -22,7 +23,6 @@ from modeling_avlmm.explain.regions import (
     SOUND_BANDS,
     region_masks,
 )
-from modeling_avlmm.inference.json_lines import read_json_lines
 from modeling_avlmm.media import MediaError, MediaNotFoundError, read_clip
 
 SIZE, FPS, SECONDS, RATE = 96, 25, 2.0, 16_000

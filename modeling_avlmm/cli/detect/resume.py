@@ -8,7 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ...inference.json_lines import JSONLines
+from dataset_scripts.json_lines import JSONLines
+
 from ...inference.provenance import detector_identity
 from ...media_sources import is_link
 from ...pipeline_avd import AVDeepfakeDetectionPipeline

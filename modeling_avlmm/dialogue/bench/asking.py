@@ -8,7 +8,8 @@ from pathlib import Path
 import datasets
 import torch
 
-from ...inference.json_lines import JSONLines
+from dataset_scripts.json_lines import JSONLines
+
 from ...media import Clip, MediaError
 from ...pipeline_avd import AVDeepfakeDetectionPipeline
 from ..composed_answers import compose

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from ...inference.json_lines import JSONLines
+from dataset_scripts.json_lines import JSONLines
+
 from ...media import MediaError
 from ..pace import telling_pace
 from .file_properties import AuditError, file_properties

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,11 +61,13 @@ class JSONLines:
             place = after
             self._file.seek(after)  # whoever iterates may read or append in between
 
-    def append(self, entry: dict[str, Any]) -> int:
-        """Write an entry and return its place."""
+    def append(self, entry: dict[str, Any], sync: bool = False) -> int:
+        """Write an entry and return its place; `sync` waits until the disk has it."""
         place = self._file.seek(0, 2)
         self._file.write(json.dumps(entry).encode() + b"\n")
         self._file.flush()
+        if sync:
+            os.fsync(self._file.fileno())
         return place
 
     def at(self, place: int) -> dict[str, Any]:
