@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from transformers import AutoConfig, pipeline
@@ -15,6 +14,7 @@ from ..modeling_avlmm import AVLMMForDeepfakeDetection
 from ..pipeline_avd import AVDeepfakeDetectionPipeline
 from ..processing_avlmm import AVLMMProcessor
 from .auto import MODEL_FOR_AV_DEEPFAKE_DETECTION_MAPPING
+from .places import missing_folder
 
 
 class DetectorError(ValueError):
@@ -53,8 +53,8 @@ def load_detector(
         raise DetectorError(f"device {device!r} is not known: use cpu, cuda, cuda:1, mps, ...") from error
     if dtype != "auto" and not _is_floating_type(dtype):
         raise DetectorError(f"dtype {dtype!r} is not known: use auto, float32, bfloat16 or float16.")
-    if str(model).startswith((".", "/", "~")) and not Path(model).is_dir():
-        raise DetectorError(f"There is no folder {model}.")
+    if absent := missing_folder(model):
+        raise DetectorError(absent)
     try:
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
         options = {"device": place, "trust_remote_code": trust_remote_code or None}

@@ -15,7 +15,7 @@ from ..configuration_avlmm import known_thinker
 from ..training.clip_shape import ClipShape, recipe_clip_shape
 from ..training.encoder_cache import cache_line
 from ..training.recipe_parts import StageRecipe
-from ..training.recipe_values import RecipeError
+from ..training.recipe_values import RecipeError, check_place
 from ..training.recipes import AVLMMRecipe
 from ..training.stage_kinds import KINDS
 from ..training.tiny.backbone import tiny_thinker_config, train_tokenizer
@@ -125,6 +125,7 @@ def thinker_config(recipe: AVLMMRecipe) -> PreTrainedConfig:
     if recipe.model.backbone == "demo":
         words = corpus_of_dense_prompts(recipe.model.prompts)
         return tiny_thinker_config(train_tokenizer(words), "demo")
+    check_place("model.backbone", recipe.model.backbone)
     try:
         config = AutoConfig.from_pretrained(recipe.model.backbone)
     except (OSError, ValueError) as error:

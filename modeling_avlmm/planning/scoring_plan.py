@@ -18,6 +18,7 @@ from ..configuration_avlmm import BACKBONES, thinker_of
 from ..evaluation.evaluation_error import EvaluationError
 from ..evaluation.evaluation_options import EvaluationOptions
 from ..evaluation.protocols import load_protocol, splits_with
+from ..inference.places import missing_folder
 from ..processing_avlmm import AVLMMProcessor
 from ..training.clip_shape import clip_shape
 from .live_bytes import MemoryNeed
@@ -125,6 +126,8 @@ def read_scoring(model: str, dtype: str = "auto", trust_remote_code: bool = Fals
     Raises:
         EvaluationError: when the configuration cannot be read.
     """
+    if absent := missing_folder(model):
+        raise EvaluationError(absent)
     try:
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:

@@ -13,7 +13,7 @@ from transformers import AutoConfig, CLIPVisionConfig, PreTrainedConfig, Whisper
 
 from ..inference.auto import AutoModelForAVDeepfakeDetection
 from ..media import SAMPLING_RATE, Clip
-from ..training.recipe_values import RecipeError
+from ..training.recipe_values import RecipeError, check_place
 from ..training.recipes import SmallDetectorRecipe
 from ..training.small_detectors import (
     encoder_sources,
@@ -110,6 +110,7 @@ def planned_config(recipe: SmallDetectorRecipe) -> PreTrainedConfig:
     network = recipe.model
     try:
         if network.start is not None:
+            check_place("model.start", network.start)
             return AutoConfig.from_pretrained(network.start)
         if recipe.system != "avpl":
             return network_config(recipe.system, network)

@@ -17,7 +17,7 @@ from .batches import AVCollator, DropList, build_schedule, verdict_questions
 from .encoder_cache import CachedCollator, EncoderCache, cache_line, cache_settings, fill_cache
 from .progress import say
 from .recipe_parts import StageRecipe
-from .recipe_values import RecipeError
+from .recipe_values import RecipeError, check_place
 from .recipes import AVLMMRecipe
 from .stage_kinds import KINDS, keep_trained_in_float32
 from .tiny.backbone import make_tiny_backbone
@@ -168,6 +168,9 @@ def load_to_train(
     Args:
         source (`Path` or `str`): Folder or Hub id.
         recipe ([`AVLMMRecipe`]): Types, attention and sampling.
+
+    Raises:
+        RecipeError: for a folder that is not there.
     """
     options = {"dtype": recipe.model.dtype, "attn_implementation": recipe.model.attn_implementation}
     sampling = {
@@ -178,6 +181,7 @@ def load_to_train(
         "trim_leading_silence": recipe.model.trim_leading_silence,
         "max_seconds": recipe.data.clip_seconds,
     }
+    check_place("model.backbone", source)
     if AutoConfig.from_pretrained(source).model_type == "avlmm":
         model = AVLMMForDeepfakeDetection.from_pretrained(source, **options)
         processor = AVLMMProcessor.from_pretrained(source)

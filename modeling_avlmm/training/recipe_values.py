@@ -9,6 +9,8 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
+from ..inference.places import missing_folder
+
 
 class RecipeError(ValueError):
     """A recipe that cannot be run as written; the message names the field and the fix."""
@@ -29,6 +31,12 @@ def unknown_field(name: str, known: Iterable[str], where: str = "", cutoff: floa
     near = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
     hint = f"Did you mean {where}{near[0]}?" if near else f"Known fields: {', '.join(known)}."
     return RecipeError(f"Unknown field {where}{name}. {hint}")
+
+
+def check_place(name: str, place: object, hint: str = "") -> None:
+    """Raise [`RecipeError`] where a field names a folder that is not there; `hint` says how to make it."""
+    if absent := missing_folder(place):
+        raise RecipeError(f"{name} cannot be read. {absent}{hint}")
 
 
 def split_overrides(words: Iterable[str]) -> list[tuple[str, str]]:

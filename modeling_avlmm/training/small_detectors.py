@@ -18,12 +18,13 @@ from ..modeling_avpl_encoders import EncoderError
 from .batches import REAL, ClipCollator, DropList, build_schedule, load_split
 from .pseudo_fakes.pseudo_faker import PseudoFaker
 from .recipe_parts import NetworkRecipe
-from .recipe_values import RecipeError, unknown_field
+from .recipe_values import RecipeError, check_place, unknown_field
 from .recipes import SmallDetectorRecipe
 from .trainers import DetectorTrainer, training_arguments
 
 VALIDATION_DRAWS = 4
 """Draws of each genuine clip where validation is made of pseudo-fakes; our own choice."""
+MAKE_ENCODERS = "python -m modeling_avlmm.training.tiny.encoders"
 
 
 class SmallDetectorStage:
@@ -241,11 +242,14 @@ def network_config(system: str, network: NetworkRecipe) -> PreTrainedConfig:
 def encoder_sources(options: dict) -> tuple[str, str]:
     """Return the places of AVPL's two frozen encoders, or say which one a recipe lacks."""
     for name, kind in (("vision_encoder", "CLIP"), ("audio_encoder", "Whisper")):
-        if not options.get(name):
+        place = options.get(name)
+        if not place:
             raise RecipeError(
-                f"model.options.{name} is missing: the Hub id or folder of the frozen {kind} checkpoint. (`python -m "
-                "modeling_avlmm.training.tiny.encoders` makes small ones for the demonstration.)"
+                f"model.options.{name} is missing: the Hub id or folder of the frozen {kind} checkpoint. (`{MAKE_ENCODERS}` "
+                "makes small ones for the demonstration.)"
             )
+        made = f"{MAKE_ENCODERS} --data-dir runs/demo/data --output-dir {Path(place).parent}"
+        check_place(f"model.options.{name}", place, f" Small ones for the demonstration are made by: {made}")
     return options["vision_encoder"], options["audio_encoder"]
 
 
@@ -259,6 +263,7 @@ def _started(system: str, network: NetworkRecipe) -> tuple[PreTrainedModel, Proc
         raise RecipeError(
             "model.start brings its own configuration: leave model.preset and model.options out."
         )
+    check_place("model.start", network.start)
     model = AutoModelForAVDeepfakeDetection.from_pretrained(network.start)
     if model.config.model_type != system:
         raise RecipeError(

@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import runpy
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,13 @@ from media_factory import random_clip
 from transformers import Qwen2_5OmniThinkerConfig
 
 from modeling_avlmm import AVLMMProcessor
+from modeling_avlmm.evaluation.evaluation_error import EvaluationError
 from modeling_avlmm.planning import avlmm_plan
 from modeling_avlmm.planning.live_bytes import GIB, HEADROOM_GIB, HEADROOM_SHARE, LiveBytes
 from modeling_avlmm.planning.memory import make_batch, predict_scoring, predict_stage, real_stage
 from modeling_avlmm.planning.scoring_plan import read_scoring
 from modeling_avlmm.planning.training_plan import count_clips, plan_training
+from modeling_avlmm.training.avlmm_stages import load_to_train
 from modeling_avlmm.training.clip_shape import clip_shape
 from modeling_avlmm.training.recipe_parts import StageRecipe
 from modeling_avlmm.training.recipe_values import RecipeError
@@ -284,8 +287,11 @@ def test_a_dry_run_of_a_wrong_recipe_is_an_error(recipe, tmp_path, run_script, m
     status, _, err = run_script(*words)
     assert status == 2 and "--memory-gib is a question for --dry-run" in err
     nowhere = load_recipe(recipe, ["--model.backbone", str(tmp_path / "none")])
-    with pytest.raises(RecipeError, match="cannot be read"):
-        plan_training(nowhere)
+    for refused in (plan_training, partial(load_to_train, nowhere.model.backbone)):
+        with pytest.raises(RecipeError, match=r"model.backbone cannot be read. There is no folder .*none,"):
+            refused(nowhere)
+    with pytest.raises(EvaluationError, match="There is no folder runs/none/model, and it is not a Hub id"):
+        read_scoring("runs/none/model")
 
 
 def test_a_corpus_that_is_not_there_is_said(recipe, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from modeling_avlmm.planning.training_plan import count_clips, plan_training
 from modeling_avlmm.training.recipe_parts import ClipsRecipe, NetworkRecipe, OptimisationRecipe
 from modeling_avlmm.training.recipe_values import RecipeError
 from modeling_avlmm.training.recipes import SmallDetectorRecipe
+from modeling_avlmm.training.small_detectors import make_detector
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -106,8 +108,16 @@ def test_encoders_that_are_not_there_are_told(tmp_path):
     with pytest.raises(RecipeError, match=r"model.options.vision_encoder is missing"):
         plan_training(small_recipe("avpl", {}))
     nowhere = {"vision_encoder": str(tmp_path / "a"), "audio_encoder": str(tmp_path / "b")}
-    with pytest.raises(RecipeError, match=r"model: a configuration cannot be read"):
+    with pytest.raises(RecipeError, match=r"vision_encoder cannot be read. There is no folder .*/a,") as told:
         plan_training(small_recipe("avpl", nowhere))
+    assert f"tiny.encoders --data-dir runs/demo/data --output-dir {tmp_path}" in str(told.value)
+    with pytest.raises(RecipeError, match=r"vision_encoder cannot be read. There is no folder .*/a,"):
+        make_detector("avpl", NetworkRecipe(options=nowhere))  # as the run itself
+    further = small_recipe("ssavd", {})
+    further.model.start = "runs/none/at/all"
+    for refused in (partial(plan_training, further), partial(make_detector, "ssavd", further.model)):
+        with pytest.raises(RecipeError, match=r"model.start cannot be read. There is no folder runs/none/at"):
+            refused()
 
 
 @pytest.mark.parametrize(("name", "way"), [("ssavd_demo", "script"), ("avpl_demo", "command")])
