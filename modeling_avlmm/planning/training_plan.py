@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import datasets
 import torch
 from accelerate import PartialState
+from datasets.exceptions import DatasetGenerationError
+
+from dataset_scripts.errors import CorpusError
 
 from ..training.batches import load_split
 from ..training.progress import quiet_libraries
 from ..training.recipe_parts import ClipsRecipe
-from ..training.recipes import AnyRecipe, AVLMMRecipe
-from ..training.small_detectors import genuine_clips
+from ..training.recipes import AnyRecipe, AVLMMRecipe, SmallDetectorRecipe
+from ..training.small_detectors import genuine_clips, validation_split
 from . import avlmm_plan, small_plan
 from .phrases import fits, limit_line, memory_limit, memory_line
 
@@ -32,7 +34,8 @@ def plan_training(recipe: AnyRecipe, memory_gib: float | None = None) -> bool:
         `bool`: whether every stage fits.
 
     Raises:
-        RecipeError: for a configuration that cannot be read, or a network that cannot be made.
+        RecipeError: for a configuration that cannot be read, a network that cannot be made, or splits that the corpus does
+            not have.
     """
     quiet_libraries()
     recipe.check_trackers()
@@ -59,17 +62,24 @@ def plan_training(recipe: AnyRecipe, memory_gib: float | None = None) -> bool:
 
 
 def count_clips(recipe: AnyRecipe) -> tuple[int | None, str]:
-    """Return the number of clips to draw from, if the corpus is there, and a line about it."""
+    """
+    Return the number of clips to draw from, if the corpus is there, and a line about it.
+
+    Raises:
+        RecipeError: for splits that the corpus does not have, or that cannot be trained or validated on.
+    """
     data = recipe.data
     name = f"{data.dataset}/{data.protocol or 'default protocol'}, split {data.train_split}"
     if not Path(data.data_dir).is_dir():
         return None, f"{name}: there is no folder {data.data_dir!r}, so clips cannot be counted"
     try:
         split = load_split(data, data.train_split)
-    except datasets.exceptions.DatasetGenerationError as error:
+    except DatasetGenerationError as error:
         return None, f"{name}: {error.__cause__ or error}"
-    except (ValueError, OSError) as error:  # every error of the builders is one of the two
+    except (CorpusError, OSError) as error:
         return None, f"{name}: {error}"
+    if isinstance(recipe, SmallDetectorRecipe) and recipe.training.keep == "auc":
+        validation_split(recipe, len(split))
     if isinstance(data, ClipsRecipe) and data.pseudo_fakes:
         genuine = genuine_clips(split)
         return len(genuine), f"{name}: {len(genuine)} genuine clips of {len(split)}"

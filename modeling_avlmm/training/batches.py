@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset, Video, load_dataset
+from datasets.exceptions import DatasetNotFoundError
 from transformers import BatchFeature, ProcessorMixin
 
+from dataset_scripts.errors import CorpusError
 from dataset_scripts.json_lines import read_json_lines
 
 from ..configuration_detector import IGNORE_INDEX
@@ -42,9 +44,17 @@ def load_split(data: DataRecipe, split: str) -> Dataset:
     Load a split of a recipe's dataset, with media as paths, without the generators that the recipe leaves out.
 
     Raises:
-        RecipeError: where the recipe leaves out a generator that the split does not have.
+        RecipeError: for a dataset, protocol or split that is not known, and where the recipe leaves out a generator that
+            the split does not have.
+        CorpusError: for a folder that does not hold the corpus as the protocol needs it.
     """
-    dataset = load_dataset(data.dataset, data.protocol, data_dir=data.data_dir, split=split)
+    try:
+        dataset = load_dataset(data.dataset, data.protocol, data_dir=data.data_dir, split=split)
+    except CorpusError:
+        raise
+    except (ValueError, DatasetNotFoundError) as error:
+        named = f"{data.dataset}/{data.protocol or 'default protocol'}, split {split}"
+        raise RecipeError(f"data: {named}: {error}") from error
     dataset = dataset.cast_column("video", Video(decode=False))
     if not data.exclude_generators:
         return dataset

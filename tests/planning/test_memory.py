@@ -294,6 +294,13 @@ def test_a_dry_run_of_a_wrong_recipe_is_an_error(recipe, tmp_path, run_script, m
         read_scoring("runs/none/model")
 
 
+def test_a_split_that_is_not_there_is_an_error(recipe, run_script):
+    for words in (("--dry-run",), ()):
+        status, _, err = run_script("train_sft.py", "--recipe", recipe, "--data.train_split", "tset", *words)
+        assert status == 2 and "split tset" in err and "Unknown split" in err
+    assert not (recipe.parent / "out").exists()
+
+
 def test_a_corpus_that_is_not_there_is_said(recipe, tmp_path):
     absent = load_recipe(recipe, ["--data.data_dir", str(tmp_path / "none")])
     clips, told = count_clips(absent)

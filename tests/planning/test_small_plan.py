@@ -77,7 +77,7 @@ def test_a_dry_run_counts_what_would_be_drawn(tmp_path, capsys):
             path = tmp_path / "train" / label / f"{index}.mp4"
             path.parent.mkdir(parents=True, exist_ok=True)
             make_clip(path, seconds=0.4, fps=20, size=(32, 32))
-    recipe = small_recipe("ssavd", TINY_SSAVD, epochs=3)
+    recipe = small_recipe("ssavd", TINY_SSAVD, epochs=3, keep="last")
     recipe.data = ClipsRecipe("avfolder", "all", str(tmp_path))
     assert plan_training(recipe, memory_gib=16)
     printed = capsys.readouterr().out
@@ -86,6 +86,9 @@ def test_a_dry_run_counts_what_would_be_drawn(tmp_path, capsys):
     assert "3 steps of 8 clips (8 at a time x 1 x 1 process): 24 clips" in printed
     recipe.data.pseudo_fakes = 0.5
     assert count_clips(recipe)[0] == 3
+    recipe.training.keep = "auc"
+    with pytest.raises(RecipeError, match="keep is auc, and there is no split 'validation' to score"):
+        plan_training(recipe, memory_gib=16)
 
 
 def test_what_does_not_fit_is_told_with_what_would_help(tmp_path, capsys):
