@@ -209,11 +209,9 @@ def class_mix_section(report: dict) -> Section:
 
 def calibration_text(report: dict) -> list[str]:
     """Return sentences on how the scores were calibrated."""
-    text = []
+    text, fitted = [], report["calibration"] or {}
     if report["temperature"]:
-        parts = ", ".join(f"{PART_NAMES[part]} {value:.3f}" for part, value in report["temperature"].items())
-        fitted = bool(report["calibration"])
-        text.append(f"Temperatures: {parts} ({'fitted on validation' if fitted else 'of the model'}).")
+        text.append(f"Temperatures: {_temperatures(report['temperature'], fitted)}.")
     else:
         text.append("Scores are the network's own: no temperature.")
     overall = report["overall"]
@@ -221,7 +219,6 @@ def calibration_text(report: dict) -> list[str]:
         text.append(
             f"Brier score {number(overall.get('brier'))}, expected calibration error {number(overall.get('ece'))}."
         )
-    fitted = report["calibration"] or {}
     text += [f"{PART_NAMES[part]}: {reason}" for part, reason in fitted.get("not_fitted", {}).items()]
     if "abstain_band" in fitted:
         low, high = fitted["abstain_band"]
@@ -236,6 +233,19 @@ def calibration_text(report: dict) -> list[str]:
             f"{_percent(fitted['fake_called_real'])} of fake clips called real."
         )
     return text
+
+
+def _temperatures(temperature: dict[str, float], fitted: dict) -> str:
+    """List temperatures with where they are from: fitted on a split, or the model's own."""
+    sources = dict.fromkeys(temperature, "of the model")
+    sources |= dict.fromkeys(fitted.get("fitted", ()), f"fitted on {fitted['split']}")
+    listed = []
+    for source in dict.fromkeys(sources.values()):
+        parts = [part for part in temperature if sources[part] == source]
+        listed.append(
+            ", ".join(f"{PART_NAMES[part]} {temperature[part]:.3f}" for part in parts) + f" ({source})"
+        )
+    return "; ".join(listed)
 
 
 def published_section(report: dict, table: dict) -> Section:

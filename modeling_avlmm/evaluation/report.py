@@ -50,7 +50,8 @@ def build_report(
         - **groups** -- For each breakdown (`category`, `generator`, `language`, ..., `duration`) the metrics of each
           group. A kind of fake is measured against all genuine clips; other groups have both classes of their own.
         - **threshold**, **threshold_source**, **threshold_clips**, **temperature**, **calibration** (None unless
-          fitted here) -- How scores become labels.
+          fitted here) -- How scores become labels. `calibration["fitted"]` names the parts whose temperatures were
+          fitted here; the others are the model's own.
         - **localization** -- [`localization_metrics`] of the runs of windows with high scores, if the corpus marks the
           fake seconds of every fake; otherwise None.
         - **clips**, **class_mix**, **unreadable**, **cut_short** -- What was evaluated and what was not.
@@ -75,6 +76,7 @@ def build_report(
     if calibrate:
         fitted, not_fitted = _fit_temperatures(fitting)
         temperature |= fitted
+        calibration["fitted"] = list(fitted)
         calibration |= {"not_fitted": not_fitted} if not_fitted else {}
     tested, fitting = ([with_temperature(p, temperature) for p in chosen] for chosen in (tested, fitting))
     read = [p for p in tested if p["score"] is not None]

@@ -25,6 +25,7 @@ from modeling_avlmm.evaluation.evaluation_options import EvaluationOptions, Repo
 from modeling_avlmm.evaluation.metrics_table import markdown_table, metrics_table
 from modeling_avlmm.evaluation.predictions import PredictionsError, journals, read_journal
 from modeling_avlmm.evaluation.proposals import segment_proposals
+from modeling_avlmm.evaluation.rendering import calibration_text
 from modeling_avlmm.evaluation.report import published_rows
 from modeling_avlmm.inference.loading import DetectorError
 from modeling_avlmm.inference.provenance import detector_identity
@@ -307,6 +308,10 @@ def test_breakdowns_part_the_clips():
     assert low < report["overall"]["auc"] < high
 
 
+def told(report: dict) -> str:
+    return " ".join(calibration_text(report))
+
+
 def test_threshold_and_temperature_are_fitted_on_validation_only():
     fitting, tested = scored(4000, 1, "validation", sharp=3.0), scored(500, 2, sharp=3.0)
     report = build_report(fitting + tested, about(), calibrate=True, coverage=0.9, n_resamples=0)
@@ -328,6 +333,14 @@ def test_threshold_and_temperature_are_fitted_on_validation_only():
     assert low <= report["threshold"] <= high
     assert 0 < fitted["abstained"] < 1
     assert fitted["real_called_fake"] < 0.17 and fitted["fake_called_real"] < 0.17
+    assert fitted["fitted"] == ["overall"]
+    assert f"Temperatures: overall {report['temperature']['overall']:.3f} (fitted on validation)" in told(
+        report
+    )
+    # A band is fitted for scores with the model's own temperature.
+    band = build_report(fitting + tested, about(temperature={"overall": 2.0}), coverage=0.9, n_resamples=0)
+    assert band["calibration"]["abstain_band"] and "fitted on" not in told(band).partition("Brier")[0]
+    assert "Temperatures: overall 2.000, picture 1.000, sound 1.000 (of the model)." in told(band)
     # The model's own temperature is applied without fitting.
     own = build_report(fitting + tested, about(temperature=report["temperature"]), n_resamples=0)
     assert own["overall"] == report["overall"]
