@@ -69,6 +69,13 @@ class AVDetectorConfig(PreTrainedConfig):
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
 
+    def to_dict(self) -> dict:
+        """Return all fields as a dictionary; without `prompts` for a detector that reads no text."""
+        values = super().to_dict()
+        if self.prompts is None:
+            values.pop("prompts", None)
+        return values
+
     @property
     def gives_frame_scores(self) -> bool:
         """True for a detector that tells when picture and sound disagree."""

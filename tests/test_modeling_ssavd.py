@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -230,6 +231,12 @@ def test_saves_and_loads_all_of_itself(tmp_path, frontend):
     config = AutoConfig.from_pretrained(tmp_path)
     assert type(config) is SSAVDConfig and config.channels == (4, 8) and config.threshold == 0.3
     assert config.id2label == {0: "real", 1: "fake"}
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert "prompts" not in written and config.prompts is None  # it reads no text
+    (tmp_path / "config.json").write_text(
+        json.dumps({**written, "prompts": None})
+    )  # files that have it load too
+    assert AutoConfig.from_pretrained(tmp_path).prompts is None
     inputs = batch(model.config)
     for auto in (AutoModel, AutoModelForAVDeepfakeDetection, SSAVDForDeepfakeDetection):
         loaded = auto.from_pretrained(tmp_path)
