@@ -18,12 +18,14 @@ from ..configuration_avlmm import BACKBONES, thinker_of
 from ..evaluation.evaluation_error import EvaluationError
 from ..evaluation.evaluation_options import EvaluationOptions
 from ..evaluation.protocols import load_protocol, splits_with
+from ..inference.auto import MODEL_FOR_AV_DEEPFAKE_DETECTION_MAPPING
 from ..inference.places import missing_folder
 from ..processing_avlmm import AVLMMProcessor
 from ..training.clip_shape import clip_shape
 from .live_bytes import MemoryNeed
 from .memory import predict_scoring
 from .phrases import advice, fits, limit_line, memory_limit, memory_line
+from .small_plan import SmallScoring
 
 SAMPLING = ("fps", "max_frames", "max_pixels", "max_seconds")
 
@@ -31,7 +33,7 @@ SAMPLING = ("fps", "max_frames", "max_pixels", "max_seconds")
 @dataclass(frozen=True)
 class Scoring:
     """
-    A scoring pass: everything its memory depends on.
+    A scoring pass of AV-LMMDetect or of a backbone: everything its memory depends on.
 
     Args:
         config (`PreTrainedConfig`): The thinker's configuration.
@@ -92,7 +94,7 @@ def plan_scoring(options: EvaluationOptions, memory_gib: float | None = None) ->
     print("  writes predictions.parquet, report.json, report.md, report.html, run.json")
     scoring = read_scoring(options.model, options.dtype, options.trust_remote_code)
     if scoring is None:
-        print("  a small detector: its memory is not predicted")
+        print("  a detector that this package does not know: its memory is not predicted")
         return True
     scoring = dataclasses.replace(scoring, batch_size=options.batch_size, seconds=options.window_seconds)
     limit, where = memory_limit(memory_gib)
@@ -101,27 +103,31 @@ def plan_scoring(options: EvaluationOptions, memory_gib: float | None = None) ->
     print(f"  windows of up to {scoring.window_seconds:g} s: {memory_line(need, limit)}")
     if fits(need, limit):
         return True
-    for line in advice(scoring, savings(scoring), Scoring.need, limit):
+    for line in advice(scoring, savings(scoring), type(scoring).need, limit):
         print(f"  {line}", flush=True)
     return False
 
 
-def savings(scoring: Scoring) -> Iterator[tuple[str, object]]:
+def savings(scoring: Scoring | SmallScoring) -> Iterator[tuple[str, object]]:
     """Yield options that save memory, cheapest for the result first: the words to type, and a function."""
     if scoring.dtype == torch.float32:
         yield "--dtype bfloat16", lambda setting: dataclasses.replace(setting, dtype=torch.bfloat16)
     if scoring.batch_size > 1:
         yield "--batch-size 1", lambda setting: dataclasses.replace(setting, batch_size=1)
-    half = scoring.window_seconds / 2
-    yield f"--window-seconds {half:g}", lambda setting: dataclasses.replace(setting, seconds=half)
+    if isinstance(scoring, Scoring):  # a small detector fills its length
+        half = scoring.window_seconds / 2
+        yield f"--window-seconds {half:g}", lambda setting: dataclasses.replace(setting, seconds=half)
 
 
-def read_scoring(model: str, dtype: str = "auto", trust_remote_code: bool = False) -> Scoring | None:
+def read_scoring(
+    model: str, dtype: str = "auto", trust_remote_code: bool = False
+) -> Scoring | SmallScoring | None:
     """
     Read from its configuration files what a pass of a detector, or of an omni backbone, depends on.
 
     Returns:
-        [`Scoring`]: a pass of one window of the largest length; None for a small detector.
+        [`Scoring`] or [`SmallScoring`]: a pass of one window of the largest length; None for a detector of a kind that is
+        not known.
 
     Raises:
         EvaluationError: when the configuration cannot be read.
@@ -133,11 +139,12 @@ def read_scoring(model: str, dtype: str = "auto", trust_remote_code: bool = Fals
     except (OSError, ValueError) as error:
         raise EvaluationError(f"{model} cannot be read: {error}") from error
     thinker = thinker_of(config)
-    if thinker.model_type not in BACKBONES:
-        return None
     named = None if dtype == "auto" else dtype
     weights = named or config.dtype or thinker.dtype or torch.float32
     weights = getattr(torch, weights) if isinstance(weights, str) else weights
+    if thinker.model_type not in BACKBONES:
+        known = type(config) in MODEL_FOR_AV_DEEPFAKE_DETECTION_MAPPING
+        return SmallScoring(config, weights) if known else None
     known = inspect.signature(AVLMMProcessor.__init__).parameters
     sampling = {name: known[name].default for name in SAMPLING}
     file = cached_file(model, "processor_config.json", _raise_exceptions_for_missing_entries=False)

@@ -1,4 +1,4 @@
-"""The dry run of a small detector: SSAVD or AVPL."""
+"""The dry runs of a small detector, SSAVD or AVPL: of its training, and of a scoring pass."""
 
 from __future__ import annotations
 
@@ -128,10 +128,10 @@ def planned_config(recipe: SmallDetectorRecipe) -> PreTrainedConfig:
     )
 
 
-def network_without_weights(config: PreTrainedConfig) -> nn.Module:
+def network_without_weights(config: PreTrainedConfig, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Return the network on the meta device."""
     with torch.device("meta"):
-        return AutoModelForAVDeepfakeDetection.from_config(config)
+        return AutoModelForAVDeepfakeDetection.from_config(config, dtype=dtype)
 
 
 def predict(recipe: SmallDetectorRecipe, config: PreTrainedConfig, processes: int = 1) -> MemoryNeed:
@@ -151,11 +151,45 @@ def predict(recipe: SmallDetectorRecipe, config: PreTrainedConfig, processes: in
     return memory_need(model, make_batch(config, training.batch_size, fake), kind)
 
 
+def predict_scoring(config: PreTrainedConfig, batch_size: int, dtype: torch.dtype) -> MemoryNeed:
+    """Predict the memory of a scoring pass of so many windows, with weights of a type."""
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    model = without_values(network_without_weights(config, dtype).eval(), fake)
+    return memory_need(model, make_batch(config, batch_size, fake, labels=False), Pass(trains=False))
+
+
+@dataclass(frozen=True)
+class SmallScoring:
+    """
+    A scoring pass of a small detector. Every window fills the network's length, however short it is.
+
+    Args:
+        config (`PreTrainedConfig`): The network's configuration.
+        dtype (`torch.dtype`): Type of the weights.
+        batch_size (`int`): Windows of a pass.
+        seconds (`float`, *optional*): Length of a window; the network's own if left out.
+    """
+
+    config: PreTrainedConfig
+    dtype: torch.dtype
+    batch_size: int = 1
+    seconds: float | None = None
+
+    @property
+    def window_seconds(self) -> float:
+        """Length of a window."""
+        return self.seconds or processor_for(self.config).max_seconds
+
+    def need(self) -> MemoryNeed:
+        """Predict the memory of the pass."""
+        return predict_scoring(self.config, self.batch_size, self.dtype)
+
+
 def make_batch(
-    config: PreTrainedConfig, batch_size: int, fake: FakeTensorMode | None = None
+    config: PreTrainedConfig, batch_size: int, fake: FakeTensorMode | None = None, labels: bool = True
 ) -> dict[str, torch.Tensor]:
     """
-    Return a batch of clips of the largest size, half of them fake.
+    Return a batch of clips of the largest size, half of them labelled fake where there are `labels`.
 
     Masks and labels have values, as the losses depend on them. Pictures and sound have none where `fake` is given, and are
     zeros otherwise.
@@ -171,7 +205,10 @@ def make_batch(
         name="planned",
         warnings=[],
     )
-    encoded = [processor.encode(clip, label=label, video_label=label, audio_label=label) for label in (0, 1)]
+    known = (
+        {"label": label, "video_label": label, "audio_label": label} if labels else {} for label in (0, 1)
+    )
+    encoded = [processor.encode(clip, **each) for each in known]
     batch = {}
     for name, pair in processor.collate(encoded).items():
         if (

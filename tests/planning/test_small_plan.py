@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import sys
 from functools import partial
@@ -15,8 +16,10 @@ from media_factory import make_clip
 from ssavd_factory import TINY as TINY_SSAVD
 from training_factory import command, environment, finished
 
+from modeling_avlmm.evaluation.evaluation_options import EvaluationOptions
 from modeling_avlmm.inference.auto import AutoModelForAVDeepfakeDetection
 from modeling_avlmm.planning import small_plan
+from modeling_avlmm.planning.scoring_plan import plan_scoring, read_scoring
 from modeling_avlmm.planning.training_plan import count_clips, plan_training
 from modeling_avlmm.training.recipe_parts import ClipsRecipe, NetworkRecipe, OptimisationRecipe
 from modeling_avlmm.training.recipe_values import RecipeError
@@ -69,6 +72,59 @@ def test_predictions_are_what_the_allocator_gives_out(system, bf16, tmp_path):
     assert need.trained == sum(weight.numel() for weight in trained)
     assert need.all_weights == sum(weight.numel() for weight in model.parameters())
     assert need.optimizer == 8 * need.trained
+
+
+@pytest.mark.parametrize(
+    ("system", "dtype"), [("ssavd", torch.float32), ("avpl", torch.float32), ("avpl", torch.bfloat16)]
+)
+def test_predictions_of_scoring_are_what_the_allocator_gives_out(system, dtype, tmp_path):
+    options = {"ssavd": TINY_SSAVD, "avpl": TINY_AVPL}[system]
+    if system == "avpl":
+        options = options | save_tiny_encoders(tmp_path)
+    config = small_plan.planned_config(small_recipe(system, options))
+    config.save_pretrained(tmp_path / "model")
+    scoring = read_scoring(str(tmp_path / "model"), str(dtype).removeprefix("torch."))
+    need = dataclasses.replace(scoring, batch_size=8).need()
+    model = AutoModelForAVDeepfakeDetection.from_config(config, dtype=dtype).eval()
+    batch = small_plan.make_batch(config, 8, labels=False)
+    assert "labels" not in batch
+
+    @torch.no_grad()
+    def score() -> None:
+        model(**batch)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        score()  # what is made once is not measured
+        gc.collect()
+        measured = allocated_at_most(score) + sum(value.nbytes for value in batch.values())
+    finally:
+        torch.set_num_threads(threads)
+    assert need.activations == pytest.approx(measured, rel=0.1, abs=2**20)
+    assert need.gradients == need.optimizer == need.trained == 0
+    assert need.all_weights == sum(weight.numel() for weight in model.parameters())
+
+
+def test_a_dry_evaluation_of_a_small_detector(tmp_path, capsys):
+    for label in ("real", "fake"):
+        path = tmp_path / "data" / "test" / label / "0.mp4"
+        path.parent.mkdir(parents=True)
+        make_clip(path, seconds=0.4, fps=20, size=(32, 32))
+    small_plan.planned_config(small_recipe("ssavd", TINY_SSAVD)).save_pretrained(tmp_path / "model")
+    options = EvaluationOptions(
+        model=str(tmp_path / "model"),
+        dataset="avfolder",
+        protocol="all",
+        data_dir=tmp_path / "data",
+        batch_size=64,
+    )
+    assert plan_scoring(options, memory_gib=16)
+    printed = capsys.readouterr().out
+    assert "test 2" in printed and "GiB predicted (weights" in printed and "fits in 16.0 GiB" in printed
+    assert not plan_scoring(options, memory_gib=1.0)
+    printed = capsys.readouterr().out
+    assert "--dtype bfloat16" in printed and "--batch-size 1" in printed and "--window-seconds" not in printed
 
 
 def test_a_dry_run_counts_what_would_be_drawn(tmp_path, capsys):
