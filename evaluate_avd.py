@@ -21,9 +21,9 @@ from modeling_avlmm.cli.console import (
     STOPPED,
     UsageError,
     plain_warnings,
-    quiet_libraries,
     tell,
 )
+from modeling_avlmm.inference.quiet import quiet_libraries
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -15,7 +15,7 @@ from huggingface_hub import try_to_load_from_cache
 from dataset_scripts.files import sha256_of
 
 from ..evaluation.audit.file_properties import probe_file
-from ..explain.words import clock, deciding
+from ..explain.words import PART_TITLES, clock, deciding
 from ..inference.provenance import detector_identity
 from ..media import MediaError, MediaReader
 from ..media_sources import is_link, name_of
@@ -111,8 +111,8 @@ def _track_facts(media: Any, audio: Any) -> Facts:
         sound = f"{codec}{info.sampling_rate} Hz"
     facts = [
         ("Length", f"{clock(info.duration)} ({info.duration:.3f} s)"),
-        ("Picture", picture),
-        ("Sound", sound),
+        (PART_TITLES["video"], picture),
+        (PART_TITLES["audio"], sound),
     ]
     if info.has_audio and info.has_video and abs(info.av_offset) > 0.001:
         facts.append(("Sound starts", f"{info.av_offset:+.3f} s after the picture"))

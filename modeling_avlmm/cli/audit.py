@@ -4,7 +4,8 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from .console import guarded, quiet_libraries
+from ..inference.quiet import quiet_libraries
+from .console import guarded
 from .options import add_corpus, add_workers, positive
 
 HELP = "look for shortcuts and leaks in a dataset"

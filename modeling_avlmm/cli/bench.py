@@ -4,7 +4,8 @@ import argparse
 from dataclasses import fields
 from functools import partial
 
-from .console import CONTINUES, guarded, quiet_libraries
+from ..inference.quiet import quiet_libraries
+from .console import CONTINUES, guarded
 from .options import add_batch_size, add_corpus, add_loading, add_model
 
 HELP = "measure what a detector answers, not only what it scores"
@@ -59,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from ..dialogue.bench.benchmark import BenchOptions, run_bench
+    from ..dialogue.bench.bench_run import BenchOptions, run_bench
     from ..dialogue.bench.report_pages import summary
 
     quiet_libraries()

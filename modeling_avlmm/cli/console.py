@@ -57,14 +57,3 @@ def plain_warnings(program: str = "avlmm") -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.showwarning = show
         yield
-
-
-def quiet_libraries() -> None:
-    """Turn off progress bars for loading weights and preparing tables; those for downloads stay."""
-    from huggingface_hub.utils import enable_progress_bars
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    enable_progress_bars()
-    if datasets := sys.modules.get("datasets"):  # where a command uses it: it takes a second to import
-        datasets.disable_progress_bars()

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..explain.words import PART_NAMES
 from .console import CONTINUES, guarded, tell
 
 if TYPE_CHECKING:
@@ -182,11 +183,11 @@ def load_elsewhere(published: Path, corpus: Path, evaluation: Path, count: int =
 def print_results(rows: list[dict], minutes: float, agree: bool) -> None:
     """Print the table of results."""
     print("\n=== Results: AUC on held-out identities\n")
-    head = ("detector", "benchmark", "clips", "overall", "picture", "sound", "bal. acc.")
+    head = ("detector", "benchmark", "clips", *PART_NAMES.values(), "bal. acc.")
     table = [head]
     for row in rows:
         report = row["report"]
-        values = [report[part]["auc"] if report[part] else None for part in ("overall", "video", "audio")]
+        values = [report[part]["auc"] if report[part] else None for part in PART_NAMES]
         values.append(report["overall"]["balanced_accuracy"])
         shown = ["-" if value is None else f"{value:.3f}" for value in values]
         table.append((row["detector"], row["benchmark"], str(report["clips"]), *shown))

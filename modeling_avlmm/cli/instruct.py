@@ -7,7 +7,8 @@ from dataclasses import fields
 from functools import partial
 
 from ..dialogue.families import TASKS
-from .console import CONTINUES, guarded, quiet_libraries
+from ..inference.quiet import quiet_libraries
+from .console import CONTINUES, guarded
 from .options import add_corpus, add_push, positive
 
 HELP = "turn a dataset into conversations to fine-tune on"

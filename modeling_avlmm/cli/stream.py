@@ -6,7 +6,8 @@ import sys
 from functools import partial
 
 from ..explain.words import PART_NAMES
-from .console import guarded, quiet_libraries, tell
+from ..inference.quiet import quiet_libraries
+from .console import guarded, tell
 from .options import add_model
 
 HELP = "score a recording while it grows"

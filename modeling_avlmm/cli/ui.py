@@ -6,7 +6,8 @@ import threading
 import webbrowser
 from functools import partial
 
-from .console import WRONG_USAGE, UsageError, guarded, quiet_libraries, tell
+from ..inference.quiet import quiet_libraries
+from .console import WRONG_USAGE, UsageError, guarded, tell
 from .options import add_default_model, add_device, add_gate, model_or_default
 
 HELP = "a page in the browser: verdict, timeline, conversation, report"

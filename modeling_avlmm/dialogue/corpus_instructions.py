@@ -16,6 +16,7 @@ from dataset_scripts.splits import stable_order
 
 from ..evaluation.protocols import load_protocol
 from ..explain.evidence_jobs import Examined, Job, examine, jobs_of
+from ..explain.words import count_of
 from .families import TASKS
 from .instruction_card import InstructionSet
 from .instruction_folder import (
@@ -192,7 +193,7 @@ def _say_result(report: InstructionReport, examined: Examined, folder: Path) -> 
         f"{len(examined.evidence):,} fakes were compared with their source; {differ:,} differ from it."
     )
     if examined.unreadable:
-        print(f"{len(examined.unreadable):,} clips could not be read and were left out.")
+        print(f"{count_of(len(examined.unreadable), 'clip')} could not be read: left out.")
     if examined.unmeasured:
         print(
             f"{len(examined.unmeasured):,} fakes are described by their labels: their source cannot be read."

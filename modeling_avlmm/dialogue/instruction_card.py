@@ -11,6 +11,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from dataset_scripts.export.dataset_card import package_version, size_category
 
+from ..explain.words import count_of
 from .families import FAMILIES
 
 DATA = "data"
@@ -149,8 +150,8 @@ def _counts(made: InstructionSet) -> Iterator[str]:
     yield f"Conversations about a clip that was compared with its source: {', '.join(measured)}."
     if made.skipped or made.unmeasured:
         yield (
-            f"{len(made.skipped):,} clips could not be read and are not here. The sources of {len(made.unmeasured):,} "
-            f"clips could not be read, so their labels alone describe them. See `{SKIPPED}`."
+            f"{count_of(len(made.skipped), 'clip')} could not be read (left out). The sources of "
+            f"{count_of(len(made.unmeasured), 'clip')} could not be read, so their labels alone describe them. See `{SKIPPED}`."
         )
 
 

@@ -37,9 +37,16 @@ def load_protocol(dataset: str, protocol: str | None, data_dir: str | Path) -> d
         builder.download_and_prepare()
         return builder
     except datasets.exceptions.DatasetGenerationError as error:
-        raise EvaluationError(f"{dataset}: {error.__cause__ or error}") from error
+        raise EvaluationError(_named(dataset, error.__cause__ or error)) from error
     except (ValueError, OSError) as error:  # every error of the builders is one of the two
-        raise EvaluationError(f"{dataset}: {error}") from error
+        raise EvaluationError(_named(dataset, error)) from error
+
+
+def _named(dataset: str, error: BaseException) -> str:
+    """Return an error's message with the name of the dataset, which some builders' messages begin with."""
+    message = str(error)
+    begins = "".join(filter(str.isalnum, message.partition(":")[0])).lower()
+    return message if begins == dataset.replace("_", "") else f"{dataset}: {message}"
 
 
 def missing_files(builder: datasets.DatasetBuilder) -> list[str]:

@@ -27,6 +27,7 @@ from .attribution_maps import (
 from .covering import Covering
 from .gradients import integrated_gradients
 from .regions import SOUND_BANDS
+from .words import PART_NAMES
 
 
 def attribute(
@@ -66,9 +67,7 @@ def attribute(
     part = chosen.part
     clip = source if isinstance(source, Clip) else _read(detector, source, window, part)
     if (part == "video" and not clip.has_video) or (part == "audio" and not clip.has_audio):
-        raise AttributionError(
-            f"{clip.name}: the window has no {'picture' if part == 'video' else 'sound'} to have a score."
-        )
+        raise AttributionError(f"{clip.name}: the window has no {PART_NAMES[part]} to have a score.")
     covering = Covering(detector, clip, chosen)
     explain = integrated_gradients if chosen.method == "gradients" else occlusion
     return explain(covering, on_progress)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..configuration_detector import AVDetectorConfig
     from ..pipeline_avd import AVDeepfakeDetectionPipeline
-    from .attribution import Attribution
+    from .attribution_maps import Attribution
 
 PART_NAMES = {"overall": "overall", "video": "picture", "audio": "sound"}
 """Names of the parts of a verdict, in tables and plots."""
@@ -54,6 +54,17 @@ def minutes(seconds: float) -> str:
     whole, rest = divmod(round(seconds), 60)
     parts = ([f"{whole} min"] if whole else []) + ([f"{rest} s"] if rest or not whole else [])
     return " ".join(parts)
+
+
+def hours(seconds: float) -> str:
+    """Return a length as a clock: `3725` as `1:02:05`."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+def count_of(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 clip`, `1,204 clips`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def threshold_of(part: str, threshold: float) -> float:

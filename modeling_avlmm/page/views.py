@@ -8,12 +8,13 @@ from typing import Any
 
 import jinja2
 
-from ..explain.attribution import Attribution
+from ..explain.attribution_maps import Attribution
 from ..explain.regions import BAND_NAMES, REGION_NAMES
 from ..explain.segments import join_segments
 from ..explain.words import (
     NO_PROBABILITY,
     PART_NOUNS,
+    PART_TITLES,
     capital,
     clock,
     deciding,
@@ -148,8 +149,8 @@ def closeup_view(found: Attribution) -> str:
         picture["time"] = float(found.frame_times[picture["index"]])
     tables = []
     for title, values, names in (
-        ("Picture", found.regions, REGION_NAMES),
-        ("Sound", found.bands, BAND_NAMES),
+        (PART_TITLES["video"], found.regions, REGION_NAMES),
+        (PART_TITLES["audio"], found.bands, BAND_NAMES),
     ):
         top = max(max(values.values(), default=0.0), 1e-9)
         rows = [

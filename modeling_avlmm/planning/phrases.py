@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 
+from ..explain.words import count_of
 from .live_bytes import GIB, MemoryNeed
 
 Setting = TypeVar("Setting")
@@ -109,4 +110,4 @@ def steps_line(
     parts = f"{batch_size} at a time x {accumulation} x {processes} process{'es' * (processes > 1)}"
     if steps is None:
         return f"{epochs:g} epochs, {a_step} clips a step ({parts})"
-    return f"{steps} steps of {a_step} clips ({parts}): {steps * a_step if draws is None else draws} clips"
+    return f"{steps} steps of {count_of(a_step, 'clip')} ({parts}): {steps * a_step if draws is None else draws} clips"

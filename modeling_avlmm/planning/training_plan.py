@@ -11,7 +11,7 @@ from datasets.exceptions import DatasetGenerationError
 from dataset_scripts.errors import CorpusError
 
 from ..training.batches import load_split
-from ..training.progress import quiet_libraries
+from ..training.progress import quiet_trainer
 from ..training.recipe_parts import ClipsRecipe
 from ..training.recipes import AnyRecipe, AVLMMRecipe, SmallDetectorRecipe
 from ..training.small_detectors import genuine_clips, validation_split
@@ -37,7 +37,7 @@ def plan_training(recipe: AnyRecipe, memory_gib: float | None = None) -> bool:
         RecipeError: for a configuration that cannot be read, a network that cannot be made, or splits that the corpus does
             not have.
     """
-    quiet_libraries()
+    quiet_trainer()
     recipe.check_trackers()
     processes = PartialState(cpu=not torch.accelerator.is_available()).num_processes
     system = avlmm_plan if isinstance(recipe, AVLMMRecipe) else small_plan

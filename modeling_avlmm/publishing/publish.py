@@ -12,6 +12,8 @@ import torch
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin
 
+from dataset_scripts.files import written_whole
+
 from ..configuration_avpl import AVPLConfig
 from ..configuration_detector import DEMONSTRATION_NOTICE
 from ..evaluation.report import calibration_of
@@ -103,18 +105,22 @@ def publish(
         metadata=_metadata(metadata or CardMetadata(), model, training),
     )
 
-    # Written beside the destination, so that a half-written folder is never taken for a whole one.
-    parent = None if upload else destination.resolve().parent
-    if parent is not None:
-        parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".publish-", dir=parent) as temporary:
-        folder = Path(temporary) / "published"
+    def write(folder: Path) -> None:
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
         card.save(folder / "README.md")
         copy_training(model_dir, folder)
         _write_reports(folder, name, reports)
-        return _upload(folder, destination, upload) if upload else _move(folder, destination)
+
+    if upload:
+        with tempfile.TemporaryDirectory() as temporary:
+            write(Path(temporary))
+            return _upload(Path(temporary), destination, upload)
+    with written_whole(destination.resolve()) as folder:
+        write(folder)
+        if destination.exists():  # published before: `_check_destination` let it pass
+            shutil.rmtree(destination)
+    return destination
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
@@ -238,13 +244,6 @@ def _write_reports(folder: Path, name: str, reports: Reports) -> None:
         file = "report.json" if number == 1 else f"report_{number}.json"
         text = json.dumps({**report, "model": name}, indent=2) + "\n"
         (folder / file).write_text(text, encoding="utf-8")
-
-
-def _move(folder: Path, destination: Path) -> Path:
-    if destination.exists():
-        shutil.rmtree(destination)
-    folder.rename(destination)
-    return destination
 
 
 def _upload(folder: Path, repository: str, upload: Upload) -> str:

@@ -6,12 +6,12 @@ import time
 import warnings
 from collections import Counter
 
-import datasets
 import torch
-import transformers
 from accelerate import PartialState
 from transformers import TrainerCallback
 
+from ..explain.words import count_of, hours
+from ..inference.quiet import quiet_libraries
 from .batches import DropList
 from .throughput import peak_flops
 
@@ -26,10 +26,9 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def quiet_libraries() -> None:
-    """Leave the terminal to the run's own lines, which bars for loading tiny files would hide."""
-    transformers.utils.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+def quiet_trainer() -> None:
+    """Leave the terminal to the run's own lines."""
+    quiet_libraries()
     # TRL sets an argument that transformers is renaming; users can do nothing about it.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
 
@@ -85,7 +84,7 @@ class Progress(TrainerCallback):
         dropped = len(self.drops.clips())
         if dropped > self.max_drops:
             raise TooManyDropsError(
-                f"{dropped} clips could not be read, more than the {self.max_drops} that data.max_drop_share "
+                f"{count_of(dropped, 'clip')} could not be read, more than the {self.max_drops} that data.max_drop_share "
                 f"allows. They are listed with their reasons in {self.drops.path}. Repair or remove them, or raise "
                 "data.max_drop_share."
             )
@@ -99,9 +98,8 @@ class Progress(TrainerCallback):
             for name, form in (("clips", ".1f"), ("tokens", ".0f"))
             if f"{name}_per_s" in logs
         ]
-        eta = int(logs["eta_s"])
         print(
             f"  step {state.global_step:>5}/{state.max_steps}  loss {logs['loss']:.4f}  lr {rates}  "
-            f"{'  '.join(work)}  MFU {logs['mfu']:.1%}  ETA {eta // 3600}:{eta // 60 % 60:02}:{eta % 60:02}",
+            f"{'  '.join(work)}  MFU {logs['mfu']:.1%}  ETA {hours(logs['eta_s'])}",
             flush=True,
         )

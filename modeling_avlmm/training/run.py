@@ -12,10 +12,11 @@ from accelerate import PartialState
 from datasets import Dataset
 from transformers import PreTrainedModel, ProcessorMixin, Trainer, set_seed
 
+from ..explain.words import count_of
 from .analysis_stage import AnalysisStage
 from .avlmm_stages import AlignmentStage, AVLMMStage, starting_point
 from .batches import Collator, DropList, load_split
-from .progress import quiet_libraries, say
+from .progress import quiet_trainer, say
 from .recipe_parts import OptimisationRecipe, StageRecipe
 from .recipes import AnyRecipe, AVLMMRecipe
 from .run_folder import claim_folder, latest_checkpoint, name_demonstration, write_detector
@@ -97,7 +98,7 @@ def train(recipe: AnyRecipe) -> Path:
     """
     # First of all: on CPUs, processes find one another only when told that there is no accelerator.
     state = PartialState(cpu=not torch.accelerator.is_available())
-    quiet_libraries()
+    quiet_trainer()
     recipe.check_trackers()
     if not torch.cuda.is_available():
         # Threads that wait for a core which a decoding process holds are several times slower.
@@ -179,7 +180,7 @@ def finish_stage(stage: Stage, trainer: Trainer, drops: DropList) -> None:
             stage.folder, model, processor, {stage.summary_file: summary}, trainer.state.log_history
         )
         say(
-            f"  wrote {stage.folder / 'model'}; {dropped} clips dropped"
+            f"  wrote {stage.folder / 'model'}; {count_of(dropped, 'clip')} dropped"
             + (f", listed in {drops.path}" if dropped else "")
         )
     trainer.accelerator.wait_for_everyone()

@@ -154,3 +154,9 @@ def test_errors_and_help(tiny_detector, clips, tmp_path, capsys):
             main([*command, "--help"])
         assert stop.value.code == 0
         assert "usage: avlmm" in capsys.readouterr().out
+
+
+def test_an_error_names_the_dataset_once(tmp_path, capsys):
+    status = main(["audit", "--dataset", "avfolder", "--data-dir", str(tmp_path / "nowhere")])
+    error = capsys.readouterr().err
+    assert status == 2 and error.startswith("avlmm: avfolder: data_dir ") and error.count("avfolder:") == 1

@@ -18,6 +18,7 @@ import dataset_scripts
 from dataset_scripts.corpus import MissingFiles, scan_files
 from dataset_scripts.schema import FAKE, FEATURES, LABELS, REAL
 from dataset_scripts.splits import split_twice, stable_order, stratified_split
+from modeling_avlmm import configuration_detector
 
 datasets.disable_progress_bars()
 REPOSITORY = Path(dataset_scripts.__file__).parent.parent
@@ -32,7 +33,7 @@ def run_python(code: str) -> str:
 
 
 def test_polarity():
-    assert LABELS == ["real", "fake"]
+    assert LABELS == ["real", "fake"] == list(configuration_detector.LABELS)
     assert (REAL, FAKE) == (0, 1)
     assert [FEATURES[name].str2int("fake") for name in ("label", "video_label", "audio_label")] == [1, 1, 1]
 

@@ -23,7 +23,7 @@ from modeling_avlmm.dialogue.bench.answer_metrics import (
     time_overlap,
 )
 from modeling_avlmm.dialogue.bench.answer_scores import QUESTIONS, bench_report
-from modeling_avlmm.dialogue.bench.benchmark import BenchOptions, run_bench
+from modeling_avlmm.dialogue.bench.bench_run import BenchOptions, run_bench
 from modeling_avlmm.dialogue.bench.report_pages import write_bench
 from modeling_avlmm.evaluation.evaluation_error import EvaluationError
 
@@ -280,7 +280,7 @@ def command(folder, model, out, *more):
 def test_run_goes_on_where_it_was_stopped(clip_folder, tiny_detector, tmp_path, capsys, monkeypatch):
     assert command(clip_folder, tiny_detector, tmp_path / "whole") == 0
     out = capsys.readouterr().out
-    assert "1 clips could not be read" in out and "verdict_both_ways" in out
+    assert "1 clip could not be read" in out and "verdict_both_ways" in out
     report = json.loads((tmp_path / "whole" / "report.json").read_text())
     assert report["clips"] == 7 and report["asked"] == 6 and report["writes"] is True
 

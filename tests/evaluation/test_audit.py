@@ -265,7 +265,7 @@ def test_leaks_and_duplicates_are_found(corpus, tmp_path):
         "both as real and as fake",
     ):
         assert part in text
-    assert "1 files could not be read" in text
+    assert "1 file could not be read" in text
 
     written = write_audit(report, about_corpus("avfolder", "all", root), tmp_path)
     assert json.loads((tmp_path / "audit.json").read_text()) == written

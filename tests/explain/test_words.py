@@ -6,12 +6,14 @@ import sys
 import pytest
 
 from modeling_avlmm.configuration_detector import AVDetectorConfig
-from modeling_avlmm.explain.attribution import Attribution
+from modeling_avlmm.explain.attribution_maps import Attribution
 from modeling_avlmm.explain.segments import join_segments
 from modeling_avlmm.explain.words import (
     PART_NAMES,
     clock,
+    count_of,
     describe_windows,
+    hours,
     how_attributed,
     label_of,
     meaning,
@@ -96,6 +98,11 @@ def test_times():
     times = {0: "0:00.0", 59.96: "1:00.0", 62.5: "1:02.5", 83.5: "1:23.5", 3600: "1:00:00.0"}
     assert {seconds: clock(seconds) for seconds in times} == times
     assert minutes(90) == "1 min 30 s" and minutes(0.2) == "0 s"
+    assert hours(3725) == "1:02:05" and hours(59.6) == "0:01:00"
+
+
+def test_a_number_with_its_noun():
+    assert [count_of(number, "clip") for number in (0, 1, 1204)] == ["0 clips", "1 clip", "1,204 clips"]
 
 
 def test_one_rule_gives_the_label_of_a_file_and_of_its_windows():

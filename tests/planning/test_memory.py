@@ -249,7 +249,7 @@ def test_a_dry_run_tells_what_would_happen_and_does_nothing(recipe, run_script):
     assert "Stage 1/2 alignment (alignment)" in lines and "Stage 2/2 encoders (encoders)" in lines
     # 7 clips, 10 times, 8 a step.
     assert "9 steps of 8 clips (4 at a time x 2 x 1 process): 70 clips" in lines
-    assert "3 steps of 1 clips" in lines and lines.count("fits in 80.0 GiB") == 2
+    assert "3 steps of 1 clip" in lines and lines.count("fits in 80.0 GiB") == 2
     assert "derived from shapes, not measured" in lines and "NOT" not in lines
     assert not (recipe.parent / "out").exists()
 

@@ -149,13 +149,13 @@ def test_unreadable_clips_are_listed_and_too_many_stop_the_run(recipe, corpus, t
     try:
         path = recipe("drops", max_steps=6, epochs=1)
         output = finished(command(path, "--data.max_drop_share", 0.5), environment())
-        assert "1 clips dropped" in output
+        assert "1 clip dropped" in output
         listed = (tmp_path / "drops" / "encoders" / "drops.jsonl").read_text().splitlines()
         assert {json.loads(line)["path"] for line in listed} == {"fake/broken.mp4"}
         assert "broken.mp4" in json.loads(listed[0])["message"]
 
         strict = recipe("strict", max_steps=6)
-        assert "1 clips could not be read, more than the 0" in refused(command(strict), environment())
+        assert "1 clip could not be read, more than the 0" in refused(command(strict), environment())
     finally:
         broken.unlink()
 

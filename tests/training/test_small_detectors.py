@@ -86,7 +86,7 @@ def variables(dataset_cache) -> dict[str, str]:
 
 def test_a_killed_run_ends_as_one_that_was_not(recipe, variables, tmp_path):
     printed = finished(command(recipe("whole")), variables)
-    for shown in ("weights train", "clips/s", "MFU", "ETA", "validation AUC", "1 clips dropped"):
+    for shown in ("weights train", "clips/s", "MFU", "ETA", "validation AUC", "1 clip dropped"):
         assert shown in printed
 
     killed = recipe("killed")

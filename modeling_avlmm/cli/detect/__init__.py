@@ -11,7 +11,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from ..console import STOPPED, UsageError, guarded, quiet_libraries, tell
+from ...inference.quiet import quiet_libraries
+from ..console import STOPPED, UsageError, guarded, tell
 from ..options import (
     add_batch_size,
     add_default_model,

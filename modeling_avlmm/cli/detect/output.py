@@ -9,7 +9,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from ...explain.words import PART_NAMES
+from ...explain.words import PART_NAMES, hours
 from .inputs import columns, shown
 
 EVERY = 100
@@ -166,10 +166,9 @@ class FileProgress:
             self.bar.update()
         elif self.lines and self.count % EVERY == 0:
             rate = self.count / max(time.monotonic() - self.begin, 1e-9)
-            left = round(max(0, self.total - self.before - self.count) / rate)
+            left = max(0, self.total - self.before - self.count) / rate
             print(
-                f"  {self.before + self.count}/{self.total} files, {rate:.1f} files/s, "
-                f"ETA {left // 3600}:{left // 60 % 60:02}:{left % 60:02}",
+                f"  {self.before + self.count}/{self.total} files, {rate:.1f} files/s, ETA {hours(left)}",
                 file=sys.stderr,
                 flush=True,
             )

@@ -10,6 +10,7 @@ from dataset_scripts.files import write_whole
 
 from ...evaluation.metrics_table import number
 from ...evaluation.rendering import LISTED, Section, write_pages
+from ...explain.words import count_of
 from .answer_metrics import UNPARSABLE
 
 GROUPS = {
@@ -58,7 +59,9 @@ def summary(report: dict, folder: Path) -> str:
         if measure["n"]
     ]
     if report["unreadable"]:
-        lines.append(f"{len(report['unreadable'])} clips could not be read; the report lists them.")
+        lines.append(
+            f"{count_of(len(report['unreadable']), 'clip')} could not be read; the report lists them."
+        )
     lines.append(f"Written to {folder / 'report.md'}, report.html and report.json.")
     return "\n".join(lines)
 
@@ -80,7 +83,7 @@ def bench_sections(report: dict) -> Iterator[Section]:
             if table:
                 yield place_section(kind, table)
     dropped = [[path, f"{error['type']}: {error['message']}"] for path, error in report["unreadable"].items()]
-    text = [f"{len(dropped)} clips, in none of the numbers."] if dropped else ["None."]
+    text = [f"{count_of(len(dropped), 'clip')}, in none of the numbers."] if dropped else ["None."]
     yield Section("Clips that could not be read", text, ["clip", "why"] if dropped else [], dropped[:LISTED])
     rows = [[name, str(value)] for name, value in {**report["detector"], **report["environment"]}.items()]
     rows.append(["date", report["date"]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ...explain.words import count_of
+
 KINDS = {
     "identities": "identities",
     "sources": "genuine clips, with the fakes made from them,",
@@ -29,7 +31,7 @@ def audit_summary(report: dict) -> list[str]:
     lines = _shortcuts(report) + _leaks(report) + _duplicates(report)
     if report["unreadable"]:
         lines.append(
-            f"{len(report['unreadable'])} files could not be read and are in no number of the audit."
+            f"{count_of(len(report['unreadable']), 'file')} could not be read (in no number of the audit)."
         )
     return lines
 
