@@ -86,7 +86,7 @@ class DataRecipe:
             that have the label. AV-LMMDetect only.
         max_drop_share (`float`): Training stops when more than this share of the drawn clips cannot be read.
         num_workers (`int`): Processes that decode.
-        annotations (`str`, *optional*): Dense annotations of genuine clips, for a `pretraining` stage.
+        annotations (`str`, *optional*): Dense annotations of genuine clips, for a `pretraining` stage. AV-LMMDetect only.
     """
 
     balances: ClassVar[tuple[str, ...]] = ("modality", "label", "family", "none")
@@ -114,7 +114,7 @@ class DataRecipe:
 @dataclass
 class ClipsRecipe(DataRecipe):
     """
-    The clips of a small detector: the fields of [`DataRecipe`], and those below.
+    The clips of a small detector: the fields of [`DataRecipe`], but for those that only AV-LMMDetect has, and those below.
 
     Args:
         clip_seconds (`float`, *optional*): Longer clips are cut to this length; the network's own length if left out.
@@ -131,6 +131,7 @@ class ClipsRecipe(DataRecipe):
     """
 
     balances: ClassVar[tuple[str, ...]] = ("modality", "label", "none")
+    not_for_it: ClassVar[tuple[str, ...]] = ("video_share", "audio_share", "annotations")
 
     clip_seconds: float | None = None
     balance: str = "label"
@@ -142,6 +143,10 @@ class ClipsRecipe(DataRecipe):
 
     def __post_init__(self):
         super().__post_init__()
+        for name in self.not_for_it:
+            # The recipe.yaml of a run has every field, so the default is let through.
+            if getattr(self, name) != getattr(DataRecipe, name):
+                raise RecipeError(f"data.{name} is for recipes with system: avlmm: leave it out.")
         if not 0 <= self.pseudo_fakes < 1:
             raise RecipeError(f"data.pseudo_fakes is a share below 1, got {self.pseudo_fakes}.")
         if self.pseudo_fake_pairs and self.pseudo_fakes != 0.5:

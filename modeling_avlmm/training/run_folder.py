@@ -17,9 +17,9 @@ from dataset_scripts.files import write_whole, written_whole
 
 from ..configuration_detector import DEMONSTRATION_NOTICE, AVDetectorConfig
 from ..inference.provenance import environment
-from .recipe_parts import DataRecipe
+from .recipe_parts import ClipsRecipe, DataRecipe
 from .recipe_values import RecipeError
-from .recipes import AnyRecipe, recipe_from
+from .recipes import SYSTEMS, AnyRecipe, SmallDetectorRecipe, recipe_from
 
 MAY_CHANGE = ("output_dir", "report_to")
 """Fields that may differ when a run is resumed."""
@@ -57,10 +57,17 @@ def claim_folder(recipe: AnyRecipe, dataset: Dataset) -> None:
 
 
 def saved_recipe(path: Path) -> AnyRecipe:
-    """Read the `recipe.yaml` of a run, also of one made before recipes named their system."""
+    """
+    Read the `recipe.yaml` of a run.
+
+    Also of one made before recipes named their system, or while a small detector's took fields that mean nothing to it.
+    """
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     if "system" not in values:
         values["system"] = values["model"].pop("kind", "avlmm")
+    if SYSTEMS.get(values["system"]) is SmallDetectorRecipe:
+        for name in ClipsRecipe.not_for_it:
+            values.get("data", {}).pop(name, None)
     return recipe_from(values)
 
 

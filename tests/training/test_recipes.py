@@ -174,6 +174,9 @@ def test_kinds_of_stages_are_told_alike_in_recipes_and_in_code():
             "system: avlmm\ntraining: {epochs: 1}",
             "training is for recipes with system: ssavd or avpl, and this",
         ),
+        ("system: ssavd\ndata: {video_share: 1.0}", "data.video_share is for recipes with system: avlmm"),
+        ("system: avpl\ndata: {audio_share: 0}", "data.audio_share is for recipes with system: avlmm"),
+        ("system: ssavd\ndata: {annotations: a}", "data.annotations is for recipes with system: avlmm"),
     ],
 )
 def test_a_recipe_says_which_detector_it_trains(tmp_path, text, message):

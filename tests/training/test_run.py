@@ -219,6 +219,12 @@ def test_recipes_saved_by_earlier_versions_are_read(recipe, tmp_path):
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(values))
     small = saved_recipe(tmp_path / "small.yaml")
     assert small.system == "ssavd" and small.model == NetworkRecipe(preset="small")
+    # A run that was given what means nothing to its detector resumes without it.
+    values["data"] |= {"video_share": 1.0, "audio_share": 0.25, "annotations": "a.jsonl"}
+    (tmp_path / "given.yaml").write_text(yaml.safe_dump(values))
+    assert saved_recipe(tmp_path / "given.yaml") == small
+    # A saved recipe has every field, and is a recipe.
+    assert load_recipe(ROOT / "modeling_avlmm" / "default_model" / "recipe.yaml").data.video_share == 0.5
     # Cards name the network of either version.
     assert training_summary(ROOT / "modeling_avlmm" / "default_model")["network"]["kind"] == "ssavd"
     (tmp_path / "small.yaml").rename(tmp_path / "recipe.yaml")
