@@ -81,5 +81,9 @@ def test_missing_encoders_are_told(tmp_path):
     with pytest.raises(RecipeError, match=r"model.options.vision_encoder is missing"):
         make_detector("avpl", NetworkRecipe())
     nowhere = {"vision_encoder": str(tmp_path / "a"), "audio_encoder": str(tmp_path / "b")}
+    with pytest.raises(RecipeError, match=r"model.options.vision_encoder cannot be read. There is no folder"):
+        make_detector("avpl", NetworkRecipe(options=nowhere))
+    for folder in nowhere.values():
+        Path(folder).mkdir()
     with pytest.raises(RecipeError, match=r"model.options: The vision encoder .* cannot be loaded"):
         make_detector("avpl", NetworkRecipe(options=nowhere))
