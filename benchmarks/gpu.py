@@ -60,12 +60,12 @@ def parts(options: argparse.Namespace, processor) -> list[tuple[str, str, Callab
     """Return the parts: kind, name, and a function that returns rows, given the time until which turns may begin."""
     dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
     vocabulary = VOCABULARIES[options.shape]
-    built: dict[str, scoring.Scoring] = {}
+    built: dict[str, scoring.ScoringWays] = {}
 
     def score(name: str, lengths: list[float]) -> Callable[[float], list[dict]]:
         def run(until: float) -> list[dict]:
             if not built:
-                built["it"] = scoring.Scoring(options.shape, processor, options.device, dtype, vocabulary)
+                built["it"] = scoring.ScoringWays(options.shape, processor, options.device, dtype, vocabulary)
             return built["it"].measure(name, lengths, options.turns, until)
 
         return run

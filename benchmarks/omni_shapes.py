@@ -6,12 +6,16 @@ values. Clips are tensors of noise: nothing is decoded, so neither torchcodec no
 
 import argparse
 import copy
+import tempfile
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 from transformers import Qwen2_5OmniThinkerConfig, initialization, logging
 
 from modeling_avlmm import AVLMMConfig, AVLMMForDeepfakeDetection, AVLMMProcessor
+from modeling_avlmm.inference.provenance import environment
 from modeling_avlmm.media import SAMPLING_RATE, Clip
 from modeling_avlmm.modeling_avlmm import label_token_ids
 from modeling_avlmm.training.tiny.backbone import make_tiny_backbone, tiny_thinker_config
@@ -195,6 +199,21 @@ def parser_for(description: str, clips: tuple[int, int], counted: str) -> argpar
     parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch on the CPU [%(default)s]")
     parser.add_argument("--save", action="store_true", help="write a CSV to benchmarks/results")
     return parser
+
+
+def measured(
+    measure: Callable[[argparse.Namespace, AVLMMProcessor], Iterable[list[dict]]],
+    show: Callable[[list[dict]], None],
+    options: argparse.Namespace,
+) -> list[dict]:
+    """Run a benchmark, print rows as they come and the time that it took, and return all rows."""
+    rows, begin = [], time.monotonic()
+    with tempfile.TemporaryDirectory() as work:
+        for found in measure(options, processor_for(work)):
+            show(found)
+            rows += found
+    print(f"on {environment()['device']}, {time.monotonic() - begin:.0f} s")
+    return rows
 
 
 def settled(parser: argparse.ArgumentParser, clips: tuple[int, int]) -> argparse.Namespace:

@@ -40,7 +40,7 @@ SCORED_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class Corpus:
+class CorpusSize:
     """
     The sizes of a corpus.
 
@@ -59,10 +59,10 @@ class Corpus:
 
 CORPORA = (
     # 70 % and 30 % of 21,544 files. `identity_70_30` takes a part of the 70 % for validation.
-    Corpus("FakeAVCeleb v1.2, 70/30", "fakeavceleb_7b.yaml", 15_080, 6_464),
+    CorpusSize("FakeAVCeleb v1.2, 70/30", "fakeavceleb_7b.yaml", 15_080, 6_464),
     # As published (60,364 clips), and as the Hub has had it since 2026 (87,038).
-    Corpus("MAVOS-DD version 1, open_full", "mavos_dd_7b.yaml", 19_770, 3_295 + 37_299),
-    Corpus("MAVOS-DD version 2, open_full", "mavos_dd_7b.yaml", 21_370, 3_895 + 61_773),
+    CorpusSize("MAVOS-DD version 1, open_full", "mavos_dd_7b.yaml", 19_770, 3_295 + 37_299),
+    CorpusSize("MAVOS-DD version 2, open_full", "mavos_dd_7b.yaml", 21_370, 3_895 + 61_773),
 )
 
 
@@ -107,7 +107,7 @@ def passes(recipe_file: str) -> list[tuple[str, float, float, float, float]]:
     return [*found, ("scoring", 1.0, flops_per_clip(recipe, None), scoring, scoring)]
 
 
-def work_on(corpus: Corpus) -> list[Work]:
+def work_on(corpus: CorpusSize) -> list[Work]:
     """Return scoring and the stages of the corpus's recipe."""
     return [
         Work(what, corpus.scored if what == "scoring" else round(epochs * corpus.train), flops, alone, many)

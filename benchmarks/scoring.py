@@ -20,17 +20,15 @@ included. `logit_difference` is the largest difference of the two answers' logit
 
 import argparse
 import math
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
 
 import torch
 from omni_shapes import (
     VOCABULARIES,
     build_detector,
+    measured,
     move,
     parser_for,
-    processor_for,
     settled,
     stock_arguments,
     stock_thinker,
@@ -40,7 +38,6 @@ from results import write_results
 from turns import GIB, ratio, rounded, take_turns
 
 from modeling_avlmm import AVLMMProcessor
-from modeling_avlmm.inference.provenance import environment
 from modeling_avlmm.modeling_packed_attention import attend_in_groups
 
 CLIPS = (3, 48)
@@ -61,7 +58,7 @@ def batches(seconds: Sequence[float], size: int) -> dict[str, list[float]]:
     return found
 
 
-class Scoring:
+class ScoringWays:
     """
     A detector with random weights that scores in three ways.
 
@@ -152,7 +149,7 @@ def measure(options: argparse.Namespace, processor: AVLMMProcessor) -> Iterator[
     """Yield the rows of each batch."""
     dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
     for vocabulary in options.vocabulary or [VOCABULARIES[options.shape]]:
-        scoring = Scoring(options.shape, processor, options.device, dtype, vocabulary)
+        scoring = ScoringWays(options.shape, processor, options.device, dtype, vocabulary)
         for name, lengths in batches(options.seconds, options.batch_size).items():
             yield scoring.measure(name, lengths, options.turns)
 
@@ -176,12 +173,7 @@ def main() -> None:
     )
     parser.add_argument("--turns", type=int, default=3, help="timed turns of each way [%(default)s]")
     options = settled(parser, CLIPS)
-    rows, begin = [], time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="scoring-") as work:
-        for found in measure(options, processor_for(work)):
-            show(found)
-            rows += found
-    print(f"on {environment()['device']}, {time.monotonic() - begin:.0f} s")
+    rows = measured(measure, show, options)
     if options.save:
         write_results(rows, f"scoring_{options.shape}", ("torch", "transformers"), **options.conditions)
 

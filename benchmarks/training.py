@@ -41,8 +41,8 @@ import torch
 from omni_shapes import (
     VOCABULARIES,
     build_detector,
+    measured,
     parser_for,
-    processor_for,
     settled,
     stock_arguments,
     stock_thinker,
@@ -54,7 +54,6 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from turns import peak, ratio, reset_peak, rounded, synchronize
 
 from modeling_avlmm import AVLMMConfig, AVLMMForDeepfakeDetection, AVLMMProcessor
-from modeling_avlmm.inference.provenance import environment
 from modeling_avlmm.modeling_avlmm import ENCODER_INPUTS
 from modeling_avlmm.processing_avlmm import normalize_pixels
 from modeling_avlmm.training.recipe_parts import DataRecipe, StageRecipe
@@ -344,12 +343,7 @@ def main() -> None:
     )
     options = settled(parser, CLIPS)
     options.vocabulary = options.vocabulary or VOCABULARIES[options.shape]
-    rows, begin = [], time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="training-") as work:
-        for found in measure(options, processor_for(work)):
-            show(found)
-            rows += found
-    print(f"on {environment()['device']}, {time.monotonic() - begin:.0f} s")
+    rows = measured(measure, show, options)
     if options.save:
         packages = ("torch", "transformers", "trl")
         name = f"training_{options.shape}"

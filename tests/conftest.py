@@ -87,12 +87,12 @@ def dataset_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def gate_folder(tmp_path_factory) -> Path:
     """A small SSAVD for clips of 2 s, with scores that lie far apart."""
+    from ssavd_factory import SMALL
+
     from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
 
     torch.manual_seed(0)
-    config = SSAVDConfig(
-        channels=(4, 4), depths=(1, 1), num_frames=8, image_size=56, audio_samples=32_000, frontend="fast"
-    )
+    config = SSAVDConfig(**SMALL)
     model = SSAVDForDeepfakeDetection(config).eval()
     with torch.no_grad():
         for head in (model.head, model.video_head, model.audio_head):

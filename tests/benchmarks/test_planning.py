@@ -20,7 +20,7 @@ def planning(monkeypatch):
         planning.Work("stage 1", 36_000, 8e13, 40.0, 41.0),
         planning.Work("scoring", 3_600, 4e13, 20.0, 20.0),
     ]
-    monkeypatch.setattr(planning, "CORPORA", [planning.Corpus("corpus", "none.yaml", 36_000, 3_600)])
+    monkeypatch.setattr(planning, "CORPORA", [planning.CorpusSize("corpus", "none.yaml", 36_000, 3_600)])
     monkeypatch.setattr(planning, "work_on", lambda corpus: work)
     return planning
 

@@ -34,7 +34,7 @@ def test_the_7b_shape_is_that_of_the_7b_model(processor):
 
 
 def test_every_way_of_scoring_gives_the_same_verdicts(processor):
-    way = scoring.Scoring("tiny", processor, "cpu", torch.float32, 4096)
+    way = scoring.ScoringWays("tiny", processor, "cpu", torch.float32, 4096)
     rows = way.measure("mixed", [1.0, 2.0, 0.5], turns=1)
     assert [row["way"] for row in rows] == ["stock", "one pass", "ours"]
     assert rows[0]["clips_of_stock"] == 1 and rows[0]["logit_difference"] is None
@@ -89,7 +89,7 @@ def test_a_part_that_fails_does_not_end_the_rest(processor, monkeypatch, tmp_pat
     def broken(*args, **kwargs):
         raise RuntimeError("no kernel for this")
 
-    monkeypatch.setattr(scoring.Scoring, "measure", broken)
+    monkeypatch.setattr(scoring.ScoringWays, "measure", broken)
     monkeypatch.setattr(
         training, "train", lambda *a, **k: {"way": "ours", "tokens_per_s": 2.0, "peak_gib": 1.0}
     )

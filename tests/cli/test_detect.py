@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from ssavd_factory import stir
+from ssavd_factory import SMALL, stir
 from transformers import pipeline
 
 from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
@@ -30,15 +30,7 @@ TASK = "av-deepfake-detection"
 
 def save_small(folder: Path, seed: int = 0, **options) -> Path:
     torch.manual_seed(seed)
-    config = SSAVDConfig(
-        channels=(4, 4),
-        depths=(1, 1),
-        num_frames=8,
-        image_size=56,
-        audio_samples=32_000,
-        frontend="fast",
-        **options,
-    )
+    config = SSAVDConfig(**SMALL, **options)
     model = SSAVDForDeepfakeDetection(config)
     stir(model)
     model.save_pretrained(folder)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ssavd_factory import SMALL
 from transformers import AutoConfig, pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -27,15 +28,7 @@ ROOT = Path(__file__).parents[2]
 def embedded(tmp_path_factory) -> Path:
     """A folder like the package's `default_model`, with random weights."""
     torch.manual_seed(0)
-    config = SSAVDConfig(
-        channels=(4, 4),
-        depths=(1, 1),
-        num_frames=8,
-        image_size=56,
-        audio_samples=32_000,
-        frontend="fast",
-        notice=DEMONSTRATION_NOTICE,
-    )
+    config = SSAVDConfig(**SMALL, notice=DEMONSTRATION_NOTICE)
     folder = tmp_path_factory.mktemp("package") / "default_model"
     SSAVDForDeepfakeDetection(config).save_pretrained(folder)
     SSAVDProcessor.from_config(config).save_pretrained(folder)
