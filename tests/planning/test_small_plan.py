@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -42,6 +43,19 @@ def small_recipe(system: str, options: dict, **training) -> SmallDetectorRecipe:
     )
 
 
+def measured(run: Callable[[], None], model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> int:
+    """Return the most bytes that a pass takes beside the weights, on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        run()  # what is made once is not measured
+        model.zero_grad(set_to_none=True)
+        gc.collect()
+        return allocated_at_most(run) + sum(value.nbytes for value in batch.values())
+    finally:
+        torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize(("system", "bf16"), [("ssavd", False), ("ssavd", True), ("avpl", False)])
 def test_predictions_are_what_the_allocator_gives_out(system, bf16, tmp_path):
     options = {"ssavd": TINY_SSAVD, "avpl": TINY_AVPL}[system]
@@ -58,16 +72,9 @@ def test_predictions_are_what_the_allocator_gives_out(system, bf16, tmp_path):
             loss = model(**batch).loss
         loss.backward()
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        step()  # what is made once is not measured
-        model.zero_grad(set_to_none=True)
-        gc.collect()
-        measured = allocated_at_most(step) + sum(value.nbytes for value in batch.values())
-    finally:
-        torch.set_num_threads(threads)
-    assert need.activations + need.gradients == pytest.approx(measured, rel=0.1, abs=2**20)
+    assert need.activations + need.gradients == pytest.approx(
+        measured(step, model, batch), rel=0.1, abs=2**20
+    )
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     assert need.trained == sum(weight.numel() for weight in trained)
     assert need.all_weights == sum(weight.numel() for weight in model.parameters())
@@ -93,15 +100,7 @@ def test_predictions_of_scoring_are_what_the_allocator_gives_out(system, dtype, 
     def score() -> None:
         model(**batch)
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        score()  # what is made once is not measured
-        gc.collect()
-        measured = allocated_at_most(score) + sum(value.nbytes for value in batch.values())
-    finally:
-        torch.set_num_threads(threads)
-    assert need.activations == pytest.approx(measured, rel=0.1, abs=2**20)
+    assert need.activations == pytest.approx(measured(score, model, batch), rel=0.1, abs=2**20)
     assert need.gradients == need.optimizer == need.trained == 0
     assert need.all_weights == sum(weight.numel() for weight in model.parameters())
 
