@@ -6,7 +6,7 @@ LABELS = ("real", "fake")
 """Names of the labels: index 0 is real, index 1 is fake."""
 
 PARTS = ("overall", "video", "audio")
-"""What a detector judges: the clip as a whole, its picture, its sound."""
+"""The parts that a detector judges: the clip as a whole, its picture, its sound."""
 
 LOGITS = {"overall": "logits", "video": "video_logits", "audio": "audio_logits"}
 """Field of [`AVDetectionOutput`] that holds the logits of each part."""

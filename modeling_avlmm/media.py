@@ -129,7 +129,7 @@ class MediaReader:
             for larger ones to PyTorch's number of threads (one in the workers of a `DataLoader`), at most 4.
         trim_leading_silence (`bool`, *optional*, defaults to `False`): Begin picture and sound where the sound sets in
             ([`leading_silence`]), so that a detector cannot tell fakes by the silence before them. At most 2 s and half
-            of the shorter track are trimmed, and nothing of a clip without any sound; `info.trimmed` says how much.
+            of the shorter track are trimmed; a silent clip is left as it is. `info.trimmed` says how much.
 
     Raises:
         MediaError: One of its four subclasses, at construction if the fault can be known without decoding.

@@ -30,7 +30,7 @@ class DetectionRun:
     Args:
         options (`argparse.Namespace`): The command's options.
         detector ([`AVDeepfakeDetectionPipeline`]): Scores the files.
-        found ([`Survey`]): Counts of what there is to look at.
+        found ([`Survey`]): Counts of the files to look at.
         stack (`contextlib.ExitStack`): Closes the journal, the progress bar and the outputs.
 
     Raises:
