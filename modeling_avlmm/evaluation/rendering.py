@@ -238,7 +238,8 @@ def calibration_text(report: dict) -> list[str]:
 def _temperatures(temperature: dict[str, float], fitted: dict) -> str:
     """List temperatures with where they are from: fitted on a split, or the model's own."""
     sources = dict.fromkeys(temperature, "of the model")
-    sources |= dict.fromkeys(fitted.get("fitted", ()), f"fitted on {fitted['split']}")
+    if "fitted" in fitted:
+        sources |= dict.fromkeys(fitted["fitted"], f"fitted on {fitted['split']}")
     listed = []
     for source in dict.fromkeys(sources.values()):
         parts = [part for part in temperature if sources[part] == source]
