@@ -13,17 +13,15 @@ started again.
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from modeling_avlmm.cli import options
-from modeling_avlmm.cli.console import (
-    CONTINUES,
-    STOPPED,
-    UsageError,
-    plain_warnings,
-    tell,
-)
+from modeling_avlmm.cli.console import CONTINUES, UsageError, guarded, tell
 from modeling_avlmm.inference.quiet import quiet_libraries
+
+FAILED = 1
+"""Exit status of an error, or of a pass that does not fit; wrong usage of the options ends with 2."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -135,35 +133,37 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def main() -> None:
-    """Run what the command line asks for: a plan, the report of old predictions, or an evaluation."""
+def main() -> int:
+    """Run what the command line asks for, and return the exit status."""
     arguments = parse_arguments()
     # Importing takes seconds; `--help` and wrong usage do not wait for it.
-    from modeling_avlmm.evaluation.evaluate import evaluate_protocol, report_predictions
     from modeling_avlmm.evaluation.evaluation_error import EvaluationError
-    from modeling_avlmm.evaluation.evaluation_options import EvaluationOptions, ReportOptions
-    from modeling_avlmm.evaluation.metrics_table import print_report
     from modeling_avlmm.inference.loading import DetectorError
-    from modeling_avlmm.planning.scoring_plan import plan_scoring
 
     quiet_libraries()
-    with plain_warnings("evaluate_avd"):
-        try:
-            if arguments.dry_run:
-                if not plan_scoring(EvaluationOptions.from_arguments(arguments), arguments.memory_gib):
-                    sys.exit("evaluate_avd: a pass does not fit; nothing was scored.")
-            elif arguments.predictions is None:
-                print_report(*evaluate_protocol(EvaluationOptions.from_arguments(arguments)))
-            else:
-                folder = arguments.output_dir or arguments.predictions.parent
-                how = ReportOptions.from_arguments(arguments)
-                print_report(report_predictions(arguments.predictions, how, folder), folder)
-        except (DetectorError, EvaluationError) as error:
-            sys.exit(f"evaluate_avd: {error}")
-        except KeyboardInterrupt:
-            tell(CONTINUES, "evaluate_avd")
-            sys.exit(STOPPED)
+    errors = (DetectorError, EvaluationError)
+    return guarded(partial(run, arguments), *errors, stopped=CONTINUES, program="evaluate_avd", failed=FAILED)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make a plan, the report of old predictions, or an evaluation, and return the exit status."""
+    from modeling_avlmm.evaluation.evaluate import evaluate_protocol, report_predictions
+    from modeling_avlmm.evaluation.evaluation_options import EvaluationOptions, ReportOptions
+    from modeling_avlmm.evaluation.metrics_table import print_report
+    from modeling_avlmm.planning.scoring_plan import plan_scoring
+
+    if arguments.dry_run:
+        if not plan_scoring(EvaluationOptions.from_arguments(arguments), arguments.memory_gib):
+            tell("a pass does not fit; nothing was scored.", "evaluate_avd")
+            return FAILED
+    elif arguments.predictions is None:
+        print_report(*evaluate_protocol(EvaluationOptions.from_arguments(arguments)))
+    else:
+        folder = arguments.output_dir or arguments.predictions.parent
+        how = ReportOptions.from_arguments(arguments)
+        print_report(report_predictions(arguments.predictions, how, folder), folder)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

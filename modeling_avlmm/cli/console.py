@@ -19,30 +19,38 @@ def tell(message: object, program: str = "avlmm") -> None:
     print(f"{program}: {message}", file=sys.stderr)
 
 
-def guarded(body: Callable[[], int], *errors: type[Exception], stopped: str = "stopped") -> int:
+def guarded(
+    body: Callable[[], int],
+    *errors: type[Exception],
+    stopped: str = "stopped",
+    program: str = "avlmm",
+    failed: int = WRONG_USAGE,
+) -> int:
     """
     Run the body of a command and return its exit status.
 
     Args:
         body (`Callable`): The command. Returns its exit status.
         errors (exception types):
-            Errors that the user can mend, beside [`UsageError`]. They become one line on stderr and status 2; any other
-            error keeps its traceback, as it is a defect.
+            Errors that the user can mend, beside [`UsageError`]. They become one line on stderr and status `failed`;
+            any other error keeps its traceback, as it is a defect.
         stopped (`str`): Line for a run that Ctrl-C ended, with status 130.
+        program (`str`): Name that every line begins with.
+        failed (`int`): Exit status of an error.
     """
-    with plain_warnings():
+    with plain_warnings(program):
         try:
             return body()
         except (UsageError, *errors) as error:
-            tell(error)
-            return WRONG_USAGE
+            tell(error, program)
+            return failed
         except KeyboardInterrupt:
-            tell(stopped)
+            tell(stopped, program)
             return STOPPED
 
 
 @contextlib.contextmanager
-def plain_warnings(program: str = "avlmm") -> Iterator[None]:
+def plain_warnings(program: str) -> Iterator[None]:
     """Print each warning once and as one line, without the place in the code where it was raised."""
     told = set()
 
