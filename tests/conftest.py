@@ -87,17 +87,6 @@ def dataset_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def gate_folder(tmp_path_factory) -> Path:
     """A small SSAVD for clips of 2 s, with scores that lie far apart."""
-    from ssavd_factory import SMALL
+    from ssavd_factory import save_small
 
-    from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
-
-    torch.manual_seed(0)
-    config = SSAVDConfig(**SMALL)
-    model = SSAVDForDeepfakeDetection(config).eval()
-    with torch.no_grad():
-        for head in (model.head, model.video_head, model.audio_head):
-            head.weight.normal_(0, 3)
-    folder = tmp_path_factory.mktemp("gate") / "model"
-    model.save_pretrained(folder)
-    SSAVDProcessor.from_config(config).save_pretrained(folder)
-    return folder
+    return save_small(tmp_path_factory.mktemp("gate") / "model")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
-from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection
+from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
 
 TINY = {
     "channels": (4, 8),
@@ -64,3 +66,16 @@ def tensor(*values) -> torch.Tensor:
 
 LABELS = {"labels": tensor(1, 0, 1), "video_labels": tensor(0, 0, 1), "audio_labels": tensor(1, 0, 0)}
 """A clip with a made-up voice, a genuine one, and one with a made-up picture."""
+
+
+def save_small(folder: Path, **options) -> Path:
+    """Save a small detector for clips of 2 s with its processor; its scores lie far apart."""
+    torch.manual_seed(0)
+    config = SSAVDConfig(**SMALL | options)
+    model = SSAVDForDeepfakeDetection(config).eval()
+    with torch.no_grad():
+        for head in (model.head, model.video_head, model.audio_head):
+            head.weight.normal_(0, 3)
+    model.save_pretrained(folder)
+    SSAVDProcessor.from_config(config).save_pretrained(folder)
+    return folder

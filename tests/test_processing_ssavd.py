@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from media_factory import make_clip
+from ssavd_factory import save_small
 from transformers import AutoProcessor, pipeline
 
 from modeling_avlmm import (
@@ -46,18 +47,7 @@ def processor():
 @pytest.fixture(scope="module")
 def small_detector(tmp_path_factory):
     """Save a network of two stages for clips of 2 s and its processor in one folder."""
-    torch.manual_seed(0)
-    config = SSAVDConfig(
-        channels=(4, 8), depths=(1, 1), num_frames=8, image_size=56, audio_samples=32_000, frontend="fast"
-    )
-    model = SSAVDForDeepfakeDetection(config).eval()
-    with torch.no_grad():
-        for head in (model.head, model.video_head, model.audio_head):
-            head.weight.normal_(0, 3)
-    folder = tmp_path_factory.mktemp("ssavd") / "model"
-    model.save_pretrained(folder)
-    SSAVDProcessor.from_config(config).save_pretrained(folder)
-    return folder
+    return save_small(tmp_path_factory.mktemp("ssavd") / "model", channels=(4, 8))
 
 
 @pytest.fixture(scope="module")
