@@ -40,6 +40,7 @@ BUILDERS: dict[str, str] = {
     "kodf": "dataset_scripts.kodf",
     "deepspeak": "dataset_scripts.deepspeak",
     "avfolder": "dataset_scripts.avfolder",
+    "wild": "dataset_scripts.wild",
 }
 """Name for `load_dataset` -> module of the builder."""
 
