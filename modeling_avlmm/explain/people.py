@@ -1,0 +1,234 @@
+"""The people of a result: one number for each face that was followed, with a place, a verdict, and sentences about them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .words import HEADLINES, PART_NAMES, capital, clock, count_of, label_of
+
+SEEN_AROUND = 0.1
+"""A face that was seen at one instant is shown this long before and after it, seconds: half a step at 5 frames a second."""
+NO_FACE = "No face was found in the picture"
+NUMBERS = (
+    "A number stands for one face for as long as it is followed. After a cut, or when somebody comes back, the same person has a "
+    "new number."
+)
+"""The limit of what a number tells; to be shown where several people are."""
+_ACROSS = {2: ("left", "right"), 3: ("left", "middle", "right")}
+_DOWN = {2: ("top", "bottom"), 3: ("top", "middle", "bottom")}
+
+
+@dataclass(frozen=True)
+class Person:
+    """
+    One face of a file, followed over time: an entry of a result's `faces`, with the words for it.
+
+    Attributes:
+        number (`int`): From 1, in order of appearance.
+        place (`str`, *optional*): `left`, `right`, ... among the faces on screen at the same time; None for one alone.
+        start, end (`float`): First and last moment, seconds.
+        score (`float`, *optional*): P(fake) of this face's picture; None if it was not scored.
+        label (`str`, *optional*): `"fake"`, `"real"`, `"uncertain"`, or None without a score.
+        windows (`list[dict]`): `start` and `end` within the person's time, `score` and `label`.
+        boxes (`list[dict]`): `time` and `box` (left, top, right, bottom as fractions of the upright picture).
+    """
+
+    number: int
+    place: str | None
+    start: float
+    end: float
+    score: float | None
+    label: str | None
+    windows: list[dict] = field(default_factory=list)
+    boxes: list[dict] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The person in a sentence: `person 1 (left)`."""
+        return f"person {self.number}" + (f" ({self.place})" if self.place else "")
+
+    @property
+    def span(self) -> str:
+        """The person's time in words: `0:03.0 to 0:07.4`."""
+        return f"{clock(self.start)} to {clock(self.end)}"
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in words: `called fake`, `not called fake`, `uncertain` or `not scored`."""
+        return verdict_words(self.label)
+
+    @property
+    def strongest(self) -> dict | None:
+        """The window with the highest score; None if none was scored."""
+        scored = [window for window in self.windows if window["score"] is not None]
+        return max(scored, key=lambda window: window["score"], default=None)
+
+    def box_at(self, time: float) -> tuple[float, float, float, float] | None:
+        """Return the box at a time, between the two nearest; None when the face is not on screen."""
+        if not self.boxes or not self.start - SEEN_AROUND <= time <= self.end + SEEN_AROUND:
+            return None
+        times = [seen["time"] for seen in self.boxes]
+        sides = np.array([seen["box"] for seen in self.boxes], dtype=np.float64).T
+        left, top, right, bottom = (float(np.interp(time, times, side)) for side in sides)
+        return left, top, right, bottom
+
+
+def people_of(result: dict) -> list[Person] | None:
+    """
+    Return the people of a result, in order of their numbers.
+
+    Args:
+        result (`dict`): A result of the pipeline.
+
+    Returns:
+        `list[Person]`, *optional*: empty if no face was found; None if the detector looks at whole frames.
+    """
+    faces = result.get("faces")  # a result of an older release, read from a file, has none
+    if faces is None:
+        return None
+    return [
+        Person(
+            number=face["index"] + 1,
+            place=place,
+            start=face["start"],
+            end=face["end"],
+            score=face["video_score"],
+            label=label_of(face["video_score"], result, "video"),
+            windows=_windows(face, result),
+            boxes=face["boxes"],
+        )
+        for face, place in sorted(zip(faces, places(faces), strict=True), key=lambda pair: pair[0]["index"])
+    ]
+
+
+def places(faces: list[dict]) -> list[str | None]:
+    """
+    Name the place of each face among those on screen at the same time.
+
+    It is the most frequent one over the face's time, from left to right; from top to bottom where the faces of a moment are
+    further apart that way. Four and more across are counted: `second from the left`.
+    """
+    tracks = [_Centres(face) for face in faces]
+    named = []
+    for track in tracks:
+        beside = [
+            other
+            for other in tracks
+            if other is not track and track.start <= other.end and other.start <= track.end
+        ]
+        seen = Counter(_place(track, beside, time) for time in track.times)
+        named.append(seen.most_common(1)[0][0] if beside and seen else None)
+    return named
+
+
+class _Centres:
+    """Centres of a face's boxes over time."""
+
+    def __init__(self, face: dict):
+        self.start, self.end = face["start"], face["end"]
+        self.times = [seen["time"] for seen in face["boxes"]]
+        boxes = np.array([seen["box"] for seen in face["boxes"]], dtype=np.float64).reshape(-1, 4)
+        self.centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+
+    def at(self, time: float) -> tuple[float, float]:
+        return tuple(float(np.interp(time, self.times, side)) for side in self.centres.T)
+
+
+def _place(track: _Centres, beside: list[_Centres], time: float) -> str | None:
+    present = [other for other in beside if other.start <= time <= other.end and other.times]
+    if not present:
+        return None
+    own = track.at(time)
+    others = [other.at(time) for other in present]
+    spread = np.ptp([own, *others], axis=0)
+    axis = int(spread[1] > spread[0])
+    rank = sum(other[axis] < own[axis] for other in others)
+    count = 1 + len(others)
+    words = (_ACROSS, _DOWN)[axis].get(count)
+    if words:
+        return words[rank]
+    ordinals = ("first", "second", "third", "fourth", "fifth", "sixth")
+    ordinal = ordinals[rank] if rank < len(ordinals) else f"{rank + 1}th"
+    return f"{ordinal} from the {('left', 'top')[axis]}"
+
+
+def _windows(face: dict, result: dict) -> list[dict]:
+    """Return the windows of a face within its time, with their labels."""
+    cut = []
+    for window in face["windows"]:
+        start, end = max(window["start"], face["start"]), min(window["end"], face["end"])
+        score = window["video_score"]
+        cut.append(
+            {
+                "start": start,
+                "end": max(start, end),
+                "score": score,
+                "label": label_of(score, result, "video"),
+            }
+        )
+    return cut
+
+
+def verdict_words(label: str | None) -> str:
+    """Return a person's verdict in a sentence."""
+    return "not scored" if label is None else HEADLINES[label].lower()
+
+
+def person_line(person: Person) -> str:
+    """Return one line on a person: `person 1 (left), 0:00.0 to 0:09.8: called fake, 0.91; highest 0.95 from 0:03.0 to 0:06.0`."""
+    line = f"{person.name}, {person.span}: {person.verdict}"
+    if person.score is None:
+        return line
+    line += f", {person.score:.2f}"
+    strongest = person.strongest
+    if len(person.windows) > 1 and strongest is not None:
+        line += f"; highest {strongest['score']:.2f} from {clock(strongest['start'])} to {clock(strongest['end'])}"
+    return line
+
+
+def describe_people(result: dict, limit: int = 6) -> list[str]:
+    """
+    Return sentences on the faces of a file: how many, who is suspicious when, and the sound that they share.
+
+    Args:
+        result (`dict`): A result of the pipeline.
+        limit (`int`, *optional*, defaults to 6): People that are named: those with the highest scores, in order of number.
+
+    Returns:
+        `list[str]`: empty if the detector looks at whole frames.
+    """
+    people = people_of(result)
+    if people is None:
+        return []
+    if not people:
+        return [f"{NO_FACE}."]
+    if len(people) == 1:
+        (person,) = people
+        return [f"One face was found, from {person.span}{'' if person.label else '; it was not scored'}."]
+    lines = [
+        f"{count_of(len(people), 'face')} were found.",
+        *(f"{capital(person_line(p))}." for p in most_suspicious(people, limit)),
+    ]
+    if len(people) > limit:
+        lines.append(f"{len(people) - limit} more have lower scores or none.")
+    return [*lines, *shared_sound(result), NUMBERS]
+
+
+def most_suspicious(people: list[Person], limit: int) -> list[Person]:
+    """Return the people with the highest scores, at most `limit`, in order of their numbers."""
+    chosen = sorted(people, key=lambda p: (p.score is None, -(p.score or 0.0), p.number))[:limit]
+    return sorted(chosen, key=lambda person: person.number)
+
+
+def shared_sound(result: dict) -> list[str]:
+    """Return a sentence on the sound that all people of a file share; none if it was not scored."""
+    score = result["audio_score"]
+    if score is None:
+        return []
+    verdict = verdict_words(label_of(score, result, "audio"))
+    return [
+        f"The {PART_NAMES['audio']} is scored once for all of them: {verdict}, {score:.2f}. Whose voice it is, is not known."
+    ]
