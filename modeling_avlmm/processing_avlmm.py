@@ -11,7 +11,7 @@ from transformers import BatchFeature
 from .configuration_avlmm import BACKBONES, DEFAULT_PROMPTS, LABEL_WORDS, known_thinker, split_hub_options
 from .configuration_detector import IGNORE_INDEX, PARTS
 from .media import SAMPLING_RATE, Clip, UnreadableMediaError
-from .processing_clips import ClipProcessor
+from .processing_clips import FACE_MARGIN, FACES, MIN_FACE_SIZE, ClipProcessor
 from .processing_patches import frames_to_patches, normalize_patches
 
 SHORTEST_AUDIO_SECONDS = 0.05
@@ -87,6 +87,13 @@ class AVLMMProcessor(ClipProcessor):
         seconds_per_chunk (`float`, *optional*, defaults to 2.0): Length of the alternating chunks of picture and sound.
         trim_leading_silence (`bool`, *optional*, defaults to `False`):
             Begin clips where their sound sets in ([`MediaReader`]), so that leading silence gives no fake away.
+        faces (`str`, *optional*, defaults to `"off"`):
+            The picture: `"off"` for whole frames, `"largest"` for the largest face, `"all"` for every face by itself, which
+            the pipeline scores one by one.
+        face_margin (`float`, *optional*, defaults to 1.3):
+            Side of the square crop, as a multiple of the longer side of the face's box.
+        min_face_size (`float`, *optional*, defaults to 32):
+            Longer side of the smallest face that is scored, in pixels of the frame; smaller ones are reported only.
     """
 
     default_questions = ("overall",)
@@ -107,6 +114,9 @@ class AVLMMProcessor(ClipProcessor):
         position_id_per_seconds: int = 25,
         seconds_per_chunk: float = 2.0,
         trim_leading_silence: bool = False,
+        faces: str = FACES[0],
+        face_margin: float = FACE_MARGIN,
+        min_face_size: float = MIN_FACE_SIZE,
         **kwargs,
     ):
         super().__init__(feature_extractor, tokenizer, video_processor, chat_template=chat_template)
@@ -119,6 +129,7 @@ class AVLMMProcessor(ClipProcessor):
         self.position_id_per_seconds = position_id_per_seconds
         self.seconds_per_chunk = seconds_per_chunk
         self.trim_leading_silence = trim_leading_silence
+        self.set_faces(faces, face_margin, min_face_size)
         self._layouts = {}
 
     @classmethod

@@ -8,7 +8,7 @@ from transformers import WhisperFeatureExtractor
 from .configuration_avpl import TOKENS_PER_SECOND, AVPLConfig
 from .media import SAMPLING_RATE, Clip
 from .media_tracks import EPS
-from .processing_clips import VerdictProcessor, resized
+from .processing_clips import FACE_MARGIN, FACES, MIN_FACE_SIZE, VerdictProcessor, resized
 
 
 class AVPLProcessor(VerdictProcessor):
@@ -27,6 +27,13 @@ class AVPLProcessor(VerdictProcessor):
         image_size (`int`, *optional*, defaults to 224): Side to which frames are resized, whatever their shape, in pixels.
         trim_leading_silence (`bool`, *optional*, defaults to `False`):
             Begin clips where their sound sets in ([`MediaReader`]), so that leading silence gives no fake away.
+        faces (`str`, *optional*, defaults to `"off"`):
+            The picture: `"off"` for whole frames, `"largest"` for the largest face, `"all"` for every face by itself, which
+            the pipeline scores one by one.
+        face_margin (`float`, *optional*, defaults to 1.3):
+            Side of the square crop, as a multiple of the longer side of the face's box.
+        min_face_size (`float`, *optional*, defaults to 32):
+            Longer side of the smallest face that is scored, in pixels of the frame; smaller ones are reported only.
     """
 
     def __init__(
@@ -37,6 +44,9 @@ class AVPLProcessor(VerdictProcessor):
         max_seconds: float = 1.0,
         image_size: int = 224,
         trim_leading_silence: bool = False,
+        faces: str = FACES[0],
+        face_margin: float = FACE_MARGIN,
+        min_face_size: float = MIN_FACE_SIZE,
         **kwargs,
     ):
         super().__init__(feature_extractor or WhisperFeatureExtractor(), **kwargs)
@@ -45,6 +55,7 @@ class AVPLProcessor(VerdictProcessor):
         self.max_seconds = max_seconds
         self.image_size = image_size
         self.trim_leading_silence = trim_leading_silence
+        self.set_faces(faces, face_margin, min_face_size)
 
     @classmethod
     def from_config(cls, config: AVPLConfig, **kwargs) -> "AVPLProcessor":

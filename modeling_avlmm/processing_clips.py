@@ -11,13 +11,22 @@ from .configuration_detector import IGNORE_INDEX, LABEL_COLUMNS, PARTS, AVDetect
 from .media import Clip, MediaReader, UnreadableMediaError
 from .media_tracks import EPS
 
+FACES = ("off", "largest", "all")
+"""Values of a processor's `faces`: whole frames, the largest face, or every face by itself."""
+FACE_MARGIN = 1.3
+"""Side of a crop as a multiple of the longer side of the face's box."""
+MAX_FACE_MARGIN = 10
+MIN_FACE_SIZE = 32
+"""Longer side of the smallest box that is scored, in pixels; our own choice."""
+
 
 class ClipProcessor(ProcessorMixin):
     """
     Base of the detectors' processors.
 
     A subclass has `encode`, which makes the tensors of one clip, and `collate`, which makes a batch of them. Its `fps`,
-    `max_frames`, `max_seconds` and `trim_leading_silence` say how clips are sampled.
+    `max_frames`, `max_seconds` and `trim_leading_silence` say how clips are sampled, and `faces`, `face_margin` and
+    `min_face_size` ([`~ClipProcessor.set_faces`]) whether the picture is the whole frame or a face in it.
     """
 
     _auto_class = "AutoProcessor"  # saved processors name their code, which is saved with them
@@ -31,7 +40,38 @@ class ClipProcessor(ProcessorMixin):
     trim_leading_silence: bool = False
     """Begin clips where their sound sets in."""
 
+    faces: str = FACES[0]
+    face_margin: float = FACE_MARGIN
+    min_face_size: float = MIN_FACE_SIZE
+
     too_long_advice = "Give start and end, or use the pipeline, which reads it in windows."
+
+    def set_faces(self, faces: str, face_margin: float, min_face_size: float) -> None:
+        """
+        Set what the picture of a clip is; called by the constructor of a subclass.
+
+        Args:
+            faces (`str`): `"off"` for whole frames, `"largest"` for the largest face, `"all"` for every face by itself.
+            face_margin (`float`): Side of the square crop, as a multiple of the longer side of the face's box; at least 1.
+            min_face_size (`float`): Longer side of the smallest box that is scored, in pixels of the frame.
+
+        Raises:
+            ValueError: If one of them is out of range.
+        """
+        self.faces = checked_faces(faces)
+        if not 1 <= face_margin <= MAX_FACE_MARGIN:
+            raise ValueError(
+                f"face_margin must be from 1 (the face's box) to {MAX_FACE_MARGIN}, not {face_margin!r}."
+            )
+        if not min_face_size >= 0:
+            raise ValueError(f"min_face_size must be at least 0 pixels, not {min_face_size!r}.")
+        self.face_margin = face_margin
+        self.min_face_size = min_face_size
+
+    @property
+    def face_side(self) -> int | None:
+        """Side to which a face is cropped, in pixels; None for the size that it has in the frames."""
+        return None
 
     def __call__(self, media, questions: Sequence | None = None, **kwargs) -> BatchFeature:
         """
@@ -81,6 +121,10 @@ class VerdictProcessor(ClipProcessor):
 
     A subclass has `encode_media`, which makes the tensors of a clip's picture and sound.
     """
+
+    @property
+    def face_side(self) -> int:
+        return self.image_size
 
     @classmethod
     def from_config(cls, config: AVDetectorConfig, **kwargs) -> "VerdictProcessor":
@@ -141,6 +185,15 @@ class VerdictProcessor(ClipProcessor):
             for name in LABEL_COLUMNS.values():
                 batch[name] = torch.stack([item.get(name, unknown) for item in encoded])
         return BatchFeature(batch)
+
+
+def checked_faces(faces: str) -> str:
+    """Return one of [`FACES`]; raise `ValueError` for anything else."""
+    if faces is False:  # YAML's word for it: `faces: off` is read as a boolean
+        return FACES[0]
+    if faces not in FACES:
+        raise ValueError(f"faces must be one of {', '.join(map(repr, FACES))}, not {faces!r}.")
+    return faces
 
 
 def _encode_labels(*labels: int | None) -> dict:

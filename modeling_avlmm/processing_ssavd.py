@@ -5,7 +5,7 @@ import torch
 
 from .media import SAMPLING_RATE, Clip, UnreadableMediaError
 from .media_tracks import EPS
-from .processing_clips import VerdictProcessor, resized
+from .processing_clips import FACE_MARGIN, FACES, MIN_FACE_SIZE, VerdictProcessor, resized
 
 
 class SSAVDProcessor(VerdictProcessor):
@@ -23,6 +23,13 @@ class SSAVDProcessor(VerdictProcessor):
         image_size (`int`, *optional*, defaults to 224): Side to which frames are resized, whatever their shape, in pixels.
         trim_leading_silence (`bool`, *optional*, defaults to `False`):
             Begin clips where their sound sets in ([`MediaReader`]), so that leading silence gives no fake away.
+        faces (`str`, *optional*, defaults to `"off"`):
+            The picture: `"off"` for whole frames, `"largest"` for the largest face, `"all"` for every face by itself, which
+            the pipeline scores one by one.
+        face_margin (`float`, *optional*, defaults to 1.3):
+            Side of the square crop, as a multiple of the longer side of the face's box.
+        min_face_size (`float`, *optional*, defaults to 32):
+            Longer side of the smallest face that is scored, in pixels of the frame; smaller ones are reported only.
     """
 
     def __init__(
@@ -32,6 +39,9 @@ class SSAVDProcessor(VerdictProcessor):
         max_seconds: float = 3.0,
         image_size: int = 224,
         trim_leading_silence: bool = False,
+        faces: str = FACES[0],
+        face_margin: float = FACE_MARGIN,
+        min_face_size: float = MIN_FACE_SIZE,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -40,6 +50,7 @@ class SSAVDProcessor(VerdictProcessor):
         self.max_seconds = max_seconds
         self.image_size = image_size
         self.trim_leading_silence = trim_leading_silence
+        self.set_faces(faces, face_margin, min_face_size)
 
     @property
     def model_input_names(self) -> list[str]:

@@ -218,11 +218,15 @@ def test_saves_and_loads_all_of_itself(processor, tmp_path):
         prompts={"overall": " real or fake?"},
         fps=5.0,
         max_pixels=56 * 56,
+        faces="largest",
+        face_margin=2.0,
+        min_face_size=10,
     )
     changed.save_pretrained(tmp_path)
     loaded = AVLMMProcessor.from_pretrained(tmp_path)
     assert loaded.prompts == changed.prompts
     assert (loaded.fps, loaded.max_pixels, loaded.max_frames) == (5.0, 56 * 56, 64)
+    assert (loaded.faces, loaded.face_margin, loaded.min_face_size) == ("largest", 2.0, 10)
     clip = random_clip()
     for name, value in changed([clip]).items():
         np.testing.assert_array_equal(value, loaded([clip])[name], err_msg=name)

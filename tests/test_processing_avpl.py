@@ -31,7 +31,8 @@ from modeling_avlmm.publishing.publish import PublishError, publish
 
 TASK = "av-deepfake-detection"
 SCORES = ("score", "video_score", "audio_score")
-FIELDS = ("fps", "max_frames", "max_seconds", "image_size", "trim_leading_silence")
+OF_FACES = ("faces", "face_margin", "min_face_size")
+FIELDS = ("fps", "max_frames", "max_seconds", "image_size", "trim_leading_silence", *OF_FACES)
 
 
 def random_clip(seconds: float = 1.0, frames: int | None = 16, audio: bool = True, size: int = 48) -> Clip:
@@ -166,6 +167,9 @@ def test_saves_and_loads_all_of_itself(tmp_path):
         max_frames=20,
         max_seconds=2.0,
         trim_leading_silence=True,
+        faces="largest",
+        face_margin=2.0,
+        min_face_size=10,
     )
     changed.save_pretrained(tmp_path)
     for loaded in (AVPLProcessor.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)):

@@ -26,7 +26,8 @@ from modeling_avlmm.publishing.elsewhere import DETECT, run_without_package
 
 TASK = "av-deepfake-detection"
 SCORES = ("score", "video_score", "audio_score")
-FIELDS = ("fps", "max_frames", "max_seconds", "image_size", "trim_leading_silence")
+OF_FACES = ("faces", "face_margin", "min_face_size")
+FIELDS = ("fps", "max_frames", "max_seconds", "image_size", "trim_leading_silence", *OF_FACES)
 
 
 def random_clip(seconds: float = 3.0, frames: int | None = 10, audio: bool = True, size: int = 64) -> Clip:
@@ -153,7 +154,8 @@ def test_a_picture_that_is_never_on_screen_is_told(processor):
 
 def test_saves_and_loads_all_of_itself(tmp_path):
     config = SSAVDConfig(num_frames=5, audio_samples=32_000, image_size=448)
-    changed = SSAVDProcessor.from_config(config, trim_leading_silence=True)
+    faces = {"faces": "all", "face_margin": 1.5, "min_face_size": 20}
+    changed = SSAVDProcessor.from_config(config, trim_leading_silence=True, **faces)
     assert (changed.fps, changed.max_frames, changed.max_seconds, changed.image_size) == (2.5, 5, 2.0, 448)
     changed.save_pretrained(tmp_path)
     for loaded in (SSAVDProcessor.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)):
@@ -162,6 +164,21 @@ def test_saves_and_loads_all_of_itself(tmp_path):
     default = SSAVDProcessor()
     default.save_pretrained(tmp_path)
     assert SSAVDProcessor.from_pretrained(tmp_path).fps == default.fps == 10 / 3
+    assert default.faces == "off"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"faces": "some"}, "faces must be one of 'off', 'largest', 'all', not 'some'"),
+        ({"face_margin": 0.9}, "face_margin must be from 1"),
+        ({"min_face_size": -1}, "min_face_size must be at least 0"),
+    ],
+)
+def test_wrong_settings_of_faces_are_told(options, text):
+    with pytest.raises(ValueError, match=text):
+        SSAVDProcessor(**options)
+    assert SSAVDProcessor(faces=False).faces == "off"  # as YAML reads `faces: off`
 
 
 # -- the pipeline ------------------------------------------------------------------------------------------------------

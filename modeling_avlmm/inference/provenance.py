@@ -15,6 +15,9 @@ from ..fingerprint import weights_fingerprint
 
 PACKAGES = ("modeling-avlmm", "torch", "torchcodec", "transformers", "trl", "peft", "datasets", "accelerate")
 
+OF_FACES = ("face_margin", "min_face_size")
+"""Settings of a processor that mean nothing with whole frames."""
+
 
 def detector_identity(
     model: PreTrainedModel, processor: ProcessorMixin, dtype: torch.dtype | None = None
@@ -33,8 +36,12 @@ def detector_identity(
     """
     dtype = model.dtype if dtype is None else dtype
     sampling = {
-        name: value for name, value in sorted(vars(processor).items()) if isinstance(value, int | float)
+        name: value
+        for name, value in sorted(vars(processor).items())
+        if isinstance(value, int | float) and name not in OF_FACES
     }
+    if processor.faces != "off":  # so that whole frames keep the fingerprint that they have always had
+        sampling |= {name: getattr(processor, name) for name in ("faces", *OF_FACES)}
     return {
         "weights": weights_fingerprint(model, dtype),
         "prompts": _hash(model.config.prompts),

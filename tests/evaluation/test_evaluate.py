@@ -383,7 +383,11 @@ def test_identity_tells_detectors_apart(tiny_detector):
     again = detector_identity(AVLMMForDeepfakeDetection.from_pretrained(tiny_detector), processor)
     assert identity == again
 
-    processor.fps = 2.0
+    processor.min_face_size += 1
+    assert detector_identity(model, processor) == identity  # whole frames
+    processor.faces = "all"
+    assert detector_identity(model, processor)["sampling"] != identity["sampling"]
+    processor.faces, processor.fps = "off", 2.0
     changed = detector_identity(model, processor)
     assert {name for name in identity if identity[name] != changed[name]} == {"sampling"}
     for parameter in (
