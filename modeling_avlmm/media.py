@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from .face_crops import FACE_MARGIN, FaceTrack, crop_side, crops, left_out, square_boxes
 from .media_errors import (
     DAMAGED,
     MediaError,
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 MAX_CLIP_BYTES = 4 * 1024**3  # limit for the frames of one read(); our own choice
+FACE_PART_BYTES = 256 * 1024**2  # whole frames that are held at once while crops are read; our own choice
 MAX_DURATION = 7 * 24 * 3600.0  # seconds; longer files have damaged timestamps; our own choice
 OFFSET_WARNING = 0.1  # seconds between the first frame and the first sample; a larger offset is warned of
 MAX_TRIM = 2.0  # seconds of leading silence; more is not trimmed; our own choice
@@ -295,6 +297,9 @@ class MediaReader:
         max_frames: int | None = None,
         with_video: bool = True,
         with_audio: bool = True,
+        track: FaceTrack | None = None,
+        face_margin: float = FACE_MARGIN,
+        face_side: int | None = None,
     ) -> Clip:
         """Decode the window [start, end).
 
@@ -304,6 +309,10 @@ class MediaReader:
             fps (`float`, *optional*, defaults to 2.0): Sampling rate of the frames: those on screen at `start + k / fps`.
             max_frames (`int`, *optional*): Limit; if `fps` gives more, this many frames are spread evenly.
             with_video, with_audio (`bool`, *optional*, default to `True`): Tracks to decode.
+            track ([`FaceTrack`], *optional*): A face to cut the frames to, of [`find_tracks`]. Frames in which it is not
+                there are left out, and a warning says so; `frames` is `None` if it is in none.
+            face_margin (`float`, *optional*, defaults to 1.3): Side of the crops by the longer side of the face's box.
+            face_side (`int`, *optional*): Side of the crops in pixels. Defaults to their median side in the picture.
 
         Returns:
             [`Clip`]: The window.
@@ -321,27 +330,64 @@ class MediaReader:
         notes = list(self._warnings)
         frames = timestamps = audio = None
         if with_video and self._video:
-            frames, timestamps = self._read_video(start, end, fps, max_frames, notes)
+            timestamps = self._instants(start, end, fps, max_frames, notes)
+            if timestamps is not None and track is not None:
+                frames, timestamps = self._read_face(timestamps, start, track, face_margin, face_side, notes)
+            elif timestamps is not None:
+                self._check_size(len(timestamps))
+                frames = self._video.read(timestamps + start + self._video_zero, notes)
         if with_audio and self._audio:
             audio = self._read_audio(start, end, notes)
         return Clip(frames, timestamps, audio, start, end, self.name, notes)
 
-    def _read_video(self, start: float, end: float, fps: float, max_frames: int | None, notes: list[str]):
-        video = self._video
-        video_end = video.end - self._video_zero
+    def _instants(
+        self, start: float, end: float, fps: float, max_frames: int | None, notes: list[str]
+    ) -> torch.Tensor | None:
+        """Return the times of the frames of a window, in seconds from its start; `None` after the end of the video."""
+        video_end = self._video.end - self._video_zero
         span = min(end, video_end) - start
         if span <= EPS:
             notes.append(f"the video ends at {video_end:.2f} s, before this window")
-            return None, None
+            return None
         count = max(1, math.ceil(span * fps - EPS))
-        timestamps = torch.arange(count, dtype=torch.float64) / fps
         if max_frames is not None and count > max_frames:
-            timestamps = torch.arange(max_frames, dtype=torch.float64) * (span / max_frames)
-        size = len(timestamps) * 3 * (video.width or 0) * (video.height or 0)
+            return torch.arange(max_frames, dtype=torch.float64) * (span / max_frames)
+        return torch.arange(count, dtype=torch.float64) / fps
+
+    def _check_size(self, count: int, width: int | None = None, height: int | None = None) -> None:
+        """Raise a [`MediaTooLargeError`] if this many pictures, by default whole frames, take too much memory."""
+        width, height = width or self._video.width or 0, height or self._video.height or 0
+        size = count * 3 * width * height
         if size > MAX_CLIP_BYTES:
-            reason = f"{len(timestamps)} frames of {video.width}x{video.height} take {size / 1024**3:.1f} GiB"
+            reason = f"{count} frames of {width}x{height} take {size / 1024**3:.1f} GiB"
             raise MediaTooLargeError(self.name, reason, "Read shorter windows or lower fps or max_frames")
-        return video.read(timestamps + start + self._video_zero, notes), timestamps
+
+    def _read_face(
+        self,
+        timestamps: torch.Tensor,
+        start: float,
+        track: FaceTrack,
+        margin: float,
+        side: int | None,
+        notes: list[str],
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Return the frames of a window that show a face, cut to it, and their times. Whole frames are read in parts."""
+        kept = track.covers(timestamps.numpy() + start)
+        notes += left_out(track, kept)
+        timestamps = timestamps[torch.from_numpy(kept)]
+        if not len(timestamps):
+            return None, None
+        boxes = track.box_at(timestamps.numpy() + start)
+        count = max(1, FACE_PART_BYTES // max(1, 3 * (self._video.width or 1) * (self._video.height or 1)))
+        parts = []
+        for at in range(0, len(timestamps), count):
+            part = self._video.read(timestamps[at : at + count] + start + self._video_zero, notes)
+            squares = square_boxes(boxes, part.shape[-1], part.shape[-2], margin)  # frames are upright
+            side = side or crop_side(squares)
+            if not parts:
+                self._check_size(len(timestamps), side, side)
+            parts.append(crops(part, squares[at : at + count], side))
+        return torch.cat(parts), timestamps
 
     def _read_audio(self, start: float, end: float, notes: list[str]) -> torch.Tensor | None:
         track, zero = self._audio, self._audio_zero

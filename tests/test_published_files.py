@@ -17,6 +17,7 @@ FLAT = {path.name for path in ROOM.glob("*.py")} - {"__init__.py", "__main__.py"
 
 SHARED = {
     "configuration_detector.py",
+    "face_crops.py",
     "hub_mixin.py",
     "media.py",
     "media_errors.py",
@@ -29,6 +30,7 @@ SHARED = {
     "pipeline_avd.py",
     "processing_clips.py",
 }
+FOR_ALL = {"face_finder.py", "faces.py"}  # travel once a processor imports `faces`: move them to SHARED then
 PUBLISHED = {
     "avlmm": SHARED
     | {
@@ -90,7 +92,7 @@ def test_the_code_is_this_packages_own(system, folders):
 
 
 def test_every_flat_file_is_in_some_checkpoint():
-    assert set.union(*PUBLISHED.values()) == FLAT
+    assert set.union(*PUBLISHED.values(), FOR_ALL) == FLAT
 
 
 @pytest.mark.parametrize("name", sorted(FLAT))
