@@ -15,6 +15,7 @@ from .inference import registration
 if TYPE_CHECKING:
     from .configuration_avlmm import AVLMMConfig
     from .configuration_avpl import AVPLConfig
+    from .configuration_facevoice import FaceVoiceConfig
     from .configuration_ssavd import SSAVDConfig
     from .dialogue.analyst import AVAnalyst
     from .inference.auto import AutoModelForAVDeepfakeDetection
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
     from .media import Clip, MediaError, MediaReader
     from .modeling_avlmm import AVLMMForDeepfakeDetection
     from .modeling_avpl import AVPLForDeepfakeDetection
+    from .modeling_facevoice import FaceVoiceForDeepfakeDetection
     from .modeling_outputs import AVDetectionOutput
     from .modeling_ssavd import SSAVDForDeepfakeDetection
     from .processing_avlmm import AVLMMProcessor, Question
     from .processing_avpl import AVPLProcessor
+    from .processing_facevoice import FaceVoiceProcessor
     from .processing_ssavd import SSAVDProcessor
 
     __version__: str
@@ -42,6 +45,9 @@ __all__ = [
     "AVPLProcessor",
     "AutoModelForAVDeepfakeDetection",
     "Clip",
+    "FaceVoiceConfig",
+    "FaceVoiceForDeepfakeDetection",
+    "FaceVoiceProcessor",
     "MediaError",
     "MediaReader",
     "Question",
@@ -62,6 +68,9 @@ _MODULES = {
     "AVPLProcessor": "processing_avpl",
     "AutoModelForAVDeepfakeDetection": "inference.auto",
     "Clip": "media",
+    "FaceVoiceConfig": "configuration_facevoice",
+    "FaceVoiceForDeepfakeDetection": "modeling_facevoice",
+    "FaceVoiceProcessor": "processing_facevoice",
     "MediaError": "media",
     "MediaReader": "media",
     "Question": "processing_avlmm",

@@ -31,6 +31,8 @@ class AVDetectionOutput(ModelOutput):
         frame_scores (`torch.FloatTensor` of shape `(batch_size, num_frames)`, *optional*, returned by detectors that match features of picture and sound):
             Disagreement of each frame with the sound at its time, in [0, 1]: 0 if they belong together, NaN if there is no
             frame (padding) or no sound.
+        frame_logits (`torch.FloatTensor` of shape `(batch_size, num_frames)`, *optional*, returned by detectors that judge frames one by one):
+            Log-odds of fake of each frame; NaN for padding. Their mean is the log-odds of the picture.
     """
 
     loss: torch.FloatTensor | None = None
@@ -38,6 +40,7 @@ class AVDetectionOutput(ModelOutput):
     video_logits: torch.FloatTensor | None = None
     audio_logits: torch.FloatTensor | None = None
     frame_scores: torch.FloatTensor | None = None
+    frame_logits: torch.FloatTensor | None = None
 
     @property
     def scores(self) -> torch.Tensor:

@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import avpl_factory
+import facevoice_factory
 import pytest
 
 import modeling_avlmm
@@ -51,6 +52,14 @@ PUBLISHED = {
         "modeling_verdicts.py",
         "processing_avpl.py",
     },
+    "facevoice": SHARED
+    | {
+        "configuration_facevoice.py",
+        "modeling_facevoice.py",
+        "modeling_facevoice_sound.py",
+        "modeling_verdicts.py",
+        "processing_facevoice.py",
+    },
     "ssavd": SHARED
     | {
         "configuration_ssavd.py",
@@ -71,7 +80,8 @@ def folders(tiny_detector, gate_folder, tmp_path_factory) -> dict[str, Path]:
     model = avpl_factory.tiny(save_encoders=True)
     model.save_pretrained(avpl)
     AVPLProcessor.from_config(model.config).save_pretrained(avpl)
-    return {"avlmm": tiny_detector, "avpl": avpl, "ssavd": gate_folder}
+    facevoice = facevoice_factory.save_tiny(tmp_path_factory.mktemp("facevoice"))
+    return {"avlmm": tiny_detector, "avpl": avpl, "facevoice": facevoice, "ssavd": gate_folder}
 
 
 @pytest.mark.parametrize("system", PUBLISHED)

@@ -7,9 +7,11 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from ..configuration_avlmm import AVLMMConfig
 from ..configuration_avpl import AVPLConfig
+from ..configuration_facevoice import FaceVoiceConfig
 from ..configuration_ssavd import SSAVDConfig
 from ..modeling_avlmm import AVLMMForDeepfakeDetection
 from ..modeling_avpl import AVPLForDeepfakeDetection
+from ..modeling_facevoice import FaceVoiceForDeepfakeDetection
 from ..modeling_ssavd import SSAVDForDeepfakeDetection
 
 MODEL_FOR_AV_DEEPFAKE_DETECTION_MAPPING = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
@@ -24,4 +26,5 @@ AutoModelForAVDeepfakeDetection = auto_class_update(
 )
 AutoModelForAVDeepfakeDetection.register(AVLMMConfig, AVLMMForDeepfakeDetection)
 AutoModelForAVDeepfakeDetection.register(AVPLConfig, AVPLForDeepfakeDetection)
+AutoModelForAVDeepfakeDetection.register(FaceVoiceConfig, FaceVoiceForDeepfakeDetection)
 AutoModelForAVDeepfakeDetection.register(SSAVDConfig, SSAVDForDeepfakeDetection)

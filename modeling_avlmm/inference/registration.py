@@ -18,7 +18,7 @@ from ..hub_mixin import PIPELINE_TASK
 from .default_model import default_model
 
 PACKAGE = __name__.partition(".")[0]
-SYSTEMS = {"avlmm": "AVLMM", "avpl": "AVPL", "ssavd": "SSAVD"}
+SYSTEMS = {"avlmm": "AVLMM", "avpl": "AVPL", "facevoice": "FaceVoice", "ssavd": "SSAVD"}
 """The `model_type` of each detector, in which its modules' names end -> what its classes' names begin with."""
 
 CONFIGURATIONS = "transformers.models.auto.configuration_auto"

@@ -1,0 +1,241 @@
+"""facevoice: one network judges faces, frame by frame, another one the voice; the more suspicious part decides.
+
+The picture network is made for training on genuine recordings alone, with self-blended images (Shiohara and Yamasaki, CVPR
+2022) as fakes; the sound network learns from genuine and re-synthesised speech.
+"""
+
+import torch
+import torch.nn.functional as F
+from timm import create_model
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+
+from .configuration_detector import IGNORE_INDEX
+from .configuration_facevoice import HOP, FaceVoiceConfig
+from .hub_mixin import AVDetectionHubMixin
+from .modeling_facevoice_sound import SoundNetwork
+from .modeling_outputs import AVDetectionOutput
+from .modeling_verdicts import check_shapes, complete_labels, masked_verdicts, normalized
+
+
+class FaceVoicePreTrainedModel(AVDetectionHubMixin, PreTrainedModel):
+    """Base of facevoice: configuration, initialisation and loading of weights."""
+
+    config_class = FaceVoiceConfig
+    base_model_prefix = ""
+    main_input_name = "pixel_values"
+    input_modalities = ("video", "audio")
+    # Weights may be stored in half precision; the networks are small, and computed in float32 everywhere.
+    _keep_in_fp32_modules_strict = ["picture", "picture_head", "sound"]
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        if isinstance(module, nn.Linear):
+            init.trunc_normal_(module.weight, std=0.02)
+        elif isinstance(module, nn.Conv1d | nn.Conv2d):
+            fan_out = module.weight[0, 0].numel() * module.out_channels // module.groups
+            init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+            init.zeros_(module.running_mean)
+            init.ones_(module.running_var)
+            init.zeros_(module.num_batches_tracked)
+        elif isinstance(module, SoundNetwork):
+            for name, values in module.initial_buffers().items():
+                init.copy_(module.get_buffer(name), values)
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d) and module.bias is not None:
+            init.zeros_(module.bias)
+
+
+class FaceVoiceForDeepfakeDetection(FaceVoicePreTrainedModel):
+    """
+    Deepfake detector for talking faces: verdicts on the face and on the voice, and on the clip by the more suspicious one.
+
+    Args:
+        config ([`FaceVoiceConfig`]): The configuration.
+
+    Example:
+
+    ```python
+    >>> from modeling_avlmm import FaceVoiceConfig, FaceVoiceForDeepfakeDetection, FaceVoiceProcessor
+
+    >>> config = FaceVoiceConfig()
+    >>> model, processor = FaceVoiceForDeepfakeDetection(config).eval(), FaceVoiceProcessor.from_config(config)
+    >>> scores = model(**processor(["face_crops.mp4"])).scores
+    ```
+    """
+
+    # The losses are averages: the trainer divides them by the accumulation steps.
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: FaceVoiceConfig):
+        super().__init__(config)
+        self.picture = create_model(
+            config.backbone, num_classes=0, global_pool="avg", drop_path_rate=config.drop_path
+        )
+        self.picture_head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(self.picture.num_features, 1))
+        self.sound = SoundNetwork(config)
+        self.post_init()
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        audio_values: torch.FloatTensor | None = None,
+        frame_mask: torch.Tensor | None = None,
+        audio_mask: torch.Tensor | None = None,
+        questions: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        video_labels: torch.LongTensor | None = None,
+        audio_labels: torch.LongTensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> AVDetectionOutput:
+        """
+        Judge a batch of rows, each of one person's face crops and the sound.
+
+        The log-odds of the picture are the mean over its crops. Those of picture and sound are calibrated, and the clip's
+        are the larger ones. The verdict on a row without one part is that on the other; those of an absent part are NaN.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch_size, num_frames, 3, image_size, image_size)`, *optional*):
+                RGB face crops: uint8 in [0, 255], or floating point and normalised as the configuration says. Without them
+                no row has a picture.
+            audio_values (`torch.FloatTensor` of shape `(batch_size, audio_samples)`, *optional*):
+                Sound at 16 kHz in [-1, 1], zeros after its end. Without it no row has sound.
+            frame_mask (`torch.Tensor` of shape `(batch_size, num_frames)`, *optional*):
+                1 for crops, 0 for padding. A row without a face has zeros.
+            audio_mask (`torch.Tensor` of shape `(batch_size, audio_samples // 160)`, *optional*):
+                1 for every 10 ms that hold sound. A row without speech has zeros.
+            questions (`torch.Tensor` of shape `(batch_size, 3)`, *optional*):
+                1 for the requested verdicts overall, video and audio; the others are NaN. Defaults to all.
+            labels, video_labels, audio_labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
+                0 real, 1 fake, -100 unknown; labels that follow from others are filled in ([`complete_labels`]).
+            num_items_in_batch (`int`, *optional*): Not used: the losses are averages over rows.
+
+        Returns:
+            [`AVDetectionOutput`]: The verdicts and `frame_logits`, with a loss if there are labels: the cross-entropies of
+            every crop and of the sound, before calibration, each averaged over the rows that have the label.
+
+        Raises:
+            ValueError: If there is neither picture nor sound, or a shape differs from the configuration's.
+        """
+        pixel_values, audio_values, frame_mask, audio_mask = self._inputs(
+            pixel_values, audio_values, frame_mask, audio_mask
+        )
+        has_video, has_audio = frame_mask.any(dim=1), audio_mask.any(dim=1)
+        frame_log_odds = pixel_values.new_zeros(frame_mask.shape, dtype=torch.float32)
+        if frame_mask.any():  # padding is not computed, and does not count in batch norms
+            frame_log_odds = frame_log_odds.masked_scatter(
+                frame_mask, self.frame_log_odds(pixel_values[frame_mask])
+            )
+        sound_log_odds = audio_values.new_zeros(len(audio_values))
+        if has_audio.any():
+            sound_log_odds = sound_log_odds.masked_scatter(
+                has_audio, self.sound_log_odds(audio_values[has_audio], audio_mask[has_audio])
+            )
+        output = self.verdicts(frame_log_odds, sound_log_odds, frame_mask, has_audio, questions)
+        if not (labels is None and video_labels is None and audio_labels is None):
+            known = complete_labels(labels, video_labels, audio_labels, has_video, has_audio)
+            smoothing = self.config.label_smoothing
+            each = _cross_entropy(frame_log_odds, known.video[:, None], smoothing)
+            seen = torch.where(frame_mask, each, 0.0).sum(1) / frame_mask.sum(1).clamp(min=1)
+            heard = _cross_entropy(sound_log_odds, known.audio, smoothing)
+            output.loss = self.config.video_weight * _mean(seen, known.video) + (
+                self.config.audio_weight * _mean(heard, known.audio)
+            )
+        return output
+
+    def frame_log_odds(self, frames: torch.Tensor) -> torch.Tensor:
+        """
+        Return the log-odds that each face crop is fake, before calibration, shape `(N,)`, float32.
+
+        Args:
+            frames (`torch.Tensor` of shape `(N, 3, image_size, image_size)`): uint8, or normalised floating point.
+        """
+        frames = frames.contiguous(memory_format=torch.channels_last)
+        frames = normalized(frames, self.config.image_mean, self.config.image_std)
+        return (
+            self.picture_head(self.picture(frames.to(self.picture_head[1].weight.dtype))).squeeze(-1).float()
+        )
+
+    def sound_log_odds(self, audio: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return the log-odds that the sound of each row is fake, before calibration, shape `(N,)`, float32."""
+        return self.sound(audio, mask).float()
+
+    def verdicts(
+        self,
+        frame_log_odds: torch.Tensor,
+        sound_log_odds: torch.Tensor,
+        frame_mask: torch.Tensor,
+        has_audio: torch.Tensor,
+        questions: torch.Tensor | None = None,
+    ) -> AVDetectionOutput:
+        """
+        Return calibrated verdicts from the log-odds of crops and sounds.
+
+        Args:
+            frame_log_odds (`torch.FloatTensor` of shape `(batch_size, num_frames)`): See `frame_log_odds`.
+            sound_log_odds (`torch.FloatTensor` of shape `(batch_size,)`): See `sound_log_odds`.
+            frame_mask (`torch.BoolTensor` of shape `(batch_size, num_frames)`): True for crops.
+            has_audio (`torch.BoolTensor` of shape `(batch_size,)`): True for rows with sound to judge.
+            questions (`torch.Tensor` of shape `(batch_size, 3)`, *optional*): 1 for requested verdicts.
+        """
+        config = self.config
+        frames = (config.video_scale * frame_log_odds + config.video_bias).masked_fill(~frame_mask, 0.0)
+        video = frames.sum(1) / frame_mask.sum(1).clamp(min=1)
+        audio = config.audio_scale * sound_log_odds + config.audio_bias
+        parts = {"overall": torch.maximum(video, audio), "video": video, "audio": audio}
+        logits = {name: torch.stack([-values / 2, values / 2], dim=-1) for name, values in parts.items()}
+        logits = masked_verdicts(logits, frame_mask.any(dim=1), has_audio, questions)
+        return AVDetectionOutput(
+            logits=logits["overall"],
+            video_logits=logits["video"],
+            audio_logits=logits["audio"],
+            frame_logits=frames.masked_fill(~frame_mask, float("nan")),
+        )
+
+    def _inputs(self, pixel_values, audio_values, frame_mask, audio_mask) -> tuple[torch.Tensor, ...]:
+        """Return all four inputs, with zeros for those that are missing, and masks as booleans."""
+        config = self.config
+        given = pixel_values if pixel_values is not None else audio_values
+        if given is None:
+            raise ValueError("FaceVoiceForDeepfakeDetection needs pixel_values, audio_values or both.")
+        batch, device = len(given), given.device
+        shape = (batch, config.num_frames, 3, config.image_size, config.image_size)
+        heard_shape = (batch, config.audio_samples // HOP)
+        check_shapes(
+            {
+                "pixel_values": (pixel_values, shape),
+                "audio_values": (audio_values, (batch, config.audio_samples)),
+                "frame_mask": (frame_mask, shape[:2]),
+                "audio_mask": (audio_mask, heard_shape),
+            },
+            processor="FaceVoiceProcessor",
+        )
+        if frame_mask is None:
+            frame_mask = torch.ones(shape[:2], device=device)
+        if audio_mask is None:
+            audio_mask = torch.ones(heard_shape, device=device)
+        if pixel_values is None:
+            pixel_values = torch.zeros((), dtype=torch.uint8, device=device).expand(shape)
+            frame_mask = torch.zeros_like(frame_mask)
+        if audio_values is None:
+            audio_values = torch.zeros(batch, config.audio_samples, device=device)
+            audio_mask = torch.zeros_like(audio_mask)
+        return pixel_values, audio_values, frame_mask.bool(), audio_mask.bool()
+
+
+def _cross_entropy(log_odds: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """Return the binary cross-entropy of every value, with labels broadcast to them; that of unknown labels is unused."""
+    targets = labels.clamp(min=0).to(log_odds.dtype) * (1 - smoothing) + smoothing / 2
+    return F.binary_cross_entropy_with_logits(log_odds, targets.expand_as(log_odds), reduction="none")
+
+
+def _mean(losses: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the average over the rows with a known label; 0 if there are none."""
+    known = labels != IGNORE_INDEX
+    return torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
+
+
+__all__ = ["FaceVoiceForDeepfakeDetection", "FaceVoicePreTrainedModel"]
