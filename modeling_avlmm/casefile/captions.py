@@ -8,11 +8,13 @@ from functools import partial
 import numpy as np
 
 from ..explain.attribution import Attribution
+from ..explain.people import fake_passages, most_suspicious, people_of
 from ..explain.regions import BAND_NAMES, REGION_NAMES
 from ..explain.words import capital, clock, describe_disagreement, describe_windows
 from .figures import (
     Draw,
     draw_disagreement,
+    draw_people,
     draw_picture,
     draw_ranking,
     draw_sound,
@@ -20,6 +22,7 @@ from .figures import (
     full_colour,
     svg,
 )
+from .people import MOST_LISTED
 
 WIDE, NARROW = 7.4, 5.2
 """Widths of figures, inches."""
@@ -60,6 +63,22 @@ def timeline_plot(result: dict) -> Plot:
         partial(draw_timeline, result=result),
         WIDE,
         2.6,
+    )
+
+
+def people_plot(result: dict) -> Plot | None:
+    """Plot who is suspicious when, one row a person; None unless a person with a score is followed over several windows."""
+    people = most_suspicious(people_of(result) or [], MOST_LISTED)
+    if not any(person.strongest for person in people) or (len(people) == 1 and len(people[0].windows) == 1):
+        return None
+    return Plot(
+        "Who is suspicious when",
+        "A row for each person, named by number. The line at its foot: when the face is seen; bars: the score of its picture in "
+        "each window; hatched: called fake; dashes: called fake from here.",
+        " ".join(fake_passages(person) for person in people),
+        partial(draw_people, people=people, result=result),
+        WIDE,
+        0.75 + 0.5 * len(people),
     )
 
 

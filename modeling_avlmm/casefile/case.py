@@ -11,8 +11,9 @@ from ..explain.attribution import Attribution
 from ..explain.words import deciding, headline, meaning, part_rows
 from ..inference.provenance import environment
 from ..pipeline_avd import AVDeepfakeDetectionPipeline
-from .captions import Plot, attribution_plots, disagreement_plot, timeline_plot
+from .captions import Plot, attribution_plots, disagreement_plot, people_plot, timeline_plot
 from .facts import detector_facts, file_facts, title_of, utc
+from .people import PeopleSection, people_section
 
 
 @dataclass
@@ -32,6 +33,8 @@ class Case:
         sha256 (`str`, *optional*): Of the file's bytes; None for a link and for arrays.
         file, detector, software (`list[tuple[str, str]]`): Facts, as name and value.
         timeline (`list[dict]`): The windows.
+        people ([`PeopleSection`], *optional*): The faces that were found; None if the detector looks at whole frames.
+        people_plot ([`Plot`], *optional*): Who is suspicious when.
         plots (`list[Plot]`): Scores over time.
         attribution ([`Attribution`], *optional*), attribution_plots (`list[Plot]`): What the detector reacted to.
         conversation (`list[tuple[str, str]]`): Role and text of each message.
@@ -50,6 +53,8 @@ class Case:
     detector: list[tuple[str, str]]
     software: list[tuple[str, str]]
     timeline: list[dict]
+    people: PeopleSection | None = None
+    people_plot: Plot | None = None
     plots: list[Plot] = field(default_factory=list)
     attribution: Attribution | None = None
     attribution_plots: list[Plot] = field(default_factory=list)
@@ -86,8 +91,9 @@ def build_case(
     Raises:
         OSError: if the file is gone.
     """
-    config = deciding(detector, result).model.config
-    sha256, facts = file_facts(file)
+    judge = deciding(detector, result)
+    config = judge.model.config
+    sha256, facts = file_facts(file, result)
     case = Case(
         name=title_of(file),
         time=utc(time or datetime.now(timezone.utc)),
@@ -102,6 +108,8 @@ def build_case(
         detector=detector_facts(detector, result),
         software=[(name, str(value)) for name, value in environment().items()],
         timeline=result["windows"],
+        people=people_section(file, result, judge.processor.trim_leading_silence),
+        people_plot=people_plot(result),
         attribution=attribution,
         conversation=[(str(turn["role"]), _text_of(turn["content"])) for turn in conversation or ()],
     )

@@ -20,6 +20,8 @@ from ..inference.provenance import detector_identity
 from ..media import MediaError, MediaReader
 from ..media_sources import is_link, name_of
 from ..pipeline_avd import AVDeepfakeDetectionPipeline, split_source
+from ..processing_clips import ClipProcessor
+from .people import face_facts
 
 Facts = list[tuple[str, str]]
 
@@ -50,8 +52,14 @@ def utc(time: datetime) -> str:
     return time.astimezone(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def file_facts(source: Any) -> tuple[str | None, Facts]:
-    """Return the SHA-256 of a pipeline input, None where there are no bytes to hash, and facts about the file."""
+def file_facts(source: Any, result: dict) -> tuple[str | None, Facts]:
+    """
+    Return the SHA-256 of a pipeline input, None where there are no bytes to hash, and facts about the file.
+
+    Args:
+        source (path, URL, `bytes`, ...): The pipeline's input.
+        result (`dict`): The pipeline's result, for the faces that were found.
+    """
     media, audio = split_source(source)
     if isinstance(media, Mapping) and not {"frames", "audio", "array"} & set(media):
         media = media["bytes"] if media.get("bytes") is not None else media.get("path")
@@ -60,7 +68,9 @@ def file_facts(source: Any) -> tuple[str | None, Facts]:
     if isinstance(audio, str | Path) and not is_link(audio):
         facts.append(("Separate sound", f"{_printable(str(audio))} (SHA-256 {sha256_of(audio)})"))
     if not is_link(media):  # a link would be fetched once more, and may lead to another file by now
-        facts += [*_container_facts(media), *_track_facts(media, audio)]
+        facts += [*_container_facts(media), *_track_facts(media, audio, result)]
+    else:
+        facts += face_facts(result)
     return sha256, facts
 
 
@@ -94,7 +104,7 @@ def _container_facts(media: Any) -> Facts:
     ]
 
 
-def _track_facts(media: Any, audio: Any) -> Facts:
+def _track_facts(media: Any, audio: Any, result: dict) -> Facts:
     try:
         with MediaReader(media, audio=audio) as reader:
             info = reader.info
@@ -116,7 +126,7 @@ def _track_facts(media: Any, audio: Any) -> Facts:
     ]
     if info.has_audio and info.has_video and abs(info.av_offset) > 0.001:
         facts.append(("Sound starts", f"{info.av_offset:+.3f} s after the picture"))
-    return facts
+    return facts + face_facts(result, info.width, info.height)
 
 
 def detector_facts(detector: AVDeepfakeDetectionPipeline, result: dict) -> Facts:
@@ -131,6 +141,7 @@ def detector_facts(detector: AVDeepfakeDetectionPipeline, result: dict) -> Facts
         ("Kind", type(judge.model).__name__),
         *((f"Fingerprint, {key}", value) for key, value in identity.items() if key != "dtype"),
         ("Numbers", identity["dtype"]),
+        ("Looks at", _looks_at(judge.processor)),
         ("Threshold", f"{result['threshold']:.4f}"),
         ("Temperature", temperature or "none: not calibrated"),
     ]
@@ -139,6 +150,16 @@ def detector_facts(detector: AVDeepfakeDetectionPipeline, result: dict) -> Facts
     if detector.gate is not None:
         facts.append(("Gate", _gate_fact(detector.gate.band, result)))
     return facts
+
+
+def _looks_at(processor: ClipProcessor) -> str:
+    if processor.faces == "off":
+        return "whole frames"
+    which = "the largest face" if processor.faces == "largest" else "every face by itself"
+    return (
+        f"{which}: a square of {processor.face_margin:g} times the longer side of the face's box; faces below "
+        f"{processor.min_face_size:g} pixels are not scored"
+    )
 
 
 def _gate_fact(band: tuple[float, float], result: dict) -> str:

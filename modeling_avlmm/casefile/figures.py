@@ -12,9 +12,11 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from ..evaluation.plots import COLOURS, STYLE
+from ..evaluation.plots import COLOURS, FAKE, STYLE
 from ..explain.attribution import Attribution
-from ..explain.words import PART_NAMES, clock
+from ..explain.people import Person
+from ..explain.words import PART_NAMES, clock, threshold_in
+from .people import colour_of
 
 INK, PAPER, THRESHOLD = "#1c2834", "#fefefd", "#5d6d7f"
 """Placeholders for colours of the page. They are odd values, so that no other colour is replaced by accident."""
@@ -106,6 +108,58 @@ def draw_timeline(figure: Figure | SubFigure, result: dict) -> None:
     axes.set_yticks((0, 0.25, 0.5, 0.75, 1))
     _time_axis(axes, windows[-1]["end"])
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, handlelength=3)
+
+
+UNCERTAIN_COLOUR = "#b9770f"
+MOST_NUMBERS = 16
+"""Windows in a row of [`draw_people`] up to which each has its score written in it."""
+
+
+def draw_people(figure: Figure | SubFigure, people: list[Person], result: dict) -> None:
+    """Draw a row for each person: when they are seen, and the score of their picture in every window."""
+    axes = figure.subplots()
+    duration = result["duration"]
+    limit = threshold_in(result, "video")
+    for row, person in enumerate(people):
+        floor = len(people) - 1 - row
+        colour = colour_of(person.number)
+        axes.plot(
+            (person.start, person.end), (floor, floor), color=colour, linewidth=2.5, solid_capstyle="butt"
+        )
+        dashes = {"color": THRESHOLD, "linewidth": 0.8, "linestyle": (0, (4, 3))}
+        if person.strongest:
+            axes.plot((person.start, person.end), (floor + 0.8 * limit,) * 2, zorder=1, **dashes)
+        for window in person.windows:
+            if window["score"] is not None:
+                _person_bar(axes, window, floor, numbered=len(person.windows) <= MOST_NUMBERS)
+    names = [f"{person.number} {person.place}" if person.place else str(person.number) for person in people]
+    axes.set_yticks([len(people) - 1 - row + 0.4 for row in range(len(people))], names)
+    for tick in axes.get_yticklabels():
+        tick.set_fontweight("bold")
+    axes.set(ylim=(-0.1, len(people)), xlim=(0, duration))
+    axes.tick_params(left=False)
+    axes.grid(False)
+    axes.spines["left"].set_visible(False)
+    _time_axis(axes, duration)
+
+
+def _person_bar(axes: Axes, window: dict, floor: int, numbered: bool) -> None:
+    looks = {
+        "fake": {"facecolor": FAKE, "alpha": 0.75, "hatch": "////", "edgecolor": "white"},
+        "uncertain": {"facecolor": UNCERTAIN_COLOUR, "alpha": 0.7},
+    }.get(window["label"], {"facecolor": THRESHOLD, "alpha": 0.35})
+    length = window["end"] - window["start"]
+    bar = {"width": 0.985 * length, "align": "edge", "bottom": floor, "linewidth": 0, "zorder": 2}
+    axes.bar(window["start"], 0.8 * window["score"], **bar, **looks)
+    if numbered:
+        axes.annotate(
+            f"{window['score']:.2f}",
+            (window["start"] + length / 2, floor + 0.8 * window["score"]),
+            xytext=(0, 1.5),
+            textcoords="offset points",
+            ha="center",
+            fontsize=6.5,
+        )
 
 
 def draw_disagreement(figure: Figure | SubFigure, result: dict) -> None:

@@ -15,6 +15,7 @@ from ..explain.words import capital, clock, how_attributed
 from ..media_sources import is_link, name_of
 from .case import Case
 from .pdf import typeset
+from .people import colour_of
 
 
 def write_html(case: Case, path: str | Path) -> None:
@@ -38,7 +39,12 @@ def template(name: str) -> jinja2.Template:
     loaded = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    loaded.filters |= {"clock": clock, "how_attributed": how_attributed, "capital": capital}
+    loaded.filters |= {
+        "clock": clock,
+        "how_attributed": how_attributed,
+        "capital": capital,
+        "person_colour": colour_of,
+    }
     return loaded.get_template(name)
 
 

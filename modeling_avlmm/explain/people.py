@@ -7,16 +7,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .segments import join_segments
 from .words import HEADLINES, PART_NAMES, capital, clock, count_of, label_of
 
 SEEN_AROUND = 0.1
 """A face that was seen at one instant is shown this long before and after it, seconds: half a step at 5 frames a second."""
-NO_FACE = "No face was found in the picture"
 NUMBERS = (
     "A number stands for one face for as long as it is followed. After a cut, or when somebody comes back, the same person has a "
     "new number."
 )
 """The limit of what a number tells; to be shown where several people are."""
+MOST_PASSAGES = 6
+"""Passages of a person that are named in a sentence."""
 _ACROSS = {2: ("left", "right"), 3: ("left", "middle", "right")}
 _DOWN = {2: ("top", "bottom"), 3: ("top", "middle", "bottom")}
 
@@ -191,7 +193,8 @@ def person_line(person: Person) -> str:
 
 def describe_people(result: dict, limit: int = 6) -> list[str]:
     """
-    Return sentences on the faces of a file: how many, who is suspicious when, and the sound that they share.
+    Return sentences on the faces of a file: how many, who is suspicious when, and the sound that they share. `NUMBERS` is for
+    whoever shows several people.
 
     Args:
         result (`dict`): A result of the pipeline.
@@ -203,18 +206,47 @@ def describe_people(result: dict, limit: int = 6) -> list[str]:
     people = people_of(result)
     if people is None:
         return []
+    lines = [faces_sentence(people, result)]
+    if len(people) > 1:
+        lines += [f"{capital(person_line(person))}." for person in most_suspicious(people, limit)]
+        if len(people) > limit:
+            lines.append(f"{len(people) - limit} more have lower scores or none.")
+        lines += shared_sound(result)
+    return lines
+
+
+def faces_sentence(people: list[Person], result: dict) -> str:
+    """Return a sentence on how many faces were found, and on whose picture the score of the picture is."""
     if not people:
-        return [f"{NO_FACE}."]
+        return "No face was found in the picture."
+    scored = [person.score for person in people if person.score is not None]
     if len(people) == 1:
         (person,) = people
-        return [f"One face was found, from {person.span}{'' if person.label else '; it was not scored'}."]
-    lines = [
-        f"{count_of(len(people), 'face')} were found.",
-        *(f"{capital(person_line(p))}." for p in most_suspicious(people, limit)),
+        return f"One face was found, from {person.span}{'' if scored else '; it was not scored'}."
+    found = f"{count_of(len(people), 'face')} were found"
+    if not scored:
+        return f"{found}; none was scored."
+    person = deciding_person(people, result)
+    return f"{found}." if person is None else f"{found}; the picture's score is that of {person.name}."
+
+
+def deciding_person(people: list[Person], result: dict) -> Person | None:
+    """Return the person whose picture's score is the file's; None if none was scored, or several have that score."""
+    found = [
+        person for person in people if person.score is not None and person.score == result["video_score"]
     ]
-    if len(people) > limit:
-        lines.append(f"{len(people) - limit} more have lower scores or none.")
-    return [*lines, *shared_sound(result), NUMBERS]
+    return found[0] if len(found) == 1 else None
+
+
+def fake_passages(person: Person) -> str:
+    """Return a sentence on the passages in which a person is called fake: `Person 1 (left): called fake from ...`."""
+    if person.score is None:
+        return f"{capital(person.name)}: not scored."
+    spans = join_segments((w["start"], w["end"]) for w in person.windows if w["label"] == "fake")
+    named = ", ".join(f"{clock(start)} to {clock(end)}" for start, end in spans[:MOST_PASSAGES])
+    more = f" and {len(spans) - MOST_PASSAGES} more passages" if len(spans) > MOST_PASSAGES else ""
+    found = f"called fake from {named}{more}" if spans else "called fake in no window"
+    return f"{capital(person.name)}: {found}."
 
 
 def most_suspicious(people: list[Person], limit: int) -> list[Person]:

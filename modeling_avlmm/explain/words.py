@@ -19,7 +19,8 @@ PART_NOUNS = {**PART_NAMES, "overall": "clip"}
 PART_TITLES = {"overall": "Whole file", "video": "Picture", "audio": "Sound"}
 """The same parts as headings."""
 PART_THRESHOLD = 0.5
-"""Picture and sound have no threshold of their own, so they are called fake from half way between the two answers."""
+"""Picture and sound have no threshold of their own, so they are called fake from half way between the two answers, unless the
+file's score is that of the more suspicious one."""
 HEADLINES = {
     "fake": "Called fake",
     "real": "Not called fake",
@@ -67,9 +68,28 @@ def count_of(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def threshold_of(part: str, threshold: float) -> float:
-    """Return the score from which a part is called fake: the detector's `threshold` is for the whole file."""
-    return threshold if part == "overall" else PART_THRESHOLD
+def threshold_of(part: str, threshold: float, independent_parts: bool = False) -> float:
+    """
+    Return the score from which a part is called fake.
+
+    Args:
+        part (`str`): `"overall"`, `"video"` or `"audio"`.
+        threshold (`float`): The detector's threshold, which is for the whole file.
+        independent_parts (`bool`, *optional*, defaults to `False`):
+            The file's score is that of its more suspicious part, so that the threshold holds for the parts too.
+    """
+    return threshold if part == "overall" or independent_parts else PART_THRESHOLD
+
+
+def threshold_in(result: dict, part: str) -> float:
+    """Return the score from which a part of a file is called fake, by the pipeline's result."""
+    return threshold_of(part, result["threshold"], _independent(result))
+
+
+def _independent(result: dict) -> bool:
+    return result.get(
+        "independent_parts", False
+    )  # a result of an older release, read from a file, does not say
 
 
 def label_of(score: float | None, result: dict, part: str = "overall") -> str | None:
@@ -80,7 +100,7 @@ def label_of(score: float | None, result: dict, part: str = "overall") -> str | 
         score (`float`, *optional*): P(fake) of the file or of a window.
         result (`dict`):
             The pipeline's result that the score is from. Its `threshold` and, for a result made with `abstain=True`, its
-            `abstain_band` are for the overall score.
+            `abstain_band` are for the overall score, and for each part where the detector judges `independent_parts`.
         part (`str`, *optional*, defaults to `"overall"`): `"overall"`, `"video"` or `"audio"`.
 
     Returns:
@@ -88,10 +108,10 @@ def label_of(score: float | None, result: dict, part: str = "overall") -> str | 
     """
     if score is None:
         return None
-    band = result.get("abstain_band") if part == "overall" else None
+    band = result.get("abstain_band") if part == "overall" or _independent(result) else None
     if band and band[0] <= score <= band[1]:
         return "uncertain"
-    return "fake" if score >= threshold_of(part, result["threshold"]) else "real"
+    return "fake" if score >= threshold_in(result, part) else "real"
 
 
 def deciding(detector: AVDeepfakeDetectionPipeline, result: dict) -> AVDeepfakeDetectionPipeline:
@@ -198,12 +218,11 @@ def part_rows(result: dict) -> list[dict]:
     """
     rows = []
     for part, score in _scores(result).items():
-        threshold = threshold_of(part, result["threshold"])
+        threshold = threshold_in(result, part)
         present = {"overall": True, "video": result["has_video"], "audio": result["has_audio"]}[part]
         label = result["label"] if part == "overall" else label_of(score, result, part)
         if score is None:
-            words = "No verdict" if present else f"The file has no {PART_NAMES[part]}"
-            words += "; this detector gives none on it." if present and result["score"] is not None else "."
+            words = _no_verdict(part, result) if present else f"The file has no {PART_NAMES[part]}."
         elif label == "uncertain":
             words = "Uncertain: the score is in the range without a verdict."
         elif part == "overall":
@@ -213,6 +232,23 @@ def part_rows(result: dict) -> list[dict]:
         row = {"part": part, "title": PART_TITLES[part], "score": score, "threshold": threshold}
         rows.append({**row, "label": label, "meaning": words})
     return rows
+
+
+def _no_verdict(part: str, result: dict) -> str:
+    """Return the reason why a part that is there has no score."""
+    if part == "video" and result.get("faces") is not None:
+        return (
+            "Not scored: no face was found."
+            if not result["faces"]
+            else "Not scored: no face was large enough."
+        )
+    if result["score"] is None:
+        return "No verdict."
+    return (
+        "Not scored: see the warnings."
+        if _independent(result)
+        else "No verdict; this detector gives none on it."
+    )
 
 
 def describe_windows(result: dict, limit: int = 8) -> str:

@@ -23,7 +23,7 @@ from ..explain.words import (
     label_of,
     minutes,
     score_sentence,
-    threshold_of,
+    threshold_in,
 )
 from ..pipeline_avd import SCORE_NAMES, AVDeepfakeDetectionPipeline
 from .pictures import heat_pictures
@@ -99,7 +99,7 @@ def _part(result: dict, part: str) -> dict[str, Any]:
         words = f"no {PART_NOUNS[part]}" if absent else "not judged"
     else:
         words = label
-    return {**row, "words": words, "threshold": threshold_of(part, result["threshold"])}
+    return {**row, "words": words, "threshold": threshold_in(result, part)}
 
 
 def player_view(
@@ -119,7 +119,7 @@ def player_view(
     if result and result["windows"]:
         cells = timeline(result, duration)
         rows = [
-            {"name": name, "title": PART_NOUNS[part], "threshold": threshold_of(part, result["threshold"])}
+            {"name": name, "title": PART_NOUNS[part], "threshold": threshold_in(result, part)}
             for part, name in SCORE_NAMES.items()
             if any(cell[name]["score"] is not None for cell in cells)
         ]

@@ -4,8 +4,8 @@ import pytest
 from people_factory import face, result_with, two_people
 
 from modeling_avlmm.explain.people import (
-    NUMBERS,
     describe_people,
+    fake_passages,
     most_suspicious,
     people_of,
     person_line,
@@ -33,11 +33,10 @@ def test_two_people_in_words():
     )
     assert left.strongest == {"start": 3.0, "end": 6.0, "score": 0.96, "label": "fake"}
     assert describe_people(result) == [
-        "2 faces were found.",
+        "2 faces were found; the picture's score is that of person 1 (left).",
         "Person 1 (left), 0:00.0 to 0:09.0: called fake, 0.60; highest 0.96 from 0:03.0 to 0:06.0.",
         "Person 2 (right), 0:01.0 to 0:07.0: not called fake, 0.09; highest 0.12 from 0:05.0 to 0:07.0.",
         "The sound is scored once for all of them: not called fake, 0.10. Whose voice it is, is not known.",
-        NUMBERS,
     ]
 
 
@@ -96,3 +95,12 @@ def test_windows_are_cut_to_the_time_of_the_face():
     late = face(0, 1.0, 2.0, [0.9], left=0.1, windows=[{"start": 0.0, "end": 3.0, "video_score": 0.9}])
     (person,) = people_of(result_with([late]))
     assert person.windows == [{"start": 1.0, "end": 2.0, "score": 0.9, "label": "fake"}]
+
+
+def test_passages_called_fake_are_joined():
+    result = result_with([*two_people(), face(2, 8.0, 9.0, [None], left=0.4)])
+    assert [fake_passages(person) for person in people_of(result)] == [
+        "Person 1 (left): called fake from 0:03.0 to 0:09.0.",
+        "Person 2 (right): called fake in no window.",
+        "Person 3 (right): not scored.",
+    ]

@@ -158,3 +158,25 @@ def test_parts_are_those_of_the_pipeline_and_the_words_load_no_library():
 )
 def test_segments_are_joined(segments, gap, joined):
     assert join_segments(segments, gap) == joined
+
+
+def test_independent_parts_share_the_threshold_and_the_band():
+    result = verdict(threshold=0.7, abstain_band=[0.6, 0.8])
+    assert label_of(0.65, result, "video") == "fake" and label_of(0.65, result) == "uncertain"
+    shared = {**result, "independent_parts": True}
+    for score, label in ((0.55, "real"), (0.65, "uncertain"), (0.85, "fake")):
+        assert [label_of(score, shared, part) for part in PART_NAMES] == [label] * 3
+    assert [row["threshold"] for row in part_rows({**shared, "video_score": 0.6})] == [0.7] * 3
+    assert [row["threshold"] for row in part_rows({**result, "video_score": 0.6})] == [0.7, 0.5, 0.5]
+
+
+def test_a_picture_without_a_score_says_why():
+    def words(**more):
+        return part_rows(verdict(video_score=None, **more))[1]["meaning"]
+
+    assert words() == "No verdict; this detector gives none on it."
+    assert words(faces=[]) == "Not scored: no face was found."
+    assert words(faces=[{"index": 0}]) == "Not scored: no face was large enough."
+    assert words(has_video=False) == "The file has no picture."
+    silent = part_rows(verdict(audio_score=None, independent_parts=True))
+    assert silent[2]["meaning"] == "Not scored: see the warnings."

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ...casefile.captions import Plot, disagreement_plot, timeline_plot
+from ...casefile.captions import Plot, disagreement_plot, people_plot, timeline_plot
 from ...casefile.facts import detector_facts, utc
 from ...casefile.pages import template
+from ...explain.people import NUMBERS, describe_people
 from ...explain.words import WHAT_IT_IS_NOT, calibration, capital, deciding, headline, part_rows, verdict_line
 from ...inference.provenance import environment
 from ...pipeline_avd import AVDeepfakeDetectionPipeline
@@ -39,6 +40,7 @@ class FileEntry:
     duration: float
     parts: list[dict]
     words: str
+    people: list[str]
     warnings: list[str]
     decided_by: str | None
     plots: list[FilePlot]
@@ -84,6 +86,8 @@ class Overview:
         plots = []
         if len(result["windows"]) > 1:
             plots.append(_drawn(timeline_plot(result), 2.4))
+        if plot := people_plot(result):
+            plots.append(_drawn(plot, plot.height))
         if result.get("timeline"):
             plots.append(_drawn(disagreement_plot(result), 1.6))
         return FileEntry(
@@ -95,6 +99,7 @@ class Overview:
             duration=result["duration"],
             parts=part_rows(result),
             words=verdict_line(result, config),
+            people=describe_people(result),
             warnings=warnings,
             decided_by=result.get("decided_by"),
             plots=plots,
@@ -114,6 +119,7 @@ class Overview:
             unlisted=[capital(line) for line in self.found.unlisted],
             notices=[capital(notice) for notice in notices],
             rows=rows,
+            numbers=NUMBERS if any(len(row.people) > 1 for row in rows) else None,
             left_out=self.counts["files"] - self.counts["unreadable"] - len(rows),
             unreadable=self.unreadable,
             calibration=calibration(self.detector.model.config),
