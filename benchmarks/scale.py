@@ -40,7 +40,7 @@ from transformers import Qwen2VLVideoProcessor, pipeline
 
 from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
 from modeling_avlmm.evaluation.predictions import predict
-from modeling_avlmm.inference.default_model import default_model
+from modeling_avlmm.inference.default_model import DEMONSTRATION_MODEL
 from modeling_avlmm.inference.provenance import environment
 from modeling_avlmm.processing_patches import frames_to_patches, normalize_patches
 
@@ -360,7 +360,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", nargs="*", help=f"parts to measure, of {', '.join(PARTS)} [all]")
-    parser.add_argument("--model", default=default_model(), help="detector of `loading` and `processes`")
+    parser.add_argument(
+        "--model", default=str(DEMONSTRATION_MODEL), help="detector of `loading` and `processes`"
+    )
     parser.add_argument(
         "--clips", type=int, default=200, help="number of clips, in all parts but `folder` [%(default)s]"
     )

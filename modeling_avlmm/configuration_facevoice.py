@@ -29,6 +29,8 @@ class FaceVoiceConfig(AVDetectorConfig):
         video_scale, video_bias, audio_scale, audio_bias (`float`, *optional*, default to 1 and 0):
             Calibration of the parts: their log-odds of fake are `scale * raw + bias`. Fitted on people and synthesisers
             that were not trained on, so that the two parts can be compared.
+        half_precision (`bool`, *optional*, defaults to `False`):
+            Store the weights in half precision. They are computed in float32 all the same.
         threshold, temperature, abstain_band, calibration, notice, training_summary (*optional*):
             See [`AVDetectorConfig`].
 
@@ -55,6 +57,7 @@ class FaceVoiceConfig(AVDetectorConfig):
     video_bias: float = 0.0
     audio_scale: float = 1.0
     audio_bias: float = 0.0
+    half_precision: bool = False
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)

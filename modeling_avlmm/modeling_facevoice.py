@@ -4,6 +4,8 @@ The picture network is made for training on genuine recordings alone, with self-
 2022) as fakes; the sound network learns from genuine and re-synthesised speech.
 """
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from timm import create_model
@@ -26,7 +28,7 @@ class FaceVoicePreTrainedModel(AVDetectionHubMixin, PreTrainedModel):
     base_model_prefix = ""
     main_input_name = "pixel_values"
     input_modalities = ("video", "audio")
-    # Weights may be stored in half precision; the networks are small, and computed in float32 everywhere.
+    # The networks are small, and computed in float32 everywhere.
     _keep_in_fp32_modules_strict = ["picture", "picture_head", "sound"]
 
     @torch.no_grad()
@@ -47,6 +49,15 @@ class FaceVoicePreTrainedModel(AVDetectionHubMixin, PreTrainedModel):
                 init.copy_(module.get_buffer(name), values)
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d) and module.bias is not None:
             init.zeros_(module.bias)
+
+    def save_pretrained(self, save_directory: str | Path, state_dict: dict | None = None, **kwargs) -> None:
+        if self.config.half_precision:
+            state_dict = self.state_dict() if state_dict is None else state_dict
+            state_dict = {
+                name: values.half() if values.is_floating_point() else values
+                for name, values in state_dict.items()
+            }
+        super().save_pretrained(save_directory, state_dict=state_dict, **kwargs)
 
 
 class FaceVoiceForDeepfakeDetection(FaceVoicePreTrainedModel):

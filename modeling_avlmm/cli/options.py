@@ -6,7 +6,7 @@ import os
 from ..inference.default_model import DEFAULT_MODEL, default_model
 from .console import UsageError, tell
 
-NO_MODEL = f"no model was named, so this is the package's demonstration detector. Give --model, or set {DEFAULT_MODEL}."
+NO_MODEL = f"no model was named, so this is the package's own detector. Give --model, or set {DEFAULT_MODEL}."
 
 
 def add_model(parser: argparse.ArgumentParser, what: str = "folder or Hub id of a detector") -> None:
@@ -18,12 +18,12 @@ def add_default_model(parser: argparse.ArgumentParser) -> None:
     """Add a --model that may be left out; [`model_or_default`] resolves it."""
     parser.add_argument(
         "--model",
-        help=f"folder or Hub id of a detector [${DEFAULT_MODEL}, or else the package's demonstration detector]",
+        help=f"folder or Hub id of a detector [${DEFAULT_MODEL}, or else the package's own]",
     )
 
 
 def model_or_default(model: str | None) -> str:
-    """Return the model to use, and tell the user when it is the demonstration detector."""
+    """Return the model to use, and tell the user when it is the package's own."""
     if not model and not os.environ.get(DEFAULT_MODEL):
         tell(NO_MODEL)
     return model or default_model()

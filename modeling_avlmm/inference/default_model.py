@@ -1,4 +1,4 @@
-"""The detector that is used when no model is named."""
+"""The detectors inside the package: the one that is used when no model is named, and the demonstration's."""
 
 import os
 from pathlib import Path
@@ -6,10 +6,22 @@ from pathlib import Path
 DEFAULT_MODEL = "AVLMM_DEFAULT_MODEL"
 """Environment variable that names the user's own default: a folder or Hub id."""
 
-EMBEDDED_MODEL = Path(__file__).parents[1] / "default_model"
-"""A small demonstration detector inside the package, for a first result without a download."""
+DEMONSTRATION_MODEL = Path(__file__).parents[1] / "demonstration_model"
+"""SSAVD, trained on drawn faces: it shows that the software works, and knows nothing of real recordings."""
+
+EMBEDDED_MODEL = DEMONSTRATION_MODEL
+"""The detector that is used when no model is named, for a first result without a download."""
 
 
 def default_model() -> str:
     """Return the folder or Hub id of the detector that is used when no model is named."""
     return os.environ.get(DEFAULT_MODEL) or str(EMBEDDED_MODEL)
+
+
+def embedded_title(folder: str) -> str | None:
+    """Return what people call a detector that is inside the package; None for any other."""
+    titles = {
+        EMBEDDED_MODEL: "the package's own detector",
+        DEMONSTRATION_MODEL: "the package's demonstration detector",
+    }
+    return titles.get(Path(folder))

@@ -25,6 +25,7 @@ from ..explain.words import (
     score_sentence,
     threshold_in,
 )
+from ..inference.default_model import embedded_title
 from ..pipeline_avd import SCORE_NAMES, AVDeepfakeDetectionPipeline
 from .pictures import heat_pictures
 from .session import Visit
@@ -248,6 +249,4 @@ def model_name(detector: AVDeepfakeDetectionPipeline) -> str:
     """Return the name of a detector for people."""
     config = detector.model.config
     name = str(config.name_or_path or config.model_type)
-    if name.rstrip("/").endswith("modeling_avlmm/default_model"):
-        return "the package's demonstration detector"
-    return name
+    return embedded_title(name) or name

@@ -17,7 +17,7 @@ from modeling_avlmm.dialogue.conversation import encode_conversations, generatio
 from modeling_avlmm.dialogue.generation import Dialogue, generation_config
 from modeling_avlmm.dialogue.measured_context import fake_segments, measured_context
 from modeling_avlmm.dialogue.phrasing import templates
-from modeling_avlmm.inference.default_model import default_model
+from modeling_avlmm.inference.default_model import DEMONSTRATION_MODEL
 
 RESULT = {
     "label": "fake",
@@ -73,7 +73,7 @@ def test_analyst_by_name_is_the_analyst_around_its_pipeline(tiny_detector, clips
 
 
 def test_answers_are_composed_where_the_detector_cannot_write(clips):
-    analyst = AVAnalyst.from_pretrained(default_model())
+    analyst = AVAnalyst.from_pretrained(str(DEMONSTRATION_MODEL))
     assert analyst.writer is None
     score = analyst.load(clips["clip"])["score"]
     assert f"{score:.2f}" in analyst.ask("Is this clip fake?")
@@ -210,11 +210,11 @@ def test_long_clip_is_answered_on_its_highest_window(analyst, clips):
 
 
 def test_small_detector_composes_and_cannot_be_the_model(clips):
-    analyst = AVAnalyst.from_pretrained()
+    analyst = AVAnalyst.from_pretrained(str(DEMONSTRATION_MODEL))
     with pytest.raises(ValueError, match="cannot write text: it is a SSAVDForDeepfakeDetection"):
         AVAnalyst(writer=analyst.detector)
     with pytest.raises(ValueError, match="cannot write text"):
-        AVAnalyst.from_pretrained(default_model(), detector=default_model())
+        AVAnalyst.from_pretrained(str(DEMONSTRATION_MODEL), detector=str(DEMONSTRATION_MODEL))
     result = analyst.load(clips["clip"])
     answer = analyst.ask("Is this clip fake?")
     assert f"{result['score']:.2f}" in answer
@@ -228,7 +228,7 @@ def test_small_detector_composes_and_cannot_be_the_model(clips):
 
 
 def test_any_detector_can_measure_for_a_model(writer, clips):
-    analyst = AVAnalyst(writer, detector=pipeline("av-deepfake-detection", model=default_model()))
+    analyst = AVAnalyst(writer, detector=pipeline("av-deepfake-detection", model=str(DEMONSTRATION_MODEL)))
     analyst.load(clips["clip"])
     report = analyst.json()
     assert report["model"]["detector"] != report["model"]["analyst"]

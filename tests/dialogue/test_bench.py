@@ -321,11 +321,16 @@ def test_run_goes_on_where_it_was_stopped(clip_folder, tiny_detector, tmp_path, 
 
 
 def test_detector_that_cannot_write_is_benched_by_composed_answers(clip_folder, tmp_path):
-    from modeling_avlmm.inference.default_model import default_model
+    from modeling_avlmm.inference.default_model import DEMONSTRATION_MODEL
 
     report, folder = run_bench(
         BenchOptions(
-            default_model(), "avfolder", clip_folder, output_dir=tmp_path / "bench", limit=3, n_resamples=0
+            str(DEMONSTRATION_MODEL),
+            "avfolder",
+            clip_folder,
+            output_dir=tmp_path / "bench",
+            limit=3,
+            n_resamples=0,
         )
     )
     assert report["writes"] is False and report["clips"] == 3

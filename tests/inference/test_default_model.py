@@ -48,11 +48,11 @@ def default(embedded, monkeypatch) -> Path:
 
 def test_the_environment_names_the_default(embedded, monkeypatch):
     monkeypatch.delenv("AVLMM_DEFAULT_MODEL", raising=False)
-    assert defaults.default_model() == str(ROOT / "modeling_avlmm" / "default_model")
+    assert defaults.default_model() == str(defaults.EMBEDDED_MODEL)
     monkeypatch.setenv("AVLMM_DEFAULT_MODEL", "my-org/my-detector")
     assert defaults.default_model() == "my-org/my-detector"
     monkeypatch.setenv("AVLMM_DEFAULT_MODEL", "")
-    assert defaults.default_model() == str(ROOT / "modeling_avlmm" / "default_model")
+    assert defaults.default_model() == str(defaults.EMBEDDED_MODEL)
 
 
 def test_a_first_result_without_naming_a_model(default, clips):
@@ -125,11 +125,11 @@ def test_the_notice_stays_with_the_weights(embedded, tmp_path, tiny_detector, cl
 
 
 @pytest.mark.skipif(
-    not defaults.EMBEDDED_MODEL.is_dir(),
+    not defaults.DEMONSTRATION_MODEL.is_dir(),
     reason="the demonstration checkpoint is not in this copy of the package",
 )
-def test_what_is_in_the_package(clips):
-    folder = defaults.EMBEDDED_MODEL
+def test_the_demonstration_in_the_package(clips):
+    folder = defaults.DEMONSTRATION_MODEL
     files = {file.name for file in folder.iterdir()}
     assert files >= {"config.json", "model.safetensors", "processor_config.json", "README.md"}
     assert (folder / "model.safetensors").stat().st_size < 3_000_000

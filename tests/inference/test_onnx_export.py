@@ -16,7 +16,7 @@ from ssavd_factory import tiny
 import modeling_avlmm.inference.onnx_export as onnx_export
 from modeling_avlmm import SSAVDForDeepfakeDetection, SSAVDProcessor
 from modeling_avlmm.cli import onnx as onnx_command
-from modeling_avlmm.inference.default_model import default_model
+from modeling_avlmm.inference.default_model import DEMONSTRATION_MODEL
 from modeling_avlmm.inference.onnx_detector import ONNXDetector, ONNXExportError
 from modeling_avlmm.inference.onnx_export import check_inputs, example_inputs
 from modeling_avlmm.inference.streaming import StreamingDetector
@@ -73,7 +73,7 @@ def assert_same_logits(model, detector, inputs) -> None:
 
 
 def test_the_inputs_of_the_check_overflow_no_trained_network():
-    shipped = SSAVDForDeepfakeDetection.from_pretrained(default_model()).eval()
+    shipped = SSAVDForDeepfakeDetection.from_pretrained(DEMONSTRATION_MODEL).eval()
     for inputs in check_inputs(shipped.config):
         with torch.no_grad():
             assert shipped(**inputs).logits.abs().max() < 20

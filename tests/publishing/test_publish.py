@@ -17,7 +17,7 @@ from transformers import AutoModel, AutoProcessor, pipeline
 
 import modeling_avlmm
 from modeling_avlmm import AVLMMForDeepfakeDetection, AVLMMProcessor
-from modeling_avlmm.inference.default_model import default_model
+from modeling_avlmm.inference.default_model import DEMONSTRATION_MODEL
 from modeling_avlmm.inference.provenance import detector_identity
 from modeling_avlmm.publishing import card
 from modeling_avlmm.publishing.elsewhere import run_without_package
@@ -199,7 +199,7 @@ def test_card_without_numbers_claims_nothing(published):
 
 
 def test_a_demonstration_stays_one_when_it_is_published_again(tmp_path):
-    folder = publish(default_model(), tmp_path / "published")
+    folder = publish(DEMONSTRATION_MODEL, tmp_path / "published")
     assert "**This is a demonstration.**" in (folder / "README.md").read_text(encoding="utf-8")
     assert json.loads((folder / "config.json").read_text())["training_summary"]["synthetic"]
     assert "datasets" not in metadata_load(folder / "README.md")

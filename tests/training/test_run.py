@@ -11,11 +11,12 @@ import yaml
 from media_factory import make_clip
 from safetensors.torch import load_file
 from ssavd_factory import TINY
-from training_factory import ROOT, command, environment, finished, kill_at_first_checkpoint, refused
+from training_factory import command, environment, finished, kill_at_first_checkpoint, refused
 from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
 from modeling_avlmm import AVLMMForDeepfakeDetection
+from modeling_avlmm.inference.default_model import DEMONSTRATION_MODEL
 from modeling_avlmm.publishing.publish import training_summary
 from modeling_avlmm.training.recipe_parts import ClipsRecipe, NetworkRecipe, OptimisationRecipe
 from modeling_avlmm.training.recipes import AVLMMRecipe, SmallDetectorRecipe, load_recipe
@@ -209,7 +210,7 @@ def test_log_lines_go_to_the_trackers_that_the_recipe_names(system, recipe, corp
 
 
 def test_recipes_saved_by_earlier_versions_are_read(recipe, tmp_path):
-    assert saved_recipe(ROOT / "modeling_avlmm" / "default_model" / "recipe.yaml").system == "ssavd"
+    assert saved_recipe(DEMONSTRATION_MODEL / "recipe.yaml").system == "ssavd"
     values = yaml.safe_load(recipe("old").read_text())
     del values["system"]
     (tmp_path / "large.yaml").write_text(yaml.safe_dump(values))
@@ -224,8 +225,8 @@ def test_recipes_saved_by_earlier_versions_are_read(recipe, tmp_path):
     (tmp_path / "given.yaml").write_text(yaml.safe_dump(values))
     assert saved_recipe(tmp_path / "given.yaml") == small
     # A saved recipe has every field, and is a recipe.
-    assert load_recipe(ROOT / "modeling_avlmm" / "default_model" / "recipe.yaml").data.video_share == 0.5
+    assert load_recipe(DEMONSTRATION_MODEL / "recipe.yaml").data.video_share == 0.5
     # Cards name the network of either version.
-    assert training_summary(ROOT / "modeling_avlmm" / "default_model")["network"]["kind"] == "ssavd"
+    assert training_summary(DEMONSTRATION_MODEL)["network"]["kind"] == "ssavd"
     (tmp_path / "small.yaml").rename(tmp_path / "recipe.yaml")
     assert training_summary(tmp_path)["network"] == {"kind": "ssavd", "preset": "small", "options": None}

@@ -20,6 +20,7 @@ from transformers import Trainer, TrainerState
 from transformers.trainer_utils import SaveStrategy
 
 from modeling_avlmm import AutoModelForAVDeepfakeDetection, SSAVDConfig, SSAVDProcessor
+from modeling_avlmm.inference.default_model import DEMONSTRATION_MODEL
 from modeling_avlmm.training.batches import ClipCollator, DropList, build_schedule, load_split
 from modeling_avlmm.training.recipe_parts import ClipsRecipe, NetworkRecipe, OptimisationRecipe
 from modeling_avlmm.training.recipe_values import RecipeError
@@ -258,7 +259,7 @@ def test_recipes_that_cannot_be_run(recipe, variables):
 
 
 def test_a_detector_to_start_from_is_of_the_recipes_system(tmp_path):
-    start = NetworkRecipe(start=str(ROOT / "modeling_avlmm" / "default_model"))
+    start = NetworkRecipe(start=str(DEMONSTRATION_MODEL))
     model, processor = make_detector("ssavd", start)
     assert model.config.model_type == "ssavd" and processor.max_seconds == 3.0
     with pytest.raises(RecipeError, match="is a detector of system ssavd, and the recipe has system: avpl"):
