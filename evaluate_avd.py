@@ -48,6 +48,12 @@ def add_subject(parser: argparse.ArgumentParser) -> None:
         help="split that threshold and calibration are fitted on [%(default)s]",
     )
     subject.add_argument(
+        "--max-missing",
+        type=float,
+        metavar="SHARE",
+        help="share of the files that may be missing on disk [0.01]",
+    )
+    subject.add_argument(
         "--predictions",
         type=Path,
         metavar="FILE",

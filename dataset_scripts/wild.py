@@ -136,7 +136,7 @@ class Wild(CorpusBuilder):
             )
         table = corpus.absolute(corpus.metadata[0])
         header, entries = _read_table(table)
-        check_columns(table, header, _NEEDED[protocol], _KNOWN)
+        _check_columns(table, header, _NEEDED[protocol], _KNOWN)
         if unused := sorted(set(header) - set(_KNOWN)):
             self.note(f"unused columns of {corpus.metadata[0]}: {', '.join(unused)}.")
         on_disk = set(corpus.media)
@@ -197,7 +197,7 @@ def tables_in(folder: str) -> dict[str, str]:
     return {name: table for name, table in TABLES.items() if os.path.isfile(os.path.join(folder, table))}
 
 
-def check_columns(
+def _check_columns(
     table: str, header: Collection[str], needed: Collection[str], known: Collection[str]
 ) -> None:
     """
@@ -210,18 +210,11 @@ def check_columns(
         if name not in header:
             others = [column for column in header if column not in known]
             raise MetadataError(
-                f"{table} has no column {name!r}; it has {', '.join(header) or 'none'}.{_perhaps(name, others)}"
+                f"{table} has no column {name!r}; it has {', '.join(header) or 'none'}.{nearest(name, others)}"
             )
     for name in header:
         if name not in known and (suggestion := nearest(name, [k for k in known if k not in header])):
             raise MetadataError(f"{table}: unknown column {name!r}.{suggestion}")
-
-
-def _perhaps(name: str, columns: Collection[str]) -> str:
-    """Return the column that was probably meant, as a sentence, or an empty string."""
-    folded = {column.strip().casefold(): column for column in columns}
-    suggestion = nearest(name, folded)
-    return f" Rename {folded[suggestion.split(chr(39))[1]]!r}?" if suggestion else ""
 
 
 def _read_table(path: str) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:

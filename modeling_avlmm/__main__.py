@@ -12,7 +12,7 @@ evaluate_avd.py evaluates a detector. COMMAND --help explains a command.
 import argparse
 import sys
 
-from .cli import audit, bench, demo, detect, export, instruct, onnx, publish, stream, train, ui
+from .cli import audit, bench, demo, detect, export, instruct, onnx, publish, stream, train, ui, wild
 from .cli.console import STOPPED, tell
 
 COMMANDS = {
@@ -26,6 +26,7 @@ COMMANDS = {
     "export": export,
     "instruct": instruct,
     "bench": bench,
+    "wild": wild,
     "demo": demo,
 }
 """Each module has `HELP`, `DESCRIPTION`, `add_arguments(parser)` and `run(options) -> int`, and imports quickly."""

@@ -68,7 +68,7 @@ def evaluate_protocol(options: EvaluationOptions) -> tuple[dict, Path]:
     # First of all: on CPUs processes find one another only when told that there is no accelerator.
     state = PartialState(cpu=not torch.accelerator.is_available())
     with state.main_process_first():
-        builder = load_protocol(options.dataset, options.protocol, options.data_dir)
+        builder = load_protocol(options.dataset, options.protocol, options.data_dir, options.max_missing)
     splits = splits_with(builder, options.split)
     detector, zero_shot = _load(options, state)
     run = describe_run(options, builder.config.name, detector, zero_shot)
@@ -170,6 +170,7 @@ def describe_predictions(
         "split": split,
         "validation_split": fitting,
         "model_threshold": float(config.threshold),
+        "abstain_band": config.abstain_band,
         # Scores of a gated run are calibrated already, each by its own detector's temperature.
         "temperature": None if run["gate"] else config.temperature,
         "group_columns": list(builder.GROUP_COLUMNS),

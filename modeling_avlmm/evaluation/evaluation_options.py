@@ -84,6 +84,7 @@ class EvaluationOptions(ReportOptions):
         split (`str`, *optional*, defaults to `"test"`): The split that is reported.
         validation_split (`str`, *optional*, defaults to `"validation"`):
             The split that threshold and calibration are fitted on. With a `threshold`, it is scored only to calibrate.
+        max_missing (`float`, *optional*): Share of the corpus' files that may be missing on disk; 0.01 if left out.
         output_dir (`str` or `Path`, *optional*): Defaults to `runs/evaluation/<dataset>_<protocol>/<model>`.
         batch_size (`int`, *optional*, defaults to 1): Windows in one pass.
         num_workers (`int`, *optional*, defaults to 0): Processes that decode; 0 decodes in the main process.
@@ -108,6 +109,7 @@ class EvaluationOptions(ReportOptions):
     protocol: str | None = None
     split: str = "test"
     validation_split: str = "validation"
+    max_missing: float | None = None
     output_dir: str | Path | None = None
     batch_size: int = 1
     num_workers: int = 0
@@ -128,6 +130,10 @@ class EvaluationOptions(ReportOptions):
                 choose_conditions(self.perturb, self.severities)
             except ValueError as error:
                 raise EvaluationError(str(error)) from error
+        if self.max_missing is not None and not 0 <= self.max_missing <= 1:
+            raise EvaluationError(
+                f"max_missing is a share of all files, from 0 to 1, not {self.max_missing}."
+            )
         if self.calibrate and self.gate:
             raise EvaluationError(
                 "Calibration is stored with one detector: calibrate the gate and the model each by itself, then run with "

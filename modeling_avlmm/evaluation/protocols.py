@@ -12,7 +12,9 @@ import dataset_scripts
 from .evaluation_error import EvaluationError
 
 
-def load_protocol(dataset: str, protocol: str | None, data_dir: str | Path) -> datasets.DatasetBuilder:
+def load_protocol(
+    dataset: str, protocol: str | None, data_dir: str | Path, max_missing: float | None = None
+) -> datasets.DatasetBuilder:
     """
     Prepare a registered dataset.
 
@@ -20,6 +22,8 @@ def load_protocol(dataset: str, protocol: str | None, data_dir: str | Path) -> d
         dataset (`str`): Name of the dataset, such as `"fakeavceleb"`.
         protocol (`str`, *optional*): Name of its configuration; the dataset's default if left out.
         data_dir (`str` or `Path`): Folder of the unpacked corpus.
+        max_missing (`float`, *optional*):
+            Share of the corpus' files that may be missing on disk; 0.01 if left out. More is an error.
 
     Returns:
         `DatasetBuilder`: the builder, whose `as_dataset()` has the splits.
@@ -33,7 +37,8 @@ def load_protocol(dataset: str, protocol: str | None, data_dir: str | Path) -> d
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise EvaluationError(f"There is no dataset {dataset!r}{hint}. There are: {', '.join(known)}.")
     try:
-        builder = datasets.load_dataset_builder(dataset, protocol, data_dir=str(data_dir))
+        settings = {} if max_missing is None else {"max_missing": max_missing}
+        builder = datasets.load_dataset_builder(dataset, protocol, data_dir=str(data_dir), **settings)
         builder.download_and_prepare()
         return builder
     except datasets.exceptions.DatasetGenerationError as error:

@@ -115,7 +115,8 @@ def test_wrong_tables(tmp_path):
         stream(root)
     write_table(root / "clips.csv", [{"File name": "a.mp4", "label": "real"}])
     with pytest.raises(
-        MetadataError, match=r"has no column 'file_name'; it has File name, label\. Rename 'File name'\?"
+        MetadataError,
+        match=r"has no column 'file_name'; it has File name, label\. Did you mean 'File name'\?",
     ):
         stream(root)
     (root / "clips.csv").write_text("file_name,label,label\n")

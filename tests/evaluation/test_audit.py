@@ -420,7 +420,9 @@ def test_records_are_kept_and_renewed(tmp_path, monkeypatch):
     assert errors == {} and len(cache.read_text().splitlines()) == 3
     measured = []
     measure = property_jobs._measure
-    monkeypatch.setattr(property_jobs, "_measure", lambda job: measured.append(job[0]) or measure(job))
+    monkeypatch.setattr(
+        property_jobs, "_measure", lambda how, job: measured.append(job[0]) or measure(how, job)
+    )
     assert read_properties(rows, cache) == (first, {}) and measured == []
     cache.write_text(cache.read_text()[:-40])  # killed while writing the last line
     assert read_properties(rows, cache) == (first, {}) and measured == ["2.mp4"]

@@ -108,7 +108,7 @@ def file_properties(video: str | None, audio: str | None = None) -> dict:
         seen = reader.read(end=min(info.duration, LOOKED_AT_SECONDS), with_video=False)
         picture = _sampled_frames(reader) if info.has_video else None
     if seen.audio is not None:
-        record.update(_sound_facts(seen.audio.numpy()))
+        record.update(sound_facts(seen.audio.numpy()))
     ends = [_end_of(probe, "video"), _end_of(sound, "audio")]
     record["av_length_difference"] = None if None in ends else ends[1] - ends[0]
     files = [path for path in (video, audio) if path is not None]
@@ -244,7 +244,7 @@ def _end_of(probe: dict, kind: str) -> float | None:
     return _number(probe.get("format", {}).get("duration")) if length is None else length
 
 
-def _sound_facts(samples: np.ndarray) -> dict:
+def sound_facts(samples: np.ndarray) -> dict:
     """Return level, silences and bandwidth of mono sound at 16 kHz."""
     tiny = 1e-6  # -120 dBFS stands for digital silence
     power = float(np.mean(np.square(samples, dtype=np.float64)))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ def read_properties(
     cache_file: str | Path,
     num_workers: int = 0,
     progress_seconds: float = 10.0,
+    measure: Callable[[str | None, str | None], dict] = file_properties,
 ) -> tuple[dict[str, dict], dict[str, dict]]:
     """
     Measure many clips; files that haven't changed since are taken from the cache.
@@ -35,9 +37,12 @@ def read_properties(
         cache_file (`str` or `Path`): A journal of JSON lines, written clip by clip.
         num_workers (`int`, *optional*, defaults to 0): Processes; 0 reads in this one.
         progress_seconds (`float`, *optional*, defaults to 10): Time between progress lines.
+        measure (`Callable`, *optional*, defaults to [`file_properties`]):
+            Takes the paths of clip and separate sound, and returns the properties; a function of a module. A cache is for
+            one such function.
 
     Returns:
-        `tuple[dict, dict]`: by `path`, the properties ([`file_properties`]) of files that could be read, and
+        `tuple[dict, dict]`: by `path`, the properties of files that could be read, and
         `{"type", "message"}` of those that could not.
 
     Raises:
@@ -53,7 +58,7 @@ def read_properties(
                 found[row["path"]] = known[key]
             else:
                 waiting.append((row["path"], key, files))
-        measured = _measured(waiting, num_workers)
+        measured = _measured(waiting, num_workers, partial(_measure, measure))
         for path, entry in telling_pace(measured, len(waiting), "files", progress_seconds):
             journal.append(entry)
             found[path] = entry
@@ -80,18 +85,20 @@ def _key(files: tuple[str | None, str | None]) -> str:
     return json.dumps([RECORD_VERSION, *parts])
 
 
-def _measured(waiting: list[tuple], num_workers: int) -> Iterator[tuple[str, dict]]:
+def _measured(
+    waiting: list[tuple], num_workers: int, measure: Callable[[tuple], tuple[str, dict]]
+) -> Iterator[tuple[str, dict]]:
     if not waiting:
         return
     if num_workers < 1:
-        yield from map(_measure, waiting)
+        yield from map(measure, waiting)
         return
     # Spawned: a fork after torch or FFmpeg started threads may hang.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(num_workers, len(waiting)), mp_context=context, initializer=_one_thread)
     try:
         with pool:
-            yield from pool.map(_measure, waiting, chunksize=4)
+            yield from pool.map(measure, waiting, chunksize=4)
     except BrokenExecutor as error:
         raise AuditError(
             "A process that reads files was killed, most likely for want of memory. Start again with fewer "
@@ -103,10 +110,10 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _measure(job: tuple) -> tuple[str, dict]:
+def _measure(measure: Callable[[str | None, str | None], dict], job: tuple) -> tuple[str, dict]:
     path, key, files = job
     try:
-        return path, {"key": key, "record": file_properties(*files), "error": None}
+        return path, {"key": key, "record": measure(*files), "error": None}
     except MediaError as error:
         said = {"type": type(error).__name__, "message": str(error)}
         return path, {"key": key, "record": None, "error": said}

@@ -9,34 +9,29 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from statistics import NormalDist
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from ..metrics import resampled_weights
 from ..predictions import kind_of_fake
+from ..ranking import RankedScores
 from .file_properties import CATEGORICAL, NUMERIC, TITLES
+from .held_out import (
+    MODELS,
+    Folds,
+    HeldOutScore,
+    group_folds,
+    held_out_scores,
+    model_scores,
+    why_not_held_out,
+)
 
 DEFAULT_LIMIT = 0.6
-FOLDS = 5
 RESAMPLES = 200
-FEWEST_CLIPS = 10
-"""Clips of each class, below which nothing is measured."""
-MODELS = ("logistic regression", "boosted trees")
-"""Classifiers of all properties together."""
-
-HeldOutScore = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Takes places to fit on and places to score, and returns P(fake) of the latter."""
 
 
 def groups_of(rows: list[dict]) -> list[str]:
@@ -136,20 +131,10 @@ class _Clips:
 
     def why_not(self) -> str | None:
         """Return the reason why held-out scores are impossible, or None."""
-        for label, name in enumerate(("real", "fake")):
-            held = self.label == label
-            if held.sum() < FEWEST_CLIPS:
-                return f"{held.sum()} {name} clips; at least {FEWEST_CLIPS} are needed"
-            if len(set(self.group[held].tolist())) < 2:
-                return f"the {name} clips are all of one identity or source"
-        return None
+        return why_not_held_out(self.label, self.group)
 
-    def folds(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return places to fit on and to score: groups are kept whole, and every fit has both classes."""
-        fewest = min(len(set(self.group[self.label == label].tolist())) for label in (0, 1))
-        dealer = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=0)
-        folds = dealer.split(np.zeros(len(self.label)), self.label, self.group)
-        return [(fit, held) for fit, held in folds if len(set(self.label[fit].tolist())) == 2]
+    def folds(self) -> Folds:
+        return group_folds(self.label, self.group)
 
     def train_and_test(self) -> tuple[np.ndarray, np.ndarray] | None:
         fit, held = (np.flatnonzero(self.split == name) for name in ("train", "test"))
@@ -190,7 +175,7 @@ def _scope(name: str, clips: _Clips, limit: float, quantile: float, n_resamples:
         **scope,
         "properties": sorted(properties, key=lambda entry: (-entry["flagged"], -entry["auc"])),
         "combined": {
-            model: judge.judged(partial(_scored_by_model, model, matrix, clips.label))
+            model: judge.judged(partial(model_scores, model, matrix, clips.label))
             for model in (MODELS if varying else ())
         },
         "constant": [column for column in clips.columns if column not in varying],
@@ -202,7 +187,7 @@ class _Judge:
     """Judges scores of clips by folds: held-out AUC with its interval, and AUC from train to test."""
 
     clips: _Clips
-    folds: list[tuple[np.ndarray, np.ndarray]]
+    folds: Folds
     across: tuple[np.ndarray, np.ndarray] | None
     limit: float
     quantile: float
@@ -210,7 +195,7 @@ class _Judge:
 
     def judged(self, score: HeldOutScore) -> dict:
         label = self.clips.label
-        held_out = _held_out(len(label), self.folds, score)
+        held_out = held_out_scores(len(label), self.folds, score)
         auc, error = auc_and_error(label, held_out, self.clips.group, self.n_resamples)
         lower = auc - self.quantile * error
         found = {"auc": auc, "ci": _interval(auc, error), "lower": lower}
@@ -227,21 +212,6 @@ def _interval(auc: float, error: float) -> list[float]:
 
 def _scored_by_bins(values: np.ndarray, label: np.ndarray) -> HeldOutScore:
     return lambda fit, held: bin_scores(values[fit], label[fit], values[held])
-
-
-def _scored_by_model(
-    model: str, matrix: np.ndarray, label: np.ndarray, fit: np.ndarray, held: np.ndarray
-) -> np.ndarray:
-    estimator = _estimator(model, label[fit]).fit(matrix[fit], label[fit])
-    return estimator.predict_proba(matrix[held])[:, 1]
-
-
-def _held_out(number: int, folds: list[tuple[np.ndarray, np.ndarray]], score: HeldOutScore) -> np.ndarray:
-    """Return a score of each clip from a fit without its group; 0.5 if no fit without it was possible."""
-    scores = np.full(number, 0.5)
-    for fit, held in folds:
-        scores[held] = score(fit, held)
-    return scores
 
 
 def bin_scores(fit_values: np.ndarray, fit_labels: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -297,15 +267,10 @@ def auc_and_error(
         labels, scores, groups (`np.ndarray` of shape `(n,)`): 0 and 1, any numbers, integers from 0.
         n_resamples (`int`, *optional*, defaults to 200): Bootstrap samples.
     """
-    order = np.argsort(scores, kind="stable")
-    label, group = labels[order], groups[order]
-    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf) > 0)
-    aucs = []
-    for weight in resampled_weights(np.unique(group, return_inverse=True)[1], n_resamples):
-        fake, real = (np.add.reduceat(weight * (label == c), starts) for c in (1, 0))
-        if fake.sum() and real.sum():
-            below = np.cumsum(real) - real / 2
-            aucs.append(float((fake * below).sum() / (fake.sum() * real.sum())))
+    ranked = RankedScores(labels, scores)
+    clusters = np.unique(groups, return_inverse=True)[1]
+    aucs = [ranked(weights) for weights in resampled_weights(clusters, n_resamples)]
+    aucs = [auc for auc in aucs if auc is not None]
     n_fake = int(labels.sum())
     n_real = len(labels) - n_fake
     by_chance = math.sqrt((n_fake + n_real + 1) / (12 * n_fake * n_real))
@@ -346,24 +311,6 @@ def _matrix(clips: _Clips, names: list[str]) -> np.ndarray:
     return np.stack(columns, axis=1) if columns else np.zeros((len(clips.label), 1))
 
 
-def _estimator(model: str, labels: np.ndarray):
-    if model == "logistic regression":
-        return make_pipeline(
-            SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
-            StandardScaler(),
-            LogisticRegression(C=0.1, class_weight="balanced", max_iter=2000),
-        )
-    leaf = int(np.clip(np.bincount(labels, minlength=2).min() // 5, 2, 20))
-    return HistGradientBoostingClassifier(
-        max_iter=100,
-        max_leaf_nodes=8,
-        min_samples_leaf=leaf,
-        class_weight="balanced",
-        early_stopping=False,
-        random_state=0,
-    )
-
-
 def _trimming(clips: _Clips, records: dict[str, dict], n_resamples: int) -> dict | None:
     """Measure the leading silence as a score, before and after [`MediaReader`] trimmed it."""
     trimmed = [records[row["path"]]["trimmed"] for row in clips.rows]
@@ -382,7 +329,7 @@ def _trimming(clips: _Clips, records: dict[str, dict], n_resamples: int) -> dict
         after = _column([entry[name] for entry in trimmed], name)
         report[name] = {}
         for when, values in (("before", part.columns[name]), ("after", after)):
-            score = _held_out(len(values), folds, _scored_by_bins(values, part.label))
+            score = held_out_scores(len(values), folds, _scored_by_bins(values, part.label))
             auc, error = auc_and_error(part.label, score, part.group, n_resamples)
             report[name][when] = {"auc": auc, "ci": _interval(auc, error)}
     return report
