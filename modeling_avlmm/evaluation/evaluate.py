@@ -15,6 +15,7 @@ from accelerate import PartialState
 from dataset_scripts.demonstration import is_demonstration
 from dataset_scripts.files import write_whole
 
+from ..inference.face_cache import FaceCache
 from ..inference.loading import load_detector
 from ..inference.pipeline import AVDeepfakeDetectionPipeline
 from ..inference.provenance import detector_identity, model_slug
@@ -39,7 +40,9 @@ def evaluate_protocol(options: EvaluationOptions) -> tuple[dict, Path]:
     Score a detector on a protocol, and write predictions and a report.
 
     The folder gets `predictions.parquet` (labels and scores of every clip), the report as `report.json`, `report.md`
-    and `report.html`, `dropped.txt` if any file was dropped, and `run.json`, which says whose predictions these are.
+    and `report.html`, `dropped.txt` if any file was dropped or shows no face, and `run.json`, which says whose
+    predictions these are. Face tracks of a detector that crops faces are kept in the folder `faces`: in `output_dir`, or
+    beside the folders of all detectors on this protocol.
     A run that was stopped scores what is missing when it is started again. Under `accelerate launch` every process
     scores a share of the clips.
 
@@ -82,6 +85,7 @@ def evaluate_protocol(options: EvaluationOptions) -> tuple[dict, Path]:
         detector,
         folder,
         {"batch_size": options.batch_size, "num_workers": options.num_workers, **options.windows()},
+        _face_cache(detector, folder if options.output_dir is not None else folder.parent),
     )
     wanted = [options.split]
     if fitting is not None and options.fits_on_validation():
@@ -188,11 +192,13 @@ class Scorer:
         detector ([`AVDeepfakeDetectionPipeline`]): The detector.
         folder (`Path`): Folder of `predictions.parquet`, and of the journals of a run that was stopped.
         scoring (`dict`): Options of [`predict`].
+        faces ([`FaceCache`], *optional*): Keeps the faces of the corpus's clips; those of perturbed clips are not kept.
     """
 
     detector: AVDeepfakeDetectionPipeline
     folder: Path
     scoring: dict
+    faces: FaceCache | None = None
 
     def score_splits(
         self, splits: dict[str, datasets.Dataset], group_columns: Sequence[str], about: dict
@@ -207,7 +213,8 @@ class Scorer:
                 print(f"{name}: {len(rows)} clips", flush=True)
             done = {p["path"]: p for p in stored if p["split"] == name}
             kept = kept_columns(rows, group_columns)
-            scored = predict(self.detector, rows, self.folder / name, kept, done, **self.scoring)
+            tracks = {} if self.faces is None else {"tracks": self.faces}
+            scored = predict(self.detector, rows, self.folder / name, kept, done, **self.scoring, **tracks)
             predictions += [{**p, "split": name} for p in scored]
         # Every process has read the journals before they are deleted.
         state.wait_for_everyone()
@@ -278,6 +285,15 @@ def _folder(options: EvaluationOptions, protocol: str) -> Path:
         return Path(options.output_dir)
     name = model_slug(options.model) + (f"_gate_{model_slug(options.gate)}" if options.gate else "")
     return Path("runs/evaluation") / f"{options.dataset}_{protocol}" / name
+
+
+def _face_cache(detector: AVDeepfakeDetectionPipeline, folder: Path) -> FaceCache | None:
+    """Return the face tracks beside the predictions, which detectors scored on one protocol share."""
+    # The pipeline of a repository's own code finds its faces itself.
+    if not isinstance(detector, AVDeepfakeDetectionPipeline) or detector.processor.faces == "off":
+        return None
+    trim = detector.processor.trim_leading_silence
+    return FaceCache(folder / "faces", trim_leading_silence=trim)
 
 
 def _fitting_split(options: EvaluationOptions, splits: datasets.DatasetDict) -> str | None:

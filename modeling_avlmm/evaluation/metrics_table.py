@@ -105,6 +105,10 @@ def _dropped(report: dict) -> list[str]:
         text.append(
             f"{len(report['cut_short'])} clips break off and were judged on what came before; see dropped.txt."
         )
+    if report.get("no_face"):  # reports of earlier versions lack it
+        text.append(
+            f"{len(report['no_face'])} of {report['clips']} clips show no face: their picture has no score; see dropped.txt."
+        )
     return text
 
 

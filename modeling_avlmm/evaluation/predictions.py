@@ -36,6 +36,8 @@ KEPT = (
 )
 RESULTS = (*SCORE_NAMES.values(), "duration", "windows", "warnings", "error")
 OF_A_GATE = ("decided_by", "gate_score")
+NUM_FACES = "num_faces"
+"""Number of faces found in a clip; None where the detector looked at whole frames."""
 _ABOUT = b"av-deepfake-detection"
 _WINDOW = pa.struct([("start", pa.float64()), ("end", pa.float64()), ("score", pa.float64())])
 _TYPES = {
@@ -43,6 +45,7 @@ _TYPES = {
     **dict.fromkeys(("label", "video_label", "audio_label"), pa.int8()),
     **dict.fromkeys((*SCORE_NAMES.values(), "duration", "gate_score"), pa.float64()),
     "decided_by": pa.string(),
+    NUM_FACES: pa.int32(),
     "fake_segments": pa.list_(pa.list_(pa.float64())),
     "windows": pa.list_(_WINDOW),
     "warnings": pa.list_(pa.string()),
@@ -87,7 +90,8 @@ def predict(
 
     Returns:
         `list[dict]`: for each clip its row with `score`, `video_score`, `audio_score` (None where there is none),
-        `duration`, `windows`, `warnings` and `error`, in the order of `dataset`. The same in every process.
+        `duration`, `num_faces` (None for whole frames), `windows`, `warnings` and `error`, in the order of `dataset`. The
+        same in every process.
 
     Raises:
         ValueError: for two rows with one `path`.
@@ -141,6 +145,8 @@ def predict(
 def _entry(path: str, result: dict, gated: bool) -> dict:
     names = (*RESULTS, *OF_A_GATE) if gated else RESULTS
     entry = {"path": path, **{name: result[name] for name in names}}
+    found = result.get("faces")  # the pipeline of a repository's own code may know no faces
+    entry[NUM_FACES] = None if found is None else len(found)
     entry["windows"] = [{key: w[key] for key in ("start", "end", "score")} for w in result["windows"]]
     return entry
 

@@ -107,6 +107,8 @@ def dropped_files(report: dict) -> Iterator[tuple[str, str, str]]:
     for kind in ("unreadable", "cut_short"):
         for path, error in report[kind].items():
             yield kind.replace("_", " "), path, f"{error['type']}: {error['message']}"
+    for path in report["no_face"]:
+        yield "no face", path, "no face was found, so the picture has no score"
 
 
 def report_sections(

@@ -13,7 +13,7 @@ from ..pipeline_avd import SCORE_NAMES, calibrated
 from .breakdowns import breakdowns, class_mix
 from .calibration import conformal_band, fit_temperature
 from .metrics import choose_threshold, detection_metrics, localization_metrics
-from .predictions import PredictionsError, judged, labels_and_scores
+from .predictions import NUM_FACES, PredictionsError, judged, labels_and_scores
 from .proposals import segment_proposals
 
 
@@ -54,7 +54,8 @@ def build_report(
           fitted here; the others are the model's own.
         - **localization** -- [`localization_metrics`] of the runs of windows with high scores, if the corpus marks the
           fake seconds of every fake; otherwise None.
-        - **clips**, **class_mix**, **unreadable**, **cut_short** -- What was evaluated and what was not.
+        - **clips**, **class_mix**, **unreadable**, **cut_short**, **no_face** -- What was evaluated and what was not.
+          `no_face` lists the clips in which a detector of faces found none, so that their picture has no score.
         - **decided_by** -- With a gate: the number of clips that the gate and the model answered for.
         - **published** -- Published results of the same protocol, see `published.yaml`.
 
@@ -95,6 +96,7 @@ def build_report(
         "calibration": calibration,
         "decided_by": dict(Counter(p["decided_by"] for p in read)) if about.get("gate") else None,
         "unreadable": {p["path"]: p["error"] for p in tested if p["score"] is None},
+        "no_face": [p["path"] for p in tested if p.get(NUM_FACES) == 0],
         "cut_short": {p["path"]: p["error"] for p in read if p["error"] is not None},
     }
     report |= {part: _metrics(read, threshold_of(part, at), part, n_resamples) for part in PARTS}

@@ -14,6 +14,7 @@ from transformers import AutoConfig
 from ..modeling_avlmm import AVLMMForDeepfakeDetection, is_sharded
 from ..processing_avlmm import AVLMMProcessor
 from .batches import AVCollator, DropList, build_schedule, verdict_questions
+from .clip_faces import clip_faces
 from .encoder_cache import CachedCollator, EncoderCache, cache_line, cache_settings, fill_cache
 from .progress import say
 from .recipe_parts import StageRecipe
@@ -42,10 +43,11 @@ class AVLMMStage:
         self.kind = KINDS[settings.kind]
         self.title = f"{settings.name} ({settings.kind})"
         self.folder = Path(recipe.output_dir) / settings.name
+        self.faces = clip_faces(recipe)
 
     def rows(self, dataset: Dataset) -> Dataset:
-        """Return the rows that the stage draws from."""
-        return dataset
+        """Return the rows that the stage draws from: those with a face where faces are cropped."""
+        return dataset if self.faces is None else self.faces.rows_with_faces(dataset)
 
     def model(self, rows: Dataset) -> tuple[AVLMMForDeepfakeDetection, AVLMMProcessor]:
         """Load the detector that the stage starts from, with what trains set."""
@@ -69,6 +71,7 @@ class AVLMMStage:
             "clip_seconds": self.recipe.data.clip_seconds,
             "crop": self.recipe.data.crop,
             "seed": self.recipe.seed,
+            "track_of": None if self.faces is None else self.faces.track,
         }
 
     def schedule(self, rows: Dataset, draws: int) -> Dataset:
@@ -179,6 +182,8 @@ def load_to_train(
         "min_pixels": recipe.model.min_pixels,
         "max_pixels": recipe.model.max_pixels,
         "trim_leading_silence": recipe.model.trim_leading_silence,
+        "faces": recipe.model.faces,
+        "face_margin": recipe.model.face_margin,
         "max_seconds": recipe.data.clip_seconds,
     }
     check_place("model.backbone", source)

@@ -22,6 +22,7 @@ from dataset_scripts.errors import CorpusError
 from dataset_scripts.json_lines import read_json_lines
 
 from ..configuration_detector import IGNORE_INDEX
+from ..faces import FaceTrack
 from ..media import Clip, MediaError, MediaReader
 from ..modeling_verdicts import FAKE, REAL
 from ..processing_avlmm import AVLMMProcessor, Question
@@ -31,6 +32,7 @@ from .recipe_parts import DataRecipe
 from .recipe_values import RecipeError
 
 QuestionsOf = Callable[[dict, Clip], list[Question]]
+TrackOf = Callable[[dict], FaceTrack | None]
 ROW_LABELS = ("label", "video_label", "audio_label")
 """Labels of a row of a dataset, in the order in which a processor's `encode` takes them."""
 UNKNOWN = -1
@@ -181,6 +183,8 @@ class Collator:
         clip_seconds (`float`, *optional*): Longer clips are cut to this length.
         crop (`str`, *optional*, defaults to `"random"`): Where to cut: `random` or `start`.
         seed (`int`, *optional*, defaults to 0): Seed of the cuts.
+        track_of (`Callable[[dict], FaceTrack | None]`, *optional*): Gives the face of a row's clip to crop, see
+            [`ClipFaces`]; whole frames without it.
     """
 
     processor: ProcessorMixin
@@ -188,6 +192,7 @@ class Collator:
     clip_seconds: float | None = None
     crop: str = "random"
     seed: int = 0
+    track_of: TrackOf | None = None
 
     def __call__(self, rows: list[dict]) -> BatchFeature:
         encoded = []
@@ -219,7 +224,9 @@ class Collator:
         Raises:
             MediaError: when the clip cannot be read.
         """
-        return read_row(row, self.processor, self.clip_seconds, rng if self.crop == "random" else None)
+        rng = rng if self.crop == "random" else None
+        track = None if self.track_of is None else self.track_of(row)
+        return read_row(row, self.processor, self.clip_seconds, rng, track)
 
 
 @dataclass
@@ -326,7 +333,11 @@ def verdict_questions(processor: AVLMMProcessor) -> QuestionsOf:
 
 
 def read_row(
-    row: dict, processor: ProcessorMixin, clip_seconds: float | None, rng: np.random.Generator | None
+    row: dict,
+    processor: ProcessorMixin,
+    clip_seconds: float | None,
+    rng: np.random.Generator | None,
+    track: FaceTrack | None = None,
 ) -> Clip:
     """
     Decode a row's clip, or a part of it, as a processor samples it.
@@ -336,6 +347,8 @@ def read_row(
         processor (`ProcessorMixin`): Says how frames are sampled, and whether leading silence is trimmed.
         clip_seconds (`float`, *optional*): Longer clips are cut to this length.
         rng (`numpy.random.Generator`, *optional*): Chooses where to cut; at the start if left out.
+        track ([`FaceTrack`], *optional*): A face to crop. The cut lies where it is in the picture, as far as that is long
+            enough.
 
     Raises:
         MediaError: when the clip cannot be read.
@@ -346,10 +359,17 @@ def read_row(
     with MediaReader(source, audio=separate, name=row["path"], trim_leading_silence=trim) as reader:
         start, end = 0.0, None
         if clip_seconds is not None and reader.info.duration > clip_seconds:
+            latest = reader.info.duration - clip_seconds
+            if track is not None:
+                start = min(track.start, latest)
+                latest = min(max(track.end - clip_seconds, start), latest)
             if rng is not None:
-                start = float(rng.uniform(0, reader.info.duration - clip_seconds))
+                start = float(rng.uniform(start, latest))
             end = start + clip_seconds
-        return reader.read(start=start, end=end, fps=processor.fps, max_frames=processor.max_frames)
+        cropped = {} if track is None else {"track": track, "face_margin": processor.face_margin}
+        return reader.read(
+            start=start, end=end, fps=processor.fps, max_frames=processor.max_frames, **cropped
+        )
 
 
 def empty_batch(token_id: int) -> BatchFeature:

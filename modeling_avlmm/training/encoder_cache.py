@@ -248,6 +248,8 @@ def cache_settings(model: AVLMMForDeepfakeDetection, processor: AVLMMProcessor, 
         "min_pixels": processor.min_pixels,
         "max_pixels": processor.max_pixels,
         "trim_leading_silence": processor.trim_leading_silence,
+        "faces": processor.faces,
+        "face_margin": processor.face_margin,
     }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..dialogue.families import TASKS
+from ..processing_clips import FACE_MARGIN, FACES, MAX_FACE_MARGIN
 from .recipe_values import RecipeError, one_of
 
 STAGE_KINDS = ("pretraining", "alignment", "encoders", "analysis")
@@ -32,6 +33,10 @@ class ModelRecipe:
             56 * 56, or they come out at 28.
         trim_leading_silence (`bool`): Start each clip where its sound sets in. For corpora whose fakes begin with a
             silence, such as FakeAVCeleb. Saved with the detector, which then reads every file that way.
+        faces (`str`): Part of the picture to look at: `off` for whole frames, `largest` for the crop that follows the largest
+            face, `all` for every face. For corpora of whole frames. Saved with the detector, which then reads every file that
+            way. Training crops the largest face for `all` as well, as the label of a clip does not say whose face is fake.
+        face_margin (`float`): Side of the square crop, as a multiple of the face box's longer side.
         prompts (`dict[str, str]`, *optional*): Texts that replace the published prompts.
     """
 
@@ -43,7 +48,12 @@ class ModelRecipe:
     min_pixels: int = 56 * 56
     max_pixels: int = 336 * 336
     trim_leading_silence: bool = False
+    faces: str = "off"
+    face_margin: float = FACE_MARGIN
     prompts: dict | None = None
+
+    def __post_init__(self):
+        check_faces(self)
 
 
 @dataclass
@@ -56,12 +66,27 @@ class NetworkRecipe:
         preset (`str`, *optional*): A published size, e.g. `small` or `large`.
         options (`dict`): Fields of the configuration that differ from the preset's.
         trim_leading_silence (`bool`): Start each clip where its sound sets in; see [`ModelRecipe`].
+        faces (`str`), face_margin (`float`): Part of the picture to look at; see [`ModelRecipe`].
     """
 
     start: str | None = None
     preset: str | None = None
     options: dict = field(default_factory=dict)
     trim_leading_silence: bool = False
+    faces: str = "off"
+    face_margin: float = FACE_MARGIN
+
+    def __post_init__(self):
+        check_faces(self)
+
+
+def check_faces(part: ModelRecipe | NetworkRecipe) -> None:
+    """Raise [`RecipeError`] for faces or a margin that cannot be cropped."""
+    one_of("model.faces", part.faces, FACES)
+    if not 1 <= part.face_margin <= MAX_FACE_MARGIN:
+        raise RecipeError(
+            f"model.face_margin is {part.face_margin}; it must be from 1, the box of the face, to {MAX_FACE_MARGIN}."
+        )
 
 
 @dataclass
@@ -86,6 +111,8 @@ class DataRecipe:
             that have the label. AV-LMMDetect only.
         max_drop_share (`float`): Training stops when more than this share of the drawn clips cannot be read.
         num_workers (`int`): Processes that decode.
+        face_cache (`str`, *optional*): Folder of the face tracks, which several runs may share; `faces` in `output_dir` if
+            left out.
         annotations (`str`, *optional*): Dense annotations of genuine clips, for a `pretraining` stage. AV-LMMDetect only.
     """
 
@@ -104,6 +131,7 @@ class DataRecipe:
     audio_share: float = 0.5
     max_drop_share: float = 0.01
     num_workers: int = 4
+    face_cache: str | None = None
     annotations: str | None = None
 
     def __post_init__(self):

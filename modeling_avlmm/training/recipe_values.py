@@ -137,6 +137,8 @@ def _converted(hint: Any, value: object, where: str) -> Any:
             return float(value)
         except (TypeError, ValueError):
             pass
+    elif target is str and value is False:
+        return "off"  # YAML's reading of the word
     elif isinstance(value, target) and not (target is int and isinstance(value, bool)):
         return value
     raise RecipeError(f"{where} must be {target.__name__}, got {value!r}.")

@@ -86,6 +86,11 @@ class AVLMMRecipe(Recipe):
                 "An analysis stage needs model.trim_leading_silence: false: the times in its answers count from the "
                 "start of the file."
             )
+        if self.model.faces != "off" and kinds & {"analysis", "pretraining"}:
+            raise RecipeError(
+                "Stages of kind analysis and pretraining need model.faces: off: what they ask about is placed on whole "
+                "frames, and counts its times from the start of the file."
+            )
         if "pretraining" in kinds and not self.data.annotations:
             raise RecipeError(
                 "A pretraining stage needs data.annotations, the dense annotations of genuine clips."

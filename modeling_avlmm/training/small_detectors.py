@@ -16,6 +16,7 @@ from ..inference.auto import MODEL_FOR_AV_DEEPFAKE_DETECTION_MAPPING, AutoModelF
 from ..modeling_avpl import AVPLForDeepfakeDetection
 from ..modeling_avpl_encoders import EncoderError
 from .batches import REAL, ClipCollator, DropList, build_schedule, load_split
+from .clip_faces import ClipFaces, clip_faces
 from .pseudo_fakes.pseudo_faker import PseudoFaker
 from .recipe_parts import NetworkRecipe
 from .recipe_values import RecipeError, check_place, unknown_field
@@ -42,11 +43,13 @@ class SmallDetectorStage:
         self.title = f"{recipe.name} ({recipe.system})"
         self.folder = Path(recipe.output_dir)
         self.settings = recipe.training
+        self.faces = clip_faces(recipe)
         self.processor: ProcessorMixin | None = None
 
     def rows(self, dataset: Dataset) -> Dataset:
-        """Return the clips to draw from: the genuine ones alone where fakes are made of them."""
-        return genuine_clips(dataset) if self.recipe.data.pseudo_fakes else dataset
+        """Return the clips to draw from: genuine ones where fakes are made of them, those with a face where it is cropped."""
+        rows = genuine_clips(dataset) if self.recipe.data.pseudo_fakes else dataset
+        return rows if self.faces is None else self.faces.rows_with_faces(rows)
 
     def model(self, rows: Dataset) -> tuple[PreTrainedModel, ProcessorMixin]:
         """Make the detector."""
@@ -71,6 +74,7 @@ class SmallDetectorStage:
             augment=data.augment,
             pseudo_faker=pseudo_faker(self.recipe) if data.pseudo_fakes else None,
             others=rows if data.pseudo_fakes else None,
+            track_of=None if self.faces is None else self.faces.track,
         )
 
     def draws(self, rows: Dataset, processes: int) -> int:
@@ -93,7 +97,7 @@ class SmallDetectorStage:
         steps, steps_per_epoch = steps_of(self.recipe, len(rows), PartialState().num_processes)
         validation = None
         if self.settings.keep == "auc":
-            validation = validation_split(self.recipe, len(options["train_dataset"]))
+            validation = validation_split(self.recipe, len(options["train_dataset"]), self.faces)
         return DetectorTrainer(
             model=model,
             args=training_arguments(
@@ -164,7 +168,7 @@ def pseudo_faker(recipe: SmallDetectorRecipe) -> PseudoFaker:
         raise RecipeError(f"data.pseudo_fake_kinds: {error}") from error
 
 
-def validation_split(recipe: SmallDetectorRecipe, draws: int) -> Dataset:
+def validation_split(recipe: SmallDetectorRecipe, draws: int, faces: ClipFaces | None = None) -> Dataset:
     """
     Return the clips on which the weights are chosen: both classes, and an evenly spaced part of a long split.
 
@@ -174,6 +178,7 @@ def validation_split(recipe: SmallDetectorRecipe, draws: int) -> Dataset:
     Args:
         recipe ([`SmallDetectorRecipe`]): The recipe.
         draws (`int`): Draws of training; the numbers of validation's draws come after them.
+        faces ([`ClipFaces`], *optional*): Leaves out clips without a face.
     """
     data = recipe.data
     try:
@@ -185,6 +190,9 @@ def validation_split(recipe: SmallDetectorRecipe, draws: int) -> Dataset:
         ) from error
     if data.pseudo_fakes:
         dataset = genuine_clips(dataset)
+    if faces is not None:
+        dataset = faces.rows_with_faces(dataset)
+    if data.pseudo_fakes:
         count = data.validation_clips or VALIDATION_DRAWS * len(dataset)
         numbers = draws + draws % 2 + np.arange(count)
         rows = (numbers // 2 if data.pseudo_fake_pairs else numbers) % len(dataset)
@@ -222,6 +230,7 @@ def make_detector(system: str, network: NetworkRecipe) -> tuple[PreTrainedModel,
             model = AutoModelForAVDeepfakeDetection.from_config(config)
         processor = processor_for(model.config)
     processor.trim_leading_silence = network.trim_leading_silence
+    processor.set_faces(network.faces, network.face_margin, processor.min_face_size)
     return model, processor
 
 
