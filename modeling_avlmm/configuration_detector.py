@@ -77,6 +77,11 @@ class AVDetectorConfig(PreTrainedConfig):
         return values
 
     @property
+    def independent_parts(self) -> bool:
+        """True for a detector that judges picture and sound apart: its `score` is that of the more suspicious part."""
+        return False
+
+    @property
     def gives_frame_scores(self) -> bool:
         """True for a detector that tells when picture and sound disagree."""
         return False

@@ -41,6 +41,10 @@ class UnreadableMediaError(MediaError):
     """The input is empty, not media, without frames and sound, or too damaged to use."""
 
 
+class NothingToScoreError(UnreadableMediaError):
+    """The input was read, but there is nothing in it that a detector takes."""
+
+
 class UnsupportedSourceError(MediaError):
     """The input has a type, a link scheme or an array format that is not supported."""
 

@@ -1,8 +1,7 @@
 """`pipeline("av-deepfake-detection")`: a file in, a verdict with a timeline out."""
 
 import math
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterator
 from types import GeneratorType
 from typing import Any
 from warnings import warn
@@ -12,20 +11,38 @@ from torch.utils.data import DataLoader
 from transformers.pipelines.base import ChunkPipeline
 from transformers.pipelines.pt_utils import PipelineChunkIterator
 
-from .configuration_detector import PARTS, SCORE_NAMES, AVDetectorConfig
-from .media import MediaError, MediaReader
-from .media_errors import merged_warnings
-from .media_windows import mean_over_time
+from .configuration_detector import PARTS, SCORE_NAMES
+from .face_crops import FaceTrack
+from .face_windows import FaceWindows
+from .media import Clip, MediaError, MediaReader
+from .media_errors import NothingToScoreError
 from .modeling_outputs import calibrated, score_columns
+from .pipeline_inputs import Files, TableRows, batched, split_source
+from .pipeline_results import (
+    NO_VERDICT,
+    OVERFLOW,
+    UNCERTAIN,
+    Settings,
+    calibrated_scores,
+    file_result,
+    place_of,
+    timeline,
+    verdict,
+)
+from .processing_clips import checked_faces
 
-UNCERTAIN = "uncertain"
-"""Label of a score in the model's `abstain_band`, on request."""
-NO_VERDICT = "NoVerdictError"
-"""Type of the error of a file that was read but for which the network gave no number."""
-OVERFLOW = "its activations overflowed, as on material that is nothing like what it was trained on"
-MOST_SPANS = 5
-WORKER_WINDOWS = 16
-"""A file with more windows is read in the main process, so that no worker holds a long recording in memory."""
+__all__ = [
+    "NO_VERDICT",
+    "OVERFLOW",
+    "SCORE_NAMES",
+    "UNCERTAIN",
+    "AVDeepfakeDetectionPipeline",
+    "calibrated",
+    "calibrated_scores",
+    "split_source",
+    "timeline",
+    "verdict",
+]
 
 
 class AVDeepfakeDetectionPipeline(ChunkPipeline):
@@ -44,6 +61,12 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
     A file that is longer than one pass takes is read window by window and never held in memory as a whole. Its score is
     the mean over time: a window counts by its length, and where windows overlap they share the time equally. In a list,
     a file that cannot be read gives a result with `error` set, and the others go on.
+
+    A detector made for faces (`processor.faces`) finds them, follows each through the file, and scores one after another.
+    The scores of a file, and those of a window, are those of the most suspicious face: of the face with the highest
+    `score`. The sound is shared. Where no face is found the picture is not scored, but the sound is. A face that is there for
+    less than half a second decides only where no other is there for longer. A cut ends a face, even if the same person
+    is seen again.
 
     Args:
         kwargs:
@@ -86,6 +109,8 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         threshold: float | None = None,
         temperature: float | None = None,
         abstain: bool | None = None,
+        faces: str | None = None,
+        tracks: Callable[[Any], list[FaceTrack] | None] | None = None,
     ):
         if on_error not in (None, "raise", "return"):
             raise ValueError(f"on_error must be 'raise' or 'return', not {on_error!r}.")
@@ -105,6 +130,8 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             "hop_seconds": hop_seconds,
             "questions": questions,
             "on_error": on_error,
+            "faces": None if faces is None else checked_faces(faces),
+            "tracks": tracks,
         }
         preprocess = {name: value for name, value in given.items() if value is not None}
         given = {
@@ -138,10 +165,17 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
                 the network's own scores.
             abstain (`bool`, *optional*, defaults to `False`):
                 Give the label `"uncertain"` to a score in the model's `abstain_band`. By default only a warning says so.
+            faces (`str`, *optional*):
+                The picture: `"off"` for whole frames, `"largest"` for the largest face of each window, `"all"` for every face.
+                Defaults to what the detector was made for (`processor.faces`).
+            tracks (`Callable`, *optional*):
+                Function from an input to the faces in it, a list of [`FaceTrack`]s on the clock of the whole file, or None to
+                look for them. It is called once for each input, in the process that reads it.
             on_error (`str`, *optional*):
                 `"raise"`, or `"return"` to get a result with `error`. Defaults to raising for one input and returning
                 for many.
-            batch_size (`int`, *optional*, defaults to 1): Windows in a forward pass, from one or several files.
+            batch_size (`int`, *optional*, defaults to 1):
+                Windows in a forward pass, from one or several files; with faces, a window counts once for each of them.
             num_workers (`int`, *optional*, defaults to 0):
                 Processes that decode. Several share the files of a list or dataset; a generator uses one.
 
@@ -154,20 +188,27 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             - **threshold** (`float`), **abstain_band** (`list[float]`, *optional*) -- What decided the label; the band
               only with `abstain`.
             - **windows** (`list[dict]`) -- `start` and `end` in seconds and the three scores of every window.
+            - **faces** (`list[dict]`) -- The faces that were followed, in order of appearance; None if the detector looks at
+              whole frames, empty if there is none. For each: `index`; `start` and `end` in seconds; `size`, the median of the
+              longer sides of its boxes in pixels; `video_score` and `score`, P(fake) of the picture and of the clip with
+              this face, None if it was not scored; `windows`, with `start`, `end` and `video_score`; and `boxes`, at most
+              300 of `{"time": ..., "box": [left, top, right, bottom]}` as fractions of the picture's width and height.
             - **disagreement** (`float`), **timeline** (`list[dict]`) -- Only from detectors that match picture and sound
               over time: how little the two belong together, in [0, 1], as a mean (None if one is missing) and for every
-              frame with sound, with `time` in seconds. A score of its own, not calibrated.
+              frame with sound, with `time` in seconds; with faces, of the most suspicious face of each window. A score of
+              its own, not calibrated.
             - **duration** (`float`), **has_video**, **has_audio** (`bool`), **num_frames** (`int`) -- What was read.
             - **warnings** (`list[str]`) -- What the reader should know, such as a missing sound track.
             - **error** (`dict`) -- `type` and `message`; None if all went well. The type is `NoVerdictError`, also for a
-              single input, if the clip was read but the network's numbers overflowed.
+              single input, if the clip was read but there was nothing to score, or the network's numbers overflowed.
 
         Raises:
             MediaError: If the only input cannot be read.
+            FaceFinderError: If faces are to be found and the face finder is not installed.
         """
         # A `datasets` table, or an iterator. An open file is an iterator too, but one input.
         if hasattr(inputs, "column_names"):
-            inputs = _Rows(inputs) if hasattr(inputs, "num_rows") else (row for row in inputs)
+            inputs = TableRows(inputs) if hasattr(inputs, "num_rows") else (row for row in inputs)
         elif isinstance(inputs, Iterator) and not hasattr(inputs, "read"):
             inputs = (item for item in inputs)
         many = isinstance(inputs, list | GeneratorType | torch.utils.data.Dataset)
@@ -183,40 +224,66 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         hop_seconds: float | None = None,
         questions: tuple[str, ...] = PARTS,
         on_error: str = "raise",
+        faces: str | None = None,
+        tracks: Callable[[Any], list[FaceTrack] | None] | None = None,
     ) -> Iterator[dict]:
+        known = tracks(source) if tracks is not None else None
+        people = self.processor.face_windows(faces, known)
         try:
-            yield from self._windows(source, window_seconds, hop_seconds, questions)
+            yield from self._rows(source, (window_seconds, hop_seconds), questions, people)
         except MediaError as error:
             if on_error == "raise":
                 raise
-            yield {"error": {"type": type(error).__name__, "message": str(error)}, "is_last": True}
+            message = {"type": type(error).__name__, "message": str(error)}
+            yield {"error": message, "people": None if people is None else people.found, "is_last": True}
 
-    def _windows(self, source, window_seconds, hop_seconds, questions) -> Iterator[dict]:
+    def _rows(self, source, window_and_hop, questions, people: FaceWindows | None) -> Iterator[dict]:
+        """Yield what the network takes at once: a window, or one face in a window."""
         source, audio = split_source(source)
         trim = self.processor.trim_leading_silence
         with MediaReader(source, audio=audio, trim_leading_silence=trim) as reader:
-            spans = self._spans(reader, window_seconds, hop_seconds)
+            spans = self._spans(reader, *window_and_hop)
+            if people is not None:
+                people.start_at(reader.info.trimmed)
             for index, (start, end) in enumerate(spans):
                 clip = reader.read(
                     start=start, end=end, fps=self.processor.fps, max_frames=self.processor.max_frames
                 )
-                asked = [
-                    name
-                    for name in questions
-                    if name == "overall" or (clip.has_video if name == "video" else clip.has_audio)
-                ]
-                yield {
-                    "encoded": self.processor.encode(clip, asked),
-                    "start": float(start),
-                    "end": float(end),
-                    "name": clip.name,
-                    "duration": float(reader.info.duration),
-                    "has_video": reader.info.has_video,
-                    "has_audio": reader.info.has_audio,
-                    "num_frames": 0 if clip.frames is None else len(clip.frames),
-                    "warnings": [*reader.warnings, *clip.warnings],
-                    "is_last": index == len(spans) - 1,
-                }
+                faces, notes = ([], []) if people is None else people.choose(clip)
+                faces = faces or [None]
+                for place, face in enumerate(faces):
+                    row = {
+                        "window": index,
+                        "start": float(start),
+                        "end": float(end),
+                        "name": clip.name,
+                        "duration": float(reader.info.duration),
+                        "has_video": reader.info.has_video,
+                        "has_audio": reader.info.has_audio,
+                        "num_frames": 0 if clip.frames is None or place else len(clip.frames),
+                        "warnings": [*reader.warnings, *clip.warnings, *notes],
+                        "is_last": index == len(spans) - 1 and face is faces[-1],
+                        **place_of(face),
+                    }
+                    if row["is_last"]:
+                        row["people"] = None if people is None else people.found
+                    yield self._encode(
+                        row, clip if people is None else self.processor.part(clip, face), questions
+                    )
+
+    def _encode(self, row: dict, clip: Clip, questions: tuple[str, ...]) -> dict:
+        """Return the row with the tensors of its clip, or without if there is nothing in it to score."""
+        asked = [
+            name
+            for name in questions
+            if name == "overall" or (clip.has_video if name == "video" else clip.has_audio)
+        ]
+        try:
+            row["encoded"] = self.processor.encode(clip, asked)
+        except NothingToScoreError as error:
+            row["nothing"] = error.reason
+        row["warnings"] = list(dict.fromkeys([*row["warnings"], *clip.warnings]))
+        return row
 
     def _spans(
         self, reader: MediaReader, window_seconds: float | None, hop_seconds: float | None
@@ -234,10 +301,10 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params
     ) -> Iterator[dict]:
         if num_workers > 1 and isinstance(inputs, list | torch.utils.data.Dataset):
-            files = _Files(inputs, self.preprocess, preprocess_params)
+            files = Files(inputs, self.preprocess, preprocess_params)
             loader = DataLoader(files, num_workers=num_workers, batch_size=None)
             windows = (window for number, read in enumerate(loader) for window in files.whole(number, read))
-            batches = (self.collate(batch) for batch in _batched(windows, batch_size))
+            batches = (self.collate(batch) for batch in batched(windows, batch_size))
         else:
             windows = PipelineChunkIterator(inputs, self.preprocess, preprocess_params)
             # All windows come from one generator. Several processes would each run all of it.
@@ -247,191 +314,55 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         return self._gather(batches, forward_params, postprocess_params)
 
     def _gather(self, batches, forward_params, postprocess_params) -> Iterator[dict]:
-        """Score batches of windows and yield a result for each input, from all of its windows."""
-        windows = []
+        """Score batches of rows and yield a result for each input, from all of its rows."""
+        rows = []
         for batch in batches:
-            for window in self.forward(batch, **forward_params):
-                windows.append(window)
-                if window["is_last"]:
-                    yield self.postprocess(windows, **postprocess_params)
-                    windows = []
+            for row in self.forward(batch, **forward_params):
+                rows.append(row)
+                if row["is_last"]:
+                    yield self.postprocess(rows, **postprocess_params)
+                    rows = []
 
-    def collate(self, windows: list[dict]) -> dict:
-        encoded = [window.pop("encoded") for window in windows if "encoded" in window]
-        return {"inputs": dict(self.processor.collate(encoded)) if encoded else None, "windows": windows}
+    def collate(self, rows: list[dict]) -> dict:
+        encoded = []
+        for row in rows:
+            row["judged"] = "encoded" in row
+            if row["judged"]:
+                encoded.append(row.pop("encoded"))
+        return {"inputs": dict(self.processor.collate(encoded)) if encoded else None, "rows": rows}
 
     def _forward(self, batch: dict) -> list[dict]:
+        rows = batch["rows"]
+        for row in rows:
+            row.update(dict.fromkeys(SCORE_NAMES.values()))
         if batch["inputs"] is None:
-            return batch["windows"]
+            return rows
         output = self.model(**batch["inputs"])
         columns = score_columns(output)
         disagreements = None if output.frame_scores is None else output.frame_scores.tolist()
-        row = 0
-        for window in batch["windows"]:
-            if "error" not in window:
-                for name, column in columns.items():
-                    window[name] = column[row]
-                if disagreements is not None:
-                    times = batch["inputs"]["frame_times"][row].tolist()
-                    window["frames"] = [
-                        (window["start"] + time, value)
-                        for time, value in zip(times, disagreements[row], strict=True)
-                        if not math.isnan(value)
-                    ]
-                row += 1
-        return batch["windows"]
+        for place, row in enumerate(row for row in rows if row["judged"]):
+            row.update({name: column[place] for name, column in columns.items()})
+            if disagreements is not None:
+                times = batch["inputs"]["frame_times"][place].tolist()
+                row["frames"] = [
+                    (row["start"] + time, value)
+                    for time, value in zip(times, disagreements[place], strict=True)
+                    if not math.isnan(value)
+                ]
+        return rows
 
     def postprocess(
         self,
-        windows: list[dict],
+        rows: list[dict],
         aggregate: str = "mean",
         threshold: float | None = None,
         temperature: float | None = None,
         abstain: bool = False,
     ) -> dict:
-        config = self.model.config
-        scored = [window for window in windows if "error" not in window]
-        # A file that breaks off keeps the verdict on what came before; the error says where it stopped.
-        error = next((window["error"] for window in windows if "error" in window), None)
-        warnings = [config.notice] if config.notice else []
-        warnings += merged_warnings(text for window in scored for text in window["warnings"])
-        raw = {name: _aggregate(scored, name, aggregate) for name in SCORE_NAMES.values()}
-        found = verdict(raw, config, threshold, temperature)
-        for window in scored:
-            window.update(calibrated_scores(window, config, temperature))
-        if without := [window for window in scored if window["score"] is None]:
-            message = _no_number(without)
-            if len(without) == len(scored):
-                error = error or {"type": NO_VERDICT, "message": f"{without[0]['name']}: {message}"}
-            else:
-                warnings.append(message)
-        low, high = config.abstain_band or (1.0, 0.0)
-        if found["score"] is not None and low <= found["score"] <= high:
-            if abstain:
-                found["label"] = UNCERTAIN
-            warnings.append(f"the score is in the range [{low:.3f}, {high:.3f}] where verdicts are uncertain")
-        last = scored[-1] if scored else {}
-        return {
-            **found,
-            "abstain_band": config.abstain_band if abstain else None,
-            "windows": [{key: w[key] for key in ("start", "end", *SCORE_NAMES.values())} for w in scored],
-            **(timeline(scored) if config.gives_frame_scores else {}),
-            "name": last.get("name"),
-            "duration": last.get("duration"),
-            "has_video": last.get("has_video"),
-            "has_audio": last.get("has_audio"),
-            "num_frames": sum(window["num_frames"] for window in scored),
-            "warnings": warnings,
-            "error": error,
-        }
+        settings = Settings(aggregate, threshold, temperature, abstain, self.processor.min_face_size)
+        return file_result(rows, self.model.config, settings)
 
     def save_pretrained(self, save_directory, **kwargs):
         """Save everything the pipeline needs: model, custom code, pipeline entry and the whole processor."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
-
-
-class _Rows(torch.utils.data.Dataset):
-    """A `datasets` table in the form that `transformers` recognizes. Rows are read when they are used."""
-
-    def __init__(self, table):
-        self.table = table
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __getitem__(self, index: int) -> dict:
-        return self.table[index]
-
-
-class _Files(torch.utils.data.Dataset):
-    """The files of a list, each as all of its windows, so that workers keep the order and batches of one process."""
-
-    def __init__(self, inputs, windows_of, parameters: dict):
-        self.inputs, self.windows_of, self.parameters = inputs, windows_of, parameters
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def __getitem__(self, index: int) -> list[dict] | None:
-        windows = list(islice(self.windows_of(self.inputs[index], **self.parameters), WORKER_WINDOWS + 1))
-        return None if len(windows) > WORKER_WINDOWS else windows
-
-    def whole(self, index: int, windows: list[dict] | None) -> Iterator[dict]:
-        """Return the windows of a file, which are read here if a worker found that there are too many to hand over."""
-        return (
-            iter(windows) if windows is not None else self.windows_of(self.inputs[index], **self.parameters)
-        )
-
-
-def _batched(windows: Iterator[dict], size: int) -> Iterator[list[dict]]:
-    while batch := list(islice(windows, size)):
-        yield batch
-
-
-def verdict(
-    raw: Mapping[str, float | None],
-    config: AVDetectorConfig,
-    threshold: float | None = None,
-    temperature: float | None = None,
-) -> dict:
-    """
-    Return the verdict on a file.
-
-    Args:
-        raw (`Mapping[str, float | None]`): The file's `score`, `video_score` and `audio_score`, not calibrated.
-        config ([`AVDetectorConfig`]): The detector's configuration.
-        threshold, temperature (`float`, *optional*): In place of those of the configuration.
-
-    Returns:
-        `dict`: `label` (None without a score), the calibrated scores and `threshold`.
-    """
-    threshold = config.threshold if threshold is None else threshold
-    scores = calibrated_scores(raw, config, temperature)
-    label = None if scores["score"] is None else config.id2label[int(scores["score"] >= threshold)]
-    return {"label": label, **scores, "threshold": threshold}
-
-
-def calibrated_scores(
-    raw: Mapping[str, float | None], config: AVDetectorConfig, temperature: float | None = None
-) -> dict[str, float | None]:
-    """Return `score`, `video_score` and `audio_score`, each with its log-odds divided by its temperature."""
-    own = config.temperature or {}
-    return {
-        name: calibrated(raw[name], own.get(part, 1.0) if temperature is None else temperature)
-        for part, name in SCORE_NAMES.items()
-    }
-
-
-def split_source(source: Any) -> tuple[Any, Any]:
-    """Return the clip and the separate sound file, if any, of an input: a source, a pair by name, or a dataset's row."""
-    if not isinstance(source, Mapping) or not ({"video", "audio"} & set(source)) or "frames" in source:
-        return source, None
-    video, audio = source.get("video"), source.get("audio")
-    return (audio, None) if video is None else (video, audio)
-
-
-def timeline(windows: list[dict]) -> dict:
-    """Return `timeline` and `disagreement` of a file, from the `frames` of its windows; overlapping ones are averaged."""
-    values: dict[float, list[float]] = {}
-    for window in windows:
-        for time, value in window.get("frames", ()):
-            values.setdefault(round(time, 3), []).append(value)
-    line = [{"time": time, "disagreement": sum(v) / len(v)} for time, v in sorted(values.items())]
-    mean = sum(point["disagreement"] for point in line) / len(line) if line else None
-    return {"disagreement": mean, "timeline": line}
-
-
-def _aggregate(windows: list[dict], name: str, how: str) -> float | None:
-    """Return a file's score from its windows': the largest, or the mean over time."""
-    scores = [window[name] for window in windows]
-    if how == "max":
-        return max((score for score in scores if score is not None), default=None)
-    return mean_over_time(scores, [(window["start"], window["end"]) for window in windows])
-
-
-def _no_number(windows: list[dict]) -> str:
-    """Return the message about windows that the network gave no number for."""
-    spans = ", ".join(f"{w['start']:.1f} to {w['end']:.1f} s" for w in windows[:MOST_SPANS])
-    more = f" and {len(windows) - MOST_SPANS} more" if len(windows) > MOST_SPANS else ""
-    return f"the network gave no number for {spans}{more}: {OVERFLOW}"

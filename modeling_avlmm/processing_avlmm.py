@@ -10,8 +10,9 @@ from transformers import BatchFeature
 
 from .configuration_avlmm import BACKBONES, DEFAULT_PROMPTS, LABEL_WORDS, known_thinker, split_hub_options
 from .configuration_detector import IGNORE_INDEX, PARTS
-from .media import SAMPLING_RATE, Clip, UnreadableMediaError
-from .processing_clips import FACE_MARGIN, FACES, MIN_FACE_SIZE, ClipProcessor
+from .media import SAMPLING_RATE, Clip
+from .media_errors import NothingToScoreError
+from .processing_clips import FACE_MARGIN, FACES, MIN_FACE_SIZE, ClipProcessor, nothing_in
 from .processing_patches import frames_to_patches, normalize_patches
 
 SHORTEST_AUDIO_SECONDS = 0.05
@@ -238,12 +239,12 @@ class AVLMMProcessor(ClipProcessor):
             for a missing track; and the placeholder tokens that stand for them.
 
         Raises:
-            UnreadableMediaError: If there is nothing to look at or listen to.
+            NothingToScoreError: If there is nothing to look at or listen to.
         """
         features, audio_tokens = self._encode_audio(clip)
         pixels, grid, grid_times = self._encode_video(clip)
         if features is None and pixels is None:
-            raise UnreadableMediaError(clip.name, "neither sound nor picture to look at")
+            raise NothingToScoreError(clip.name, nothing_in(clip))
         media = {"input_features": features, "pixel_values_videos": pixels, "video_grid_thw": grid}
         return media, MediaLayout(grid, grid_times, audio_tokens)
 

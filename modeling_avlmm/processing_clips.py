@@ -1,6 +1,7 @@
 """Base of the detectors' processors: from media to clips, from clips to a batch."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -8,13 +9,15 @@ from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
 from .configuration_detector import IGNORE_INDEX, LABEL_COLUMNS, PARTS, AVDetectorConfig
-from .media import Clip, MediaReader, UnreadableMediaError
+from .face_crops import FACE_MARGIN, FaceTrack, crop_clip
+from .face_finder import FaceFinder
+from .face_windows import NO_FACE, NO_FACE_AT, FaceWindows, WindowFace
+from .media import Clip, MediaReader
+from .media_errors import NothingToScoreError
 from .media_tracks import EPS
 
 FACES = ("off", "largest", "all")
 """Values of a processor's `faces`: whole frames, the largest face, or every face by itself."""
-FACE_MARGIN = 1.3
-"""Side of a crop as a multiple of the longer side of the face's box."""
 MAX_FACE_MARGIN = 10
 MIN_FACE_SIZE = 32
 """Longer side of the smallest box that is scored, in pixels; our own choice."""
@@ -43,6 +46,7 @@ class ClipProcessor(ProcessorMixin):
     faces: str = FACES[0]
     face_margin: float = FACE_MARGIN
     min_face_size: float = MIN_FACE_SIZE
+    _finder: FaceFinder | None = None
 
     too_long_advice = "Give start and end, or use the pipeline, which reads it in windows."
 
@@ -94,17 +98,74 @@ class ClipProcessor(ProcessorMixin):
     def _collate_call(self, encoded: list[dict], **kwargs) -> BatchFeature:
         return self.collate(encoded)
 
-    def load(self, source, audio=None, start: float = 0.0, end: float | None = None) -> Clip:
-        """Decode a clip, sampled as this processor needs it.
+    def load(
+        self,
+        source,
+        audio=None,
+        start: float = 0.0,
+        end: float | None = None,
+        tracks: list[FaceTrack] | None = None,
+    ) -> Clip:
+        """
+        Decode a clip, sampled as this processor needs it.
+
+        With `faces` other than `"off"`, the picture is the clip's largest face, also with `"all"`: a clip is one row. (The
+        pipeline scores the others too.) A clip without a face has its sound alone, and a warning.
+
+        Args:
+            source, audio: As for [`MediaReader`].
+            start, end (`float`, *optional*): The part to read, in seconds on the clock of [`MediaReader`].
+            tracks (`list[FaceTrack]`, *optional*):
+                The file's faces, where they are known, on the clock of the whole file (before silence is trimmed).
 
         Raises:
             MediaError: If the source cannot be read.
             ValueError: If the span is longer than `max_seconds`.
+            FaceFinderError: If faces are to be found and the face finder is not installed.
         """
         with MediaReader(source, audio=audio, trim_leading_silence=self.trim_leading_silence) as reader:
             span = (reader.info.duration if end is None else end) - start
             self.check_length(reader.info.name, span)
-            return reader.read(start=start, end=end, fps=self.fps, max_frames=self.max_frames)
+            clip = reader.read(start=start, end=end, fps=self.fps, max_frames=self.max_frames)
+            if self.faces == FACES[0]:
+                return clip
+            faces = self.face_windows("largest", tracks)
+            faces.start_at(reader.info.trimmed)
+        chosen, notes = faces.choose(clip)
+        notes = [NO_FACE if note.template == NO_FACE_AT else note for note in notes]
+        part = self.part(clip, chosen[0] if chosen else None)
+        return replace(part, warnings=[*part.warnings, *notes])
+
+    def face_windows(
+        self, faces: str | None = None, tracks: list[FaceTrack] | None = None
+    ) -> FaceWindows | None:
+        """
+        Return what finds the faces of one file, window by window; None if the picture is the whole frame.
+
+        Args:
+            faces (`str`, *optional*): In place of the processor's own `faces`.
+            tracks (`list[FaceTrack]`, *optional*): The file's faces, where they are known.
+        """
+        faces = self.faces if faces is None else faces
+        if faces == FACES[0]:
+            return None
+        if tracks is None and self._finder is None:
+            self._finder = FaceFinder()
+        return FaceWindows(faces, self.min_face_size, self._finder, tracks)
+
+    def part(self, clip: Clip, face: WindowFace | None) -> Clip:
+        """
+        Return what a detector for faces takes at once: a face and the sound, or the sound alone.
+
+        Args:
+            clip ([`Clip`]): A window, with whole frames.
+            face ([`WindowFace`], *optional*): The face; None for the sound alone.
+        """
+        if face is None:
+            return replace(clip, frames=None, timestamps=None, warnings=list(clip.warnings))
+        # The warnings of cropping are left out: a result says when a face is there.
+        cropped = crop_clip(clip, face.track, self.face_margin, self.face_side)
+        return replace(cropped, warnings=list(clip.warnings))
 
     def check_length(self, name: str, seconds: float) -> None:
         """Raise `ValueError` for a clip that is longer than one pass takes."""
@@ -158,16 +219,19 @@ class VerdictProcessor(ClipProcessor):
             label is given.
 
         Raises:
-            UnreadableMediaError: If there is nothing to look at or listen to.
+            NothingToScoreError: If there is nothing to look at or listen to.
             ValueError: If the clip is longer than `max_seconds`, or a question is unknown.
         """
         if not questions or set(questions) - set(PARTS):
             raise ValueError(f"questions must be of {PARTS}, not {tuple(questions)!r}.")
         if not clip.has_video and not clip.has_audio:
-            raise UnreadableMediaError(clip.name, "neither sound nor picture to look at")
+            raise NothingToScoreError(clip.name, nothing_in(clip))
         self.check_length(clip.name, clip.duration)
+        media = self.encode_media(clip)
+        if not media["frame_mask"].any() and not media["audio_mask"].any():
+            raise NothingToScoreError(clip.name, nothing_in(clip))
         return {
-            **self.encode_media(clip),
+            **media,
             "questions": torch.tensor([name in questions for name in PARTS]),
             **_encode_labels(label, video_label, audio_label),
         }
@@ -185,6 +249,12 @@ class VerdictProcessor(ClipProcessor):
             for name in LABEL_COLUMNS.values():
                 batch[name] = torch.stack([item.get(name, unknown) for item in encoded])
         return BatchFeature(batch)
+
+
+def nothing_in(clip: Clip) -> str:
+    """Return the reason why there is nothing in a clip to score."""
+    told = f" ({'; '.join(clip.warnings)})" if clip.warnings else ""
+    return f"neither sound nor picture to look at{told}"
 
 
 def checked_faces(faces: str) -> str:

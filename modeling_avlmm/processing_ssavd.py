@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from .media import SAMPLING_RATE, Clip, UnreadableMediaError
+from .media import SAMPLING_RATE, Clip
 from .media_tracks import EPS
 from .processing_clips import FACE_MARGIN, FACES, MIN_FACE_SIZE, VerdictProcessor, resized
 
@@ -68,13 +68,8 @@ class SSAVDProcessor(VerdictProcessor):
         Returns:
             `dict`: `pixel_values (T, 3, image_size, image_size)` uint8, `frame_mask (T,)`, `audio_values (S,)` and
             `audio_mask ()`.
-
-        Raises:
-            UnreadableMediaError: If no frame is on screen at a sampled time, and there is no sound.
         """
         pixel_values, frame_mask = self._encode_video(clip)
-        if not clip.has_audio and not frame_mask.any():
-            raise UnreadableMediaError(clip.name, clip.warnings[-1])
         audio_values = torch.zeros(self.audio_samples)
         if clip.has_audio:
             # A window's length is rounded to samples, so there may be one too many.

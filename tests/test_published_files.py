@@ -19,6 +19,9 @@ FLAT = {path.name for path in ROOM.glob("*.py")} - {"__init__.py", "__main__.py"
 SHARED = {
     "configuration_detector.py",
     "face_crops.py",
+    "face_finder.py",
+    "face_windows.py",
+    "faces.py",
     "hub_mixin.py",
     "media.py",
     "media_errors.py",
@@ -29,6 +32,9 @@ SHARED = {
     "media_windows.py",
     "modeling_outputs.py",
     "pipeline_avd.py",
+    "pipeline_inputs.py",
+    "pipeline_results.py",
+    "pipeline_scores.py",
     "processing_clips.py",
 }
 FOR_ALL = {"face_finder.py", "faces.py"}  # travel once a processor imports `faces`: move them to SHARED then

@@ -1,0 +1,230 @@
+"""The faces of one file, window by window: found once, followed from window to window, and chosen for scoring."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from .face_crops import FaceTrack
+from .faces import FaceFinder, FaceTracker
+from .media import Clip
+from .media_errors import PlacedWarning
+from .media_tracks import EPS
+
+FACES_PER_SECOND = 5.0
+"""Pictures a second in which faces are looked for; between them their boxes are interpolated. Our own choice."""
+KEPT_SECONDS = 1.0
+"""Seconds before a window whose boxes are kept: a face that is lost there may be found again in the window."""
+NO_FACE = "no face was found in the picture: it was not scored"
+NO_FACE_AT = "no face was found in the picture at {} s: it was not scored there"
+MOST_BOXES = 300
+"""Boxes of a face in a result."""
+
+
+@dataclass
+class WindowFace:
+    """
+    A face in a window.
+
+    Attributes:
+        track ([`FaceTrack`]): The face, at least at the times of the window.
+        start, end (`float`): Part of the window in which it is there, in seconds on the file's clock.
+        size (`float`): Median of the boxes' longer sides in this window, in pixels.
+    """
+
+    track: FaceTrack
+    start: float
+    end: float
+    size: float
+
+    @property
+    def index(self) -> int:
+        """Number of the face in the file."""
+        return self.track.index
+
+
+@dataclass
+class SeenFace:
+    """The boxes of a face so far, evenly thinned: at most twice as many as a result holds."""
+
+    index: int
+    start: float
+    end: float
+    boxes: list[tuple[float, ...]] = field(default_factory=list)
+    sizes: list[float] = field(default_factory=list)
+    _count: int = 0
+    _stride: int = 1
+
+    def add(self, times: np.ndarray, boxes: np.ndarray, width: int, height: int) -> None:
+        """Take boxes (N, 4) in pixels seen at `times` (N,)."""
+        sizes = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+        fractions = boxes / np.array([width, height, width, height])
+        for time, box, size in zip(times.tolist(), fractions.tolist(), sizes.tolist(), strict=True):
+            if self._count % self._stride == 0:
+                self.boxes.append((time, *box))
+                self.sizes.append(size)
+            self._count += 1
+            if len(self.boxes) == 2 * MOST_BOXES:
+                self.boxes, self.sizes, self._stride = self.boxes[::2], self.sizes[::2], 2 * self._stride
+
+    def entry(self) -> dict:
+        """Return the face as it stands in a result, without scores."""
+        places = np.arange(len(self.boxes))
+        if len(places) > MOST_BOXES:
+            places = np.linspace(0, len(places) - 1, MOST_BOXES).round().astype(int)
+        boxes = [self.boxes[place] for place in places]
+        return {
+            "index": self.index,
+            "start": self.start,
+            "end": self.end,
+            "size": float(np.median(self.sizes)),
+            "boxes": [{"time": round(t, 3), "box": [round(side, 4) for side in box]} for t, *box in boxes],
+        }
+
+
+@dataclass
+class FoundFaces:
+    """The faces of a file that were found so far, by their index."""
+
+    faces: dict[int, SeenFace] = field(default_factory=dict)
+
+    def entries(self) -> list[dict]:
+        """
+        Return the faces in order of appearance, as they stand in a result, without scores.
+
+        Returns:
+            `list[dict]`: `index`, `start` and `end` in seconds, `size` (median of the boxes' longer sides in pixels) and
+            `boxes`: at most 300 of `{"time": seconds, "box": [left, top, right, bottom]}`, as fractions of the picture's
+            width and height.
+        """
+        return [seen.entry() for _, seen in sorted(self.faces.items()) if seen.boxes]
+
+
+class FaceWindows:
+    """
+    Find the faces of one file in its windows, and choose those to score.
+
+    Windows come in the order of their starts. Each picture is looked at once, also where windows overlap, at about 5
+    pictures a second. Beside the boxes for the result (`found`), about a second of every face that is there is kept.
+
+    Args:
+        faces (`str`): `"all"` to choose every face of a window, `"largest"` for its largest.
+        min_size (`float`): Longer side of the smallest face that is chosen, in pixels: the median over a window.
+        finder ([`FaceFinder`], *optional*): Finds the faces; a new one by default.
+        tracks (`list[FaceTrack]`, *optional*): The faces of the file, where they are known: none is looked for. Their clock is
+            that of the whole file, see [`~FaceWindows.start_at`].
+    """
+
+    def __init__(
+        self,
+        faces: str,
+        min_size: float,
+        finder: FaceFinder | None = None,
+        tracks: list[FaceTrack] | None = None,
+    ):
+        self.faces, self.min_size = faces, min_size
+        self._known = tracks
+        self._tracker = FaceTracker(finder) if tracks is None else None
+        self._pieces: dict[int, list[FaceTrack]] = {}
+        self._until = -math.inf  # pictures up to here were looked at
+        self.found = FoundFaces()
+
+    def start_at(self, seconds: float) -> None:
+        """Set the zero of the windows' clock on the clock of the whole file, for known tracks: `MediaInfo.trimmed`."""
+        if self._known is not None and seconds:
+            self._known = [replace(track, times=track.times - seconds) for track in self._known]
+
+    def choose(self, clip: Clip) -> tuple[list[WindowFace], list[str]]:
+        """
+        Return the faces to score in the next window, and what to tell about the others.
+
+        Args:
+            clip ([`Clip`]): The window, with whole frames.
+
+        Returns:
+            `tuple[list[WindowFace], list[str]]`: The faces in order of their index, and warnings.
+        """
+        if clip.frames is None:
+            return [], []
+        times = clip.timestamps.numpy() + clip.start
+        height, width = clip.frames.shape[-2:]
+        tracks = self._known if self._tracker is None else self._follow(clip, times)
+        present = [face for track in tracks if (face := _in_window(track, clip, times))]
+        if self._tracker is None:
+            self._record([face.track for face in present], width, height, clip.start, clip.end)
+        chosen = [face for face in present if face.size >= self.min_size]
+        span = f"{clip.start:.2f}-{clip.end:.2f}"
+        if not present:
+            return [], [PlacedWarning(NO_FACE_AT, [span])]
+        if not chosen:
+            text = (
+                f"no face is as large as {self.min_size:g} pixels at {{}} s: the picture was not scored there"
+            )
+            return [], [PlacedWarning(text, [span])]
+        if self.faces == "largest":
+            chosen = [max(chosen, key=lambda face: face.size)]
+        return chosen, []
+
+    def _follow(self, clip: Clip, times: np.ndarray) -> list[FaceTrack]:
+        """Look for faces in the pictures that are new, and return all tracks that may be in the window."""
+        new = np.flatnonzero(times > self._until + EPS)
+        if len(new):
+            new = new[:: _stride(times)]
+            height, width = clip.frames.shape[-2:]
+            found = self._tracker.update(clip.frames[new], times[new])
+            for piece in found:
+                self._pieces.setdefault(piece.index, []).append(piece)
+            self._record(found, width, height, -math.inf, math.inf)
+            self._until = float(times[-1])
+        since = clip.start - KEPT_SECONDS
+        for index, pieces in list(self._pieces.items()):
+            kept = [piece for piece in pieces if piece.end >= since]
+            if kept:
+                self._pieces[index] = kept
+            else:
+                del self._pieces[index]
+        return [_joined(pieces) for _, pieces in sorted(self._pieces.items())]
+
+    def _record(self, tracks: Iterable[FaceTrack], width: int, height: int, start: float, end: float) -> None:
+        """Keep the boxes of tracks from `start` to `end` for the result."""
+        for track in tracks:
+            seen = self.found.faces.get(track.index)
+            if seen is None:
+                seen = self.found.faces[track.index] = SeenFace(track.index, max(0.0, track.start), track.end)
+            seen.end = max(seen.end, track.end)
+            since = seen.boxes[-1][0] if seen.boxes else -math.inf
+            new = (track.times > since + EPS) & (track.times >= start) & (track.times < end)
+            seen.add(track.times[new], track.boxes[new], width, height)
+
+
+def _in_window(track: FaceTrack, clip: Clip, times: np.ndarray) -> WindowFace | None:
+    """Return the face in a window whose frames are on screen at `times`; None where it is in none of them."""
+    there = np.flatnonzero(track.covers(times))
+    if not len(there):
+        return None
+    boxes = track.box_at(times[there])
+    size = float(np.median((boxes[:, 2:] - boxes[:, :2]).max(axis=1)))
+    if len(there) == len(times):
+        return WindowFace(track, clip.start, clip.end, size)
+    first, last = there[0], there[-1]
+    start = clip.start if first == 0 else float(times[first])
+    end = clip.end if last == len(times) - 1 else float(times[last + 1])
+    return WindowFace(track, start, end, size)
+
+
+def _stride(times: np.ndarray) -> int:
+    """Return the step through frames at `times` that comes closest to `FACES_PER_SECOND`, not below it."""
+    if len(times) < 2:
+        return 1
+    return max(1, int(1 / float(np.median(np.diff(times))) / FACES_PER_SECOND + EPS))
+
+
+def _joined(pieces: list[FaceTrack]) -> FaceTrack:
+    if len(pieces) == 1:
+        return pieces[0]
+    names = ("times", "boxes", "landmarks", "scores")
+    parts = {name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in names}
+    return replace(pieces[-1], **parts)

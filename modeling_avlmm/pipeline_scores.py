@@ -1,0 +1,116 @@
+"""Scores of a file from those of its windows, and of the faces in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .configuration_detector import SCORE_NAMES
+from .media_windows import MeanOverTime
+
+SHORT_SECONDS = 0.5
+"""A face that is there for less decides about a file only where no other is there for longer; our own choice."""
+
+Scores = dict[str, float | None]
+
+
+def most_suspicious(rows: list[dict]) -> dict:
+    """Return the row with the highest `score`; of equal ones, that with the highest `video_score`."""
+    return max(rows, key=suspicion)
+
+
+def suspicion(scores: Mapping[str, float | None]) -> tuple[float, float]:
+    """Return the key by which faces are ranked: the clip's score with this face, then that of the face alone."""
+    overall, seen = scores["score"], scores["video_score"]
+    return (-1.0 if overall is None else overall, -1.0 if seen is None else seen)
+
+
+class RunningScores:
+    """The mean over time and the largest of each score, in bounded memory."""
+
+    def __init__(self) -> None:
+        self._means = {name: MeanOverTime() for name in SCORE_NAMES.values()}
+        self._largest: Scores = dict.fromkeys(self._means)
+        self.start: float | None = None
+        self.end = 0.0
+
+    def add(self, start: float, end: float, scores: Mapping[str, float | None]) -> None:
+        """Take the scores of a window, in the order of the windows' starts."""
+        self.start = start if self.start is None else self.start
+        self.end = max(self.end, end)
+        for name, mean in self._means.items():
+            if scores[name] is not None:
+                mean.add(start, end, scores[name])
+                largest = self._largest[name]
+                self._largest[name] = scores[name] if largest is None else max(largest, scores[name])
+
+    @property
+    def seconds(self) -> float:
+        """Time from the start of the first window to the end of the last."""
+        return 0.0 if self.start is None else self.end - self.start
+
+    def values(self, how: str) -> Scores:
+        """Return the scores: `how` is `"mean"` over time, or `"max"`."""
+        if how == "max":
+            return dict(self._largest)
+        return {name: mean.value for name, mean in self._means.items()}
+
+
+class FileScores:
+    """
+    Scores of a file, put together window by window in bounded memory.
+
+    A row is one pass of the network: a window, or with faces one face in a window. The file's `video_score` and `score` are
+    those of its most suspicious face, whose windows count by the time for which it is there. Faces share the sound:
+    `audio_score` comes from all windows. Without a face that was scored, all three come from all windows.
+
+    Args:
+        independent_parts (`bool`): Whether `score` is that of the more suspicious part, see
+            [`AVDetectorConfig.independent_parts`].
+    """
+
+    def __init__(self, independent_parts: bool):
+        self.independent_parts = independent_parts
+        self.whole = RunningScores()
+        self.faces: dict[int, RunningScores] = {}
+
+    def add(self, rows: list[dict]) -> dict:
+        """
+        Take the rows of the next window, and return the most suspicious one.
+
+        Args:
+            rows (`list[dict]`): `start` and `end` in seconds and the three scores; with faces also `face` (the face's number,
+                None without one), `seen_from` and `seen_to`.
+        """
+        worst = most_suspicious(rows)
+        self.whole.add(worst["start"], worst["end"], worst)
+        for row in rows:
+            face = row.get("face")
+            if face is not None and row["score"] is not None:
+                scores = self.faces.setdefault(face, RunningScores())
+                scores.add(row["seen_from"], row["seen_to"], row)
+        return worst
+
+    def of_face(self, face: int, how: str = "mean") -> Scores:
+        """Return the scores of a face and of the sound that it shares; all None for one that was not scored."""
+        if face not in self.faces:
+            return dict.fromkeys(SCORE_NAMES.values())
+        heard = self.whole.values(how)["audio_score"]
+        return self._combined({**self.faces[face].values(how), "audio_score": heard})
+
+    def deciding_face(self, how: str = "mean") -> int | None:
+        """Return the most suspicious face; None if none was scored."""
+        lasting = [face for face, scores in self.faces.items() if scores.seconds >= SHORT_SECONDS]
+        return max(
+            lasting or self.faces, key=lambda face: (suspicion(self.of_face(face, how)), -face), default=None
+        )
+
+    def of_file(self, how: str = "mean") -> Scores:
+        """Return the file's scores."""
+        face = self.deciding_face(how)
+        return self._combined(self.whole.values(how)) if face is None else self.of_face(face, how)
+
+    def _combined(self, scores: Scores) -> Scores:
+        parts = [scores[name] for name in ("video_score", "audio_score") if scores[name] is not None]
+        if self.independent_parts and parts:
+            scores["score"] = max(parts)
+        return scores
