@@ -76,6 +76,10 @@ class FaceVoiceConfig(AVDetectorConfig):
                 raise ValueError(f"FaceVoiceConfig: {name} must be above 0, not {vars(self)[name]}.")
 
     @property
+    def independent_parts(self) -> bool:
+        return True
+
+    @property
     def audio_samples(self) -> int:
         """Samples of a row's sound."""
         return round(self.clip_seconds * SAMPLING_RATE)

@@ -37,7 +37,6 @@ SHARED = {
     "pipeline_scores.py",
     "processing_clips.py",
 }
-FOR_ALL = {"face_finder.py", "faces.py"}  # travel once a processor imports `faces`: move them to SHARED then
 PUBLISHED = {
     "avlmm": SHARED
     | {
@@ -108,7 +107,7 @@ def test_the_code_is_this_packages_own(system, folders):
 
 
 def test_every_flat_file_is_in_some_checkpoint():
-    assert set.union(*PUBLISHED.values(), FOR_ALL) == FLAT
+    assert set.union(*PUBLISHED.values()) == FLAT
 
 
 @pytest.mark.parametrize("name", sorted(FLAT))
