@@ -22,7 +22,7 @@ class FaceVoiceConfig(AVDetectorConfig):
         clip_seconds (`float`, *optional*, defaults to 4.0): Length of a row in seconds.
         dropout (`float`, *optional*, defaults to 0.2): Dropout before the picture network's last layer.
         drop_path (`float`, *optional*, defaults to 0.0): Probability of dropping a block of the backbone in training.
-        sound_network (`str`, *optional*, defaults to `"mel_cnn"`): Architecture of the sound network.
+        sound_network (`str`, *optional*, defaults to `"residual_spectra"`): Architecture of the sound network.
         sound_options (`dict`, *optional*): Sizes of the sound network that differ from the defaults of its class.
         label_smoothing (`float`, *optional*, defaults to 0.0): Label smoothing of both losses.
         video_weight, audio_weight (`float`, *optional*, default to 1.0): Weights of the losses of picture and sound.
@@ -48,7 +48,7 @@ class FaceVoiceConfig(AVDetectorConfig):
     clip_seconds: float = 4.0
     dropout: float = 0.2
     drop_path: float = 0.0
-    sound_network: str = "mel_cnn"
+    sound_network: str = "residual_spectra"
     sound_options: dict | None = None
     label_smoothing: float = 0.0
     video_weight: float = 1.0

@@ -16,7 +16,7 @@ from transformers import initialization as init
 from .configuration_detector import IGNORE_INDEX
 from .configuration_facevoice import HOP, FaceVoiceConfig
 from .hub_mixin import AVDetectionHubMixin
-from .modeling_facevoice_sound import SoundNetwork
+from .modeling_facevoice_sound import SoundNetwork, SpectrogramBranch
 from .modeling_outputs import AVDetectionOutput
 from .modeling_verdicts import check_shapes, complete_labels, masked_verdicts, normalized
 
@@ -44,7 +44,7 @@ class FaceVoicePreTrainedModel(AVDetectionHubMixin, PreTrainedModel):
             init.zeros_(module.running_mean)
             init.ones_(module.running_var)
             init.zeros_(module.num_batches_tracked)
-        elif isinstance(module, SoundNetwork):
+        elif isinstance(module, SpectrogramBranch):
             for name, values in module.initial_buffers().items():
                 init.copy_(module.get_buffer(name), values)
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d) and module.bias is not None:

@@ -14,7 +14,7 @@ TINY = {
     "image_size": 32,
     "num_frames": 4,
     "clip_seconds": 0.8,
-    "sound_options": {"channels": [4, 8]},
+    "sound_options": {"widths": [4, 8], "embedding": 8},
 }
 """A network for rows of 0.8 s, of four crops."""
 SMALL = {**TINY, "image_size": 64, "num_frames": 10, "clip_seconds": 2.0}
