@@ -27,7 +27,7 @@ SIDES = (
 MIN_SCORE = 0.5  # our own choice
 
 
-class FaceFinderError(RuntimeError):
+class FaceFinderError(ValueError):
     """Raised where the face finder is not installed; the message names the command that installs it."""
 
 

@@ -102,6 +102,10 @@ class FoundFaces:
         """
         return [seen.entry() for _, seen in sorted(self.faces.items()) if seen.boxes]
 
+    def forget(self, before: float) -> None:
+        """Drop the faces that were gone `before` that many seconds: of a stream, nobody asks for their boxes."""
+        self.faces = {index: seen for index, seen in self.faces.items() if seen.end >= before}
+
 
 class FaceWindows:
     """

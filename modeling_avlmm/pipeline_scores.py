@@ -94,15 +94,38 @@ class FileScores:
         """Return the scores of a face and of the sound that it shares; all None for one that was not scored."""
         if face not in self.faces:
             return dict.fromkeys(SCORE_NAMES.values())
-        heard = self.whole.values(how)["audio_score"]
+        return self._with_sound(face, self.whole.values(how)["audio_score"], how)
+
+    def _with_sound(self, face: int, heard: float | None, how: str) -> Scores:
         return self._combined({**self.faces[face].values(how), "audio_score": heard})
 
     def deciding_face(self, how: str = "mean") -> int | None:
         """Return the most suspicious face; None if none was scored."""
+        heard = self.whole.values(how)["audio_score"]
         lasting = [face for face, scores in self.faces.items() if scores.seconds >= SHORT_SECONDS]
         return max(
-            lasting or self.faces, key=lambda face: (suspicion(self.of_face(face, how)), -face), default=None
+            lasting or self.faces,
+            key=lambda face: (suspicion(self._with_sound(face, heard, how)), -face),
+            default=None,
         )
+
+    def forget(self, before: float, most: int) -> None:
+        """Forget the faces that were gone `before` that many seconds, but for the `most` most suspicious ones.
+
+        Nothing is done before twice as many have gathered.
+        """
+        gone = [face for face, scores in self.faces.items() if scores.end < before]
+        if len(gone) < 2 * most:
+            return
+        kept = set()
+        for how in ("mean", "max"):
+            rank = {
+                face: (self.faces[face].seconds >= SHORT_SECONDS, suspicion(self.of_face(face, how)))
+                for face in gone
+            }
+            kept.update(sorted(gone, key=rank.__getitem__, reverse=True)[: most // 2])
+        for face in set(gone) - kept:
+            del self.faces[face]
 
     def of_file(self, how: str = "mean") -> Scores:
         """Return the file's scores."""

@@ -3,9 +3,10 @@
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from functools import partial
 
-from ..explain.words import PART_NAMES
+from ..explain.words import PART_NAMES, clock, count_of
 from ..inference.quiet import quiet_libraries
 from .console import guarded, tell
 from .options import add_model
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file", metavar="FILE", help="a recording that is being written, or - for standard input"
     )
-    add_model(parser, "folder or Hub id of an SSAVD detector, or an ONNX folder")
+    add_model(parser, "folder or Hub id of an SSAVD or facevoice detector, or an ONNX folder")
     parser.add_argument("--int8", action="store_true", help="use model_int8.onnx of an ONNX folder")
     parser.add_argument(
         "--hop-seconds",
@@ -84,6 +85,8 @@ def _stream(options: argparse.Namespace) -> int:
             f"{summary['label']}: mean {summary['score']:.3f}, max {summary['max_score']:.3f} of {summary['windows']} "
             f"windows in {summary['seconds']:.1f} s"
         )
+        for line in _people(summary):
+            print(line)
     for note in summary["warnings"]:
         print(f"  {note}", file=sys.stderr)
     return status
@@ -95,5 +98,23 @@ def _line(window: dict, summary: dict) -> str:
         f"{title} {'-' if window[name] is None else format(window[name], '.3f')}"
         for title, name in shown.items()
     ]
+    several = window.get("faces", ()) if len(window.get("faces", ())) > 1 else ()
+    people = "".join(f"  person {face['index'] + 1} {_face_score(face)}" for face in several)
     mean = "-" if summary["score"] is None else f"{summary['score']:.3f}"
-    return f"{window['start']:8.1f} - {window['end']:8.1f} s  {'  '.join(parts)}  mean so far {mean}"
+    return f"{window['start']:8.1f} - {window['end']:8.1f} s  {'  '.join(parts)}  mean so far {mean}{people}"
+
+
+def _face_score(face: dict) -> str:
+    score = face["score"] if face["video_score"] is None else face["video_score"]
+    return "-" if score is None else f"{score:.3f}"
+
+
+def _people(summary: dict) -> Iterator[str]:
+    """Yield a line for each of the most suspicious people, where there are several."""
+    if summary.get("faces_found", 0) < 2:
+        return
+    for face in summary["faces"]:
+        when = f"{clock(face['start'])} to {clock(face['end'])}"
+        yield f"  person {face['index'] + 1}, {when}: {_face_score(face)}"
+    if (more := summary["faces_found"] - len(summary["faces"])) > 0:
+        yield f"  and {count_of(more, 'face')} with lower scores or none"

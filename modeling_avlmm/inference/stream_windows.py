@@ -12,7 +12,7 @@ from ..media import SAMPLING_RATE, Clip
 from ..media_errors import UnreadableMediaError
 from ..media_sources import finite
 from ..media_tracks import EPS
-from ..processing_ssavd import SSAVDProcessor
+from ..processing_clips import VerdictProcessor
 from .growing_file import JOIN, Picture
 
 MAX_JUMP = 60.0
@@ -27,10 +27,11 @@ class StreamWindows:
 
     Window `k` is `[k * hop_seconds, k * hop_seconds + processor.max_seconds)`. It is complete when both tracks have
     reached its end; a track that lags [`MAX_LAG`] seconds behind the other counts as ended there. Only the small frames
-    and the sound of incomplete windows are kept.
+    and the sound of incomplete windows are kept. For a detector of faces the frames are kept as they are, to find and cut
+    the faces: 30 frames at a hop of 1 s, 37 MB in 854 x 480.
 
     Args:
-        processor ([`SSAVDProcessor`]): Length and sampling of a window, and the size of its frames.
+        processor ([`VerdictProcessor`]): Length and sampling of a window, and the size of its frames.
         hop_seconds (`float`): Seconds from the start of one window to the start of the next.
         has_video, has_audio (`bool`): Tracks that a window waits for.
         warnings (`list[str]`): Gets a warning about samples that are not finite.
@@ -38,7 +39,7 @@ class StreamWindows:
 
     def __init__(
         self,
-        processor: SSAVDProcessor,
+        processor: VerdictProcessor,
         hop_seconds: float,
         has_video: bool,
         has_audio: bool,
@@ -51,6 +52,7 @@ class StreamWindows:
         self.sound, self._sound_first, self._sound_end = torch.zeros(0), 0, None
         self._next = 0
         self._picture: Picture | None = None
+        self._size: tuple[int, int] | None = None
         self._video_end = 0.0
 
     @property
@@ -89,7 +91,10 @@ class StreamWindows:
                 taken.append(image)
 
     def _resized(self, frame: torch.Tensor) -> torch.Tensor:
-        size = (self.processor.image_size,) * 2
+        if self.processor.faces == "off":
+            size = (self.processor.image_size,) * 2
+        else:  # all frames of a stream have the size of the first
+            size = self._size = self._size or tuple(frame.shape[-2:])
         if frame.shape[-2:] == size:
             return frame.clone()  # a view would keep a whole chunk alive
         return F.interpolate(frame[None], size=size, mode="bilinear", antialias=True)[0]

@@ -16,29 +16,26 @@ from typing import Any
 import torch
 from transformers import AutoProcessor
 
-from ..configuration_detector import SCORE_NAMES
-from ..configuration_ssavd import SSAVDConfig
+from ..configuration_detector import AVDetectorConfig
 from ..media import Clip
 from ..media_errors import UnreadableMediaError
-from ..media_windows import MeanOverTime
 from ..modeling_outputs import score_columns
-from ..pipeline_avd import OVERFLOW, calibrated_scores, verdict
+from ..processing_clips import VerdictProcessor
+from ..processing_facevoice import FaceVoiceProcessor
 from ..processing_ssavd import SSAVDProcessor
 from .auto import AutoModelForAVDeepfakeDetection
 from .growing_file import GrowingFile, GrowingTracks, Picture
 from .loading import without_loading_bar
 from .onnx_detector import ENGINES, MODEL_FILE, ONNXDetector
+from .stream_scores import Scores, StreamScores
 from .stream_windows import MAX_JUMP, StreamWindows
 
 MAX_HOP = 0.5
 """Largest hop in windows: beyond it the pipeline's last windows depend on the file's length, which isn't known yet."""
-BATCH = 4
-"""Windows in a pass, if many are ready at once."""
+STREAMED = (SSAVDProcessor, FaceVoiceProcessor)
+"""Processors of detectors that take short windows of regular frames."""
 GROUPS_AHEAD = 4
 """Groups of windows that are decoded ahead of scoring: some take longer to decode, some to score, and neither waits."""
-NO_NUMBER = f"the network gave no number for some windows: {OVERFLOW}"
-
-Scores = dict[str, list[float | None]]
 
 
 class StreamingDetector:
@@ -54,12 +51,13 @@ class StreamingDetector:
     >>> detector.summary()["score"]
     ```
 
-    [`StreamWindows`] says when a window is complete. It is scored at once.
+    [`StreamWindows`] says when a window is complete. It is scored at once. With a detector for faces, each person is
+    followed through the recording, as in the pipeline.
 
     Args:
         model (`str`, `Path`, [`ONNXDetector`] or model):
-            Folder or Hub id of an SSAVD detector, folder of an exported one, or either of them loaded.
-        processor ([`SSAVDProcessor`], *optional*):
+            Folder or Hub id of an SSAVD or a facevoice detector, folder of an exported one, or either of them loaded.
+        processor ([`VerdictProcessor`], *optional*):
             Processor of a loaded model. Its `trim_leading_silence` has no effect: how much silence there is to trim is
             not known when the first window is due (`summary` says so).
         hop_seconds (`float`, *optional*, defaults to 1.0):
@@ -72,13 +70,14 @@ class StreamingDetector:
             [`ONNXDetector`].
 
     Raises:
-        ValueError: If the hop is out of range or the detector is not an SSAVD.
+        ValueError: If the hop is out of range or the detector is of another kind.
+        FaceFinderError: If the detector looks at faces and the face finder is not installed.
     """
 
     def __init__(
         self,
         model: Any,
-        processor: SSAVDProcessor | None = None,
+        processor: VerdictProcessor | None = None,
         hop_seconds: float = 1.0,
         threads: int | None = None,
         engine: str = ENGINES[0],
@@ -110,9 +109,8 @@ class StreamingDetector:
                 "leading silence is not trimmed in a stream: scores may differ from the pipeline's"
             )
         self.windows = StreamWindows(self.processor, self.hop_seconds, has_video, has_audio, self.warnings)
-        self._means = {name: MeanOverTime() for name in SCORE_NAMES.values()}
-        self._largest: dict[str, float | None] = dict.fromkeys(self._means)
-        self._count, self._seconds, self._finished = 0, 0.0, False
+        self._scores = StreamScores(self._score, self.config, self.processor, self.warnings)
+        self._finished = False
 
     # -- pieces of a recording ---------------------------------------------------------------------------------------------
 
@@ -134,7 +132,9 @@ class StreamingDetector:
 
         Returns:
             `list[dict]`: The windows that became complete, with `start` and `end` in seconds, and `score`, `video_score`
-            and `audio_score`: calibrated P(fake) in [0, 1], None if there is no such part.
+            and `audio_score`: calibrated P(fake) in [0, 1], None if there is no such part. From a detector for faces they
+            are those of the most suspicious one, and `faces` has all that were scored, the most suspicious first: `index`,
+            `video_score`, `score`, and `box` (left, top, right, bottom as fractions of the picture) where it was last seen.
 
         Raises:
             ValueError: If shapes, types or times are not as above, or a track was left out by `reset`.
@@ -207,7 +207,7 @@ class StreamingDetector:
                 yield from self._scored_beside(groups)
         finally:
             file.close()
-        if not self._count:
+        if not self._scores.count:
             raise UnreadableMediaError(name, "has neither a frame nor a sample that can be decoded")
 
     def _scored_beside(self, groups: Iterator[list[Clip]]) -> Iterator[dict]:
@@ -262,37 +262,7 @@ class StreamingDetector:
     # -- scores ------------------------------------------------------------------------------------------------------------
 
     def _scored(self, clips: Iterable[Clip]) -> list[dict]:
-        results, waiting = [], []
-        for clip in clips:
-            self._count, self._seconds = self._count + 1, clip.end
-            if clip.has_video or clip.has_audio:
-                waiting.append(clip)
-            else:
-                results.extend(self._judge(waiting))
-                waiting = []
-                results.append({"start": clip.start, "end": clip.end, **dict.fromkeys(self._means)})
-            if len(waiting) == BATCH:
-                results.extend(self._judge(waiting))
-                waiting = []
-        return results + self._judge(waiting)
-
-    def _judge(self, clips: list[Clip]) -> list[dict]:
-        if not clips:
-            return []
-        columns = self._score(self.processor.collate([self.processor.encode(clip) for clip in clips]))
-        rows = []
-        for index, clip in enumerate(clips):
-            raw = {name: column[index] for name, column in columns.items()}
-            for name, value in raw.items():
-                if value is not None:
-                    self._means[name].add(clip.start, clip.end, value)
-                    largest = self._largest[name]
-                    self._largest[name] = value if largest is None else max(largest, value)
-            row = {"start": clip.start, "end": clip.end, **calibrated_scores(raw, self.config)}
-            if row["score"] is None and NO_NUMBER not in self.warnings:
-                self.warnings.append(NO_NUMBER)
-            rows.append(row)
-        return rows
+        return self._scores.add(clips)
 
     def summary(self) -> dict:
         """
@@ -301,21 +271,16 @@ class StreamingDetector:
         Returns:
             `dict`: `label` (`"real"`, `"fake"`, None before the first window), `score`, `video_score`, `audio_score` (means
             over time, calibrated), the same with `max_` before them, `threshold`, `windows` (their number), `seconds` (the
-            end of the last one) and `warnings`.
+            end of the last one) and `warnings`. From a detector for faces also `faces_found` (their number) and `faces`,
+            the 20 most suspicious ones: `index`, `start` and `end` in seconds, `video_score` and `score`. Of those that are
+            gone, the 100 most suspicious are remembered.
         """
-        largest = calibrated_scores(self._largest, self.config)
-        return {
-            **verdict({name: mean.value for name, mean in self._means.items()}, self.config),
-            **{f"max_{name}": value for name, value in largest.items()},
-            "windows": self._count,
-            "seconds": self._seconds,
-            "warnings": list(dict.fromkeys(self.warnings)),
-        }
+        return self._scores.summary()
 
 
 def _scorer(
     model: Any, processor: Any, threads: int | None, engine: str
-) -> tuple[Callable[[Mapping], Scores], SSAVDConfig, SSAVDProcessor]:
+) -> tuple[Callable[[Mapping], Scores], AVDetectorConfig, VerdictProcessor]:
     """Return a function from a batch to columns of P(fake), with the detector's configuration and processor."""
     if isinstance(model, str | Path):
         if (Path(model) / MODEL_FILE).is_file():
@@ -326,9 +291,10 @@ def _scorer(
                 model = AutoModelForAVDeepfakeDetection.from_pretrained(model)
     if isinstance(model, ONNXDetector):
         return model.scores, model.config, model.processor
-    if not isinstance(processor, SSAVDProcessor):
+    if not isinstance(processor, STREAMED):
+        names = " or a ".join(known.__name__ for known in STREAMED)
         raise ValueError(
-            f"Streaming takes an SSAVD detector with its SSAVDProcessor, not {type(processor).__name__}."
+            f"Streaming takes an SSAVD or a facevoice detector with its {names}, not {type(processor).__name__}."
         )
     if threads is not None:
         torch.set_num_threads(threads)
