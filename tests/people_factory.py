@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from face_factory import FaceClip
+
 
 def face(
     index: int, start: float, end: float, scores: list[float | None], left: float, top: float = 0.2, **more
@@ -60,3 +63,41 @@ def two_people() -> list[dict]:
         face(0, 0.0, 9.0, [0.2, 0.96, 0.64], left=0.1),
         face(1, 1.0, 7.0, [0.1, 0.05, 0.12], left=0.65, top=0.3),
     ]
+
+
+def faces_of(clip: FaceClip, scores: list[list[float | None]]) -> list[dict]:
+    """Return the entries of a result's `faces` for a drawn clip: true boxes at its frames, and a score for each window."""
+    height, width = clip.frames.shape[-2:]
+    entries = []
+    for index, (boxes, known) in enumerate(zip(clip.boxes, scores, strict=True)):
+        seen = ~np.isnan(boxes[:, 0])
+        times = clip.times[seen]
+        whole = face(index, float(times[0]), float(times[-1]), known, left=0.0)
+        fractions = boxes[seen] / (width, height, width, height)
+        whole["boxes"] = [
+            {"time": float(time), "box": [round(float(side), 4) for side in box]}
+            for time, box in zip(times, fractions, strict=True)
+        ]
+        entries.append(whole)
+    return entries
+
+
+class KnownScores:
+    """
+    A detector that gives every file the same result, in place of a network.
+
+    Args:
+        detector: The pipeline whose model, processor and name it shows.
+        result (`dict`): The result.
+    """
+
+    def __init__(self, detector, result: dict):
+        self.model, self.processor, self.gate = detector.model, detector.processor, detector.gate
+        self.result = result
+
+    def __call__(self, source, on_error: str | None = None, abstain: bool = False) -> dict:
+        return {
+            **self.result,
+            "name": str(source),
+            "abstain_band": self.model.config.abstain_band if abstain else None,
+        }

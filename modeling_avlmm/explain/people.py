@@ -20,6 +20,9 @@ NUMBERS = (
 MOST_PASSAGES = 6
 """Passages of a person that are named in a sentence."""
 _ACROSS = {2: ("left", "right"), 3: ("left", "middle", "right")}
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
+MOST_MOMENTS = 60
+"""Moments of a face at which its place is looked up."""
 _DOWN = {2: ("top", "bottom"), 3: ("top", "middle", "bottom")}
 
 
@@ -86,10 +89,11 @@ def people_of(result: dict) -> list[Person] | None:
         result (`dict`): A result of the pipeline.
 
     Returns:
-        `list[Person]`, *optional*: empty if no face was found; None if the detector looks at whole frames.
+        `list[Person]`, *optional*: empty if no face was found; None if the detector looks at whole frames, or the file has no
+        picture.
     """
     faces = result.get("faces")  # a result of an older release, read from a file, has none
-    if faces is None:
+    if faces is None or not result["has_video"]:
         return None
     return [
         Person(
@@ -114,16 +118,7 @@ def places(faces: list[dict]) -> list[str | None]:
     further apart that way. Four and more across are counted: `second from the left`.
     """
     tracks = [_Centres(face) for face in faces]
-    named = []
-    for track in tracks:
-        beside = [
-            other
-            for other in tracks
-            if other is not track and track.start <= other.end and other.start <= track.end
-        ]
-        seen = Counter(_place(track, beside, time) for time in track.times)
-        named.append(seen.most_common(1)[0][0] if beside and seen else None)
-    return named
+    return [_usual_place(track, [other for other in tracks if other is not track]) for track in tracks]
 
 
 class _Centres:
@@ -131,29 +126,47 @@ class _Centres:
 
     def __init__(self, face: dict):
         self.start, self.end = face["start"], face["end"]
-        self.times = [seen["time"] for seen in face["boxes"]]
+        self.times = np.array([seen["time"] for seen in face["boxes"]], dtype=np.float64)
         boxes = np.array([seen["box"] for seen in face["boxes"]], dtype=np.float64).reshape(-1, 4)
         self.centres = (boxes[:, :2] + boxes[:, 2:]) / 2
 
-    def at(self, time: float) -> tuple[float, float]:
-        return tuple(float(np.interp(time, self.times, side)) for side in self.centres.T)
+    def at(self, times: np.ndarray) -> np.ndarray:
+        """Return the centres at times (T,), shape (T, 2); NaN where the face is not on screen."""
+        centres = np.stack([np.interp(times, self.times, side) for side in self.centres.T], axis=1)
+        centres[(times < self.start) | (times > self.end)] = np.nan
+        return centres
 
 
-def _place(track: _Centres, beside: list[_Centres], time: float) -> str | None:
-    present = [other for other in beside if other.start <= time <= other.end and other.times]
-    if not present:
+def _usual_place(track: _Centres, others: list[_Centres]) -> str | None:
+    """Return the most frequent place of a face among the others."""
+    beside = [
+        other
+        for other in others
+        if len(other.times) and other.start <= track.end and track.start <= other.end
+    ]
+    if not beside or not len(track.times):
         return None
-    own = track.at(time)
-    others = [other.at(time) for other in present]
-    spread = np.ptp([own, *others], axis=0)
+    times = track.times[:: -(-len(track.times) // MOST_MOMENTS)]
+    own = track.at(times)
+    around = np.stack([other.at(times) for other in beside])
+    named = [
+        _place(centre, there[~np.isnan(there[:, 0])])
+        for centre, there in zip(own, around.swapaxes(0, 1), strict=True)
+    ]
+    return Counter(named).most_common(1)[0][0]
+
+
+def _place(own: np.ndarray, others: np.ndarray) -> str | None:
+    """Return the place of a centre (2,) among others (N, 2)."""
+    if not len(others):
+        return None
+    spread = np.ptp(np.vstack([own, others]), axis=0)
     axis = int(spread[1] > spread[0])
-    rank = sum(other[axis] < own[axis] for other in others)
-    count = 1 + len(others)
-    words = (_ACROSS, _DOWN)[axis].get(count)
+    rank = int((others[:, axis] < own[axis]).sum())
+    words = (_ACROSS, _DOWN)[axis].get(1 + len(others))
     if words:
         return words[rank]
-    ordinals = ("first", "second", "third", "fourth", "fifth", "sixth")
-    ordinal = ordinals[rank] if rank < len(ordinals) else f"{rank + 1}th"
+    ordinal = _ORDINALS[rank] if rank < len(_ORDINALS) else f"{rank + 1}th"
     return f"{ordinal} from the {('left', 'top')[axis]}"
 
 

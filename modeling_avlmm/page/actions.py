@@ -8,11 +8,14 @@ from pathlib import Path
 
 from ..casefile.case import build_case
 from ..casefile.pages import write_html, write_pdf
+from ..casefile.people import portraits
 from ..dialogue.analyst import AVAnalyst
 from ..explain.attribution import SATURATED, attribute
+from ..explain.people import people_of
 from ..explain.words import deciding
 from ..media import MediaError, MediaReader
 from ..pipeline_avd import AVDeepfakeDetectionPipeline
+from .people import listed_people
 from .pictures import mel_picture, sound_marks
 from .session import ClipRefusedError, Limits, Visit, Visits
 from .views import player_view
@@ -130,5 +133,12 @@ class Page:
         trim = self.detector.processor.trim_leading_silence
         with MediaReader(visit.clip, name=visit.name, trim_leading_silence=trim) as reader:
             mel, offset = mel_picture(reader), reader.info.trimmed
+            people = listed_people(people_of(visit.result) or [])
+            try:
+                pictures = portraits(reader, people)
+            except (
+                MediaError
+            ):  # the verdict on what came before the damage stands, and the list needs no pictures
+                pictures = {}
         marks = [] if visit.attribution is None else sound_marks(visit.attribution)
-        return player_view(visit, mel, offset, marks)
+        return player_view(visit, mel, offset, marks, pictures)

@@ -35,7 +35,7 @@ def look(limits: Limits) -> dict[str, Any]:
     return {
         "theme": theme,
         "css": asset("page.css"),
-        "head": f"<script>{script}</script>",
+        "head": f"<script>{asset('boxes.js')}{script}</script>",
         "footer_links": [],
         "run_history": False,
         "pwa": False,

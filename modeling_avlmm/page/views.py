@@ -27,6 +27,7 @@ from ..explain.words import (
 )
 from ..inference.default_model import embedded_title
 from ..pipeline_avd import SCORE_NAMES, AVDeepfakeDetectionPipeline
+from .people import people_view
 from .pictures import heat_pictures
 from .session import Visit
 
@@ -104,7 +105,11 @@ def _part(result: dict, part: str) -> dict[str, Any]:
 
 
 def player_view(
-    visit: Visit, mel: str | None, offset: float = 0.0, sound_marks: list[dict] | None = None
+    visit: Visit,
+    mel: str | None,
+    offset: float = 0.0,
+    sound_marks: list[dict] | None = None,
+    portraits: dict[int, str] | None = None,
 ) -> str:
     """
     Return the HTML of the player, the timeline and the spectrogram, all on one axis of time.
@@ -113,6 +118,7 @@ def player_view(
         mel (`str`, *optional*): Address of the picture that [`mel_picture`] gives.
         offset (`float`, *optional*, defaults to 0): The player's time at the detector's zero, seconds.
         sound_marks (`list[dict]`, *optional*): Boxes that [`sound_marks`] gives.
+        portraits (`dict[int, str]`, *optional*): Pictures of people by their number.
     """
     result = visit.result
     duration = (result["duration"] if result else None) or visit.info.duration
@@ -124,6 +130,9 @@ def player_view(
             for part, name in SCORE_NAMES.items()
             if any(cell[name]["score"] is not None for cell in cells)
         ]
+    people = people_view(result, portraits or {}) if result else None
+    labels = {cell[name]["label"] for cell in cells for name in SCORE_NAMES.values()}
+    labels |= {cell["label"] for row in (people.rows if people else ()) for cell in row["cells"]}
     return render(
         "player.html",
         visit=visit,
@@ -131,8 +140,10 @@ def player_view(
         duration=duration,
         offset=offset,
         rows=rows,
+        people=people,
+        verdict_marks=MARKS,
         cells=cells,
-        uncertain=any(cell["score"]["label"] == "uncertain" for cell in cells),
+        uncertain="uncertain" in labels,
         passages=passages(cells),
         mismatch=mismatch(result, duration) if result else None,
         ticks=ticks(duration),

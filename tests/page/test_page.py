@@ -3,10 +3,7 @@
 import base64
 import io
 import re
-import shutil
 import sys
-import threading
-import time
 from argparse import ArgumentParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +13,7 @@ import pytest
 import soundfile
 import torch
 from media_factory import make_clip
+from page_factory import give, opened, serving, settled, upload, verdict_on
 from PIL import Image
 from transformers import pipeline
 
@@ -36,24 +34,6 @@ from modeling_avlmm.page.views import (
     timeline,
     verdict_view,
 )
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.fixture
-def visits(tmp_path):
-    made = Visits(tmp_path / "root")
-    yield made
-    made.close()
-
-
-def upload(folder: Path, source: Path, name: str | None = None) -> Path:
-    """Put a file where Gradio puts uploads: in a folder named after its content."""
-    path = folder / "0123abcd" / (name or source.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, path)
-    return path
-
 
 # -- files that are accepted, and what is deleted -----------------------------------------------------------------------------
 
@@ -380,17 +360,9 @@ def detector():
 @pytest.fixture(scope="module")
 def server(detector, tmp_path_factory):
     """Serve the page at a free port, with small limits."""
-    pytest.importorskip("gradio", reason="the page needs the `ui` extra")
-    from modeling_avlmm.page.server import PageServer
-
     visits = Visits(tmp_path_factory.mktemp("page"))
-    made = PageServer(Page(detector, Limits(max_mb=2, max_seconds=20), grid=2, visits=visits), port=0)
-    thread = threading.Thread(target=made.run, daemon=True)
-    thread.start()
-    yield made
-    made.stop()
-    thread.join(20)
-    assert not thread.is_alive() and not visits.root.exists()
+    with serving(Page(detector, Limits(max_mb=2, max_seconds=20), grid=2, visits=visits)) as made:
+        yield made
 
 
 def test_the_port_is_in_use(server, capsys):
@@ -442,51 +414,11 @@ def test_the_detector_that_writes_is_the_one_that_is_looked_into(visits, clips, 
 # -- in a browser ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
-    if CHROMIUM is None:
-        pytest.skip("the browser tests need Chromium")
-    with playwright.sync_playwright() as driver:
-        made = driver.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"],
-        )
-        yield made
-        made.close()
-
-
 @pytest.fixture
 def tab(browser, server):
-    """Open the page in a new session. It must not ask another machine for anything, and no script may throw."""
-    context = browser.new_context(accept_downloads=True, viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    asked, thrown = [], []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: thrown.append(str(error)))
-    page.goto(server.address)
-    page.wait_for_selector("#av-file input[type=file]", state="attached", timeout=20_000)
-    yield page
-    context.close()
-    outside = [url for url in asked if not url.startswith((server.address, "data:", "blob:"))]
-    assert asked and not outside and not thrown
-
-
-def give(page, path: Path) -> None:
-    page.set_input_files("#av-file input[type=file]", str(path))
-
-
-def verdict_on(page, name: str):
-    page.wait_for_selector(f"#av-verdict .av-kicker:has-text('{name}')", timeout=30_000)
-
-
-def settled(condition, seconds: float = 20.0) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        threading.Event().wait(0.05)
-    return True
+    """Open the page in a new session."""
+    with opened(browser, server) as page:
+        yield page
 
 
 def files_in(root: Path) -> list[str]:

@@ -29,14 +29,14 @@
     if (!timeline) return;
     const duration = number(player, "duration");
     const at = Math.min(Math.max(time, 0), duration);
-    timeline.style.setProperty("--at", at / duration);
+    player.style.setProperty("--at", at / duration);
     timeline.setAttribute("aria-valuenow", at.toFixed(2));
     const cell = cellAt(player, at);
     let text = clock(at);
     if (cell) {
       text = `${clock(number(cell, "start"))} to ${clock(number(cell, "end"))}, score ${cell.dataset.score}, ${cell.dataset.label}`;
     }
-    timeline.setAttribute("aria-valuetext", text);
+    timeline.setAttribute("aria-valuetext", [text, ...avBoxes.words(player, at)].join("; "));
     for (const other of cellsOf(player)) other.classList.toggle("av-now", other === cell);
   }
 
@@ -62,7 +62,7 @@
       if (box.top < 0 || box.top > innerHeight) player.scrollIntoView({ block: "start" });
       return;
     }
-    const timeline = event.target.closest(".av-timeline");
+    const timeline = event.target.closest(".av-timeline, .av-mini");
     if (timeline) {
       const player = playerOf(timeline);
       const cell = event.target.closest(".av-cell");
@@ -112,7 +112,13 @@
   for (const name of ["timeupdate", "seeked"])
     document.addEventListener(name, (event) => {
       const player = event.target.closest && event.target.closest(".av-player");
-      if (player) show(player, timeOf(player));
+      if (!player) return;
+      show(player, timeOf(player));
+      avBoxes.draw(player, timeOf(player));
+    }, true);
+  for (const name of ["loadedmetadata", "play"])
+    document.addEventListener(name, (event) => {
+      if (event.target.matches && event.target.matches(".av-player video")) avBoxes.watch(event.target, timeOf);
     }, true);
   document.addEventListener("error", (event) => {
     const player = event.target.matches && event.target.matches(".av-player video, .av-player audio") && playerOf(event.target);
