@@ -6,11 +6,14 @@ the same for both classes: only pairs of a fake and a genuine clip of one group 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
 from .metrics import cluster_bootstrap
+
+FEWEST_CLUSTERS = 5
+"""Clusters below which a figure has no interval: resampling fewer says little, and [1, 1] of two; our own choice."""
 
 Labels = Sequence[int] | np.ndarray
 Scores = Sequence[float] | np.ndarray
@@ -68,14 +71,15 @@ def overall_auc(labels: Labels, scores: Scores, clusters: Groups, n_resamples: i
         n_resamples (`int`, *optional*, defaults to 1000): Resamples of the bootstrap; 0 for no interval.
 
     Returns:
-        `dict`: `auc` (None for a single class), `ci` (95 %, or None), `n_real`, `n_fake`, `clusters`.
+        `dict`: `auc` (None for a single class), `ci` (95 %; None for fewer than five clusters of a class), `n_real`,
+        `n_fake`, `clusters`.
     """
     labels = np.asarray(labels)
     ranked = RankedScores(labels, scores) if len(labels) else None
     found = {"auc": ranked(np.ones(len(labels))) if ranked else None, **_sizes(labels)}
     if found["auc"] is None:
         return {**found, "ci": None, "clusters": _number(clusters)}
-    return found | _interval(ranked, len(labels), clusters, n_resamples)
+    return found | _interval(ranked, clusters, n_resamples, labels)
 
 
 def within_groups_auc(
@@ -114,7 +118,7 @@ def within_groups_auc(
         return {**found, "ci": None, "clusters": 0, "groups": {}}
     values = np.array(list(aucs.values()))
     mean = lambda weights: float(weights @ values / weights.sum()) if weights.sum() else None  # noqa: E731
-    return {**found, **_interval(mean, len(values), drawn, n_resamples), "groups": aucs}
+    return {**found, **_interval(mean, drawn, n_resamples), "groups": aucs}
 
 
 def mean_over_kinds_auc(
@@ -153,7 +157,7 @@ def mean_over_kinds_auc(
     found = {"auc": mean(every), **_sizes(labels), "kinds": aucs(every)}
     if found["auc"] is None:
         return {**found, "ci": None, "clusters": _number(clusters)}
-    return found | _interval(mean, len(labels), clusters, n_resamples)
+    return found | _interval(mean, clusters, n_resamples, labels)
 
 
 def share_of(
@@ -164,21 +168,31 @@ def share_of(
     if not len(holds):
         return {"share": None, "ci": None, "n": 0}
     share = lambda weights: float(weights @ holds / weights.sum()) if weights.sum() else None  # noqa: E731
-    interval = _interval(share, len(holds), clusters, n_resamples)
+    interval = _interval(share, clusters, n_resamples)
     return {"share": float(holds.mean()), "ci": interval["ci"], "n": len(holds)}
 
 
-def _interval(statistic, n: int, clusters: Groups, n_resamples: int) -> dict:
-    """Return `ci` and `clusters` of a statistic of weights that is a number, or None where it has no value."""
-    if not n_resamples:
-        return {"ci": None, "clusters": _number(clusters)}
+def _interval(
+    statistic: Callable[[np.ndarray], float | None],
+    clusters: Groups,
+    n_resamples: int,
+    labels: np.ndarray | None = None,
+) -> dict:
+    """Return `ci` and `clusters` of a statistic of weights; with `labels`, each class needs enough clusters."""
+    found = {"ci": None, "clusters": _number(clusters)}
+    classes = np.zeros(len(clusters)) if labels is None else labels
+    sides = [
+        [c for c, of in zip(clusters, classes, strict=True) if of == label] for label in set(classes.tolist())
+    ]
+    if not n_resamples or min(_number(side) for side in sides) < FEWEST_CLUSTERS:
+        return found
 
     def named(weights: np.ndarray) -> dict[str, float] | None:
         value = statistic(weights)
         return None if value is None else {"value": value}
 
-    found = cluster_bootstrap(named, n, clusters, n_resamples)
-    return {"ci": found["ci"] and found["ci"]["value"], "clusters": found["ci_clusters"]}
+    interval = cluster_bootstrap(named, len(clusters), clusters, n_resamples)["ci"]
+    return found | {"ci": interval and interval["value"]}
 
 
 def _sizes(labels: np.ndarray) -> dict[str, int]:

@@ -103,6 +103,7 @@ def benchmark_tables(
     found = {"tables": [], "verdicts": [], "pairs": [], "rule": None, "baseline": {}, "dropped": dropped}
     people = people_of(used)
     names = [detector.name for detector in detectors]
+    baselines: dict[tuple, dict] = {}
     for part, column in SCORE_NAMES.items():
         chosen = [i for i, row in enumerate(used) if row.get(LABEL_OF[column]) is not None]
         able = [d for d in detectors if any(d.scores[used[i]["path"]][column] is not None for i in chosen)]
@@ -122,14 +123,18 @@ def benchmark_tables(
         if len(set(view.labels.tolist())) < 2:
             continue
         records = [properties[row["path"]] for row in part_rows]
-        baseline = property_baseline(records, view.labels, view.people)
+        paths = [row["path"] for row in part_rows]
+        labelled = (tuple(paths), tuple(view.labels.tolist()))
+        if labelled not in baselines:  # picture and whole clip often have the same files and labels
+            baselines[labelled] = property_baseline(records, view.labels, view.people)
+        baseline = baselines[labelled]
+        found["baseline"][part] = baseline
         if baseline["scores"] is not None:
             view.columns[BASELINE] = baseline["scores"]
-            paths = [row["path"] for row in part_rows]
-            baseline["scores"] = dict(zip(paths, baseline["scores"].tolist(), strict=True))
-        found["baseline"][part] = baseline
+            by_path = dict(zip(paths, baseline["scores"].tolist(), strict=True))
+            found["baseline"][part] = {**baseline, "scores": by_path}
         if protocol == "clips":
-            view.pairs = match_pairs(records, view.labels, [row["path"] for row in part_rows])
+            view.pairs = match_pairs(records, view.labels, paths)
             if part == "overall":
                 found["pairs"] = [[part_rows[i]["path"] for i in pair] for pair in view.pairs]
                 found["rule"] = RULE

@@ -21,7 +21,7 @@ CLIP_PROPERTIES = {
     "fps": "frame rate (1/s)",
     "bitrate": "bit rate (bit/s)",
     "duration": "length (s)",
-    "has_audio": "has sound",
+    "has_audio": "whether there is sound",
 }
 SPEECH_PROPERTIES = {
     "audio_bandwidth": "bandwidth (Hz)",

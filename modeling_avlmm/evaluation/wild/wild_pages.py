@@ -119,15 +119,15 @@ def _reading(report: dict) -> list[str]:
         return [f"There are no {missing} with scores, so there is nothing to rank."]
     one = "speaker" if report["protocol"] == "speech" else "person"
     text = [
-        "An AUC of 0.5 is a coin toss. In brackets: 95 % interval, from resampling people.",
+        "An AUC of 0.5 is a coin toss. In brackets: 95 % interval, from resampling people; none for fewer than five.",
         f"Within one {one}: only a fake and a genuine recording of the same {one} are compared; the mean over those that "
         "have both. Overall figures also reward a detector that knows the sources apart.",
     ]
     known = SPEECH_PROPERTIES if report["protocol"] == "speech" else CLIP_PROPERTIES
-    names = ", ".join(title.partition(" (")[0] for title in known.values())
+    *names, last = (title.partition(" (")[0] for title in known.values())
     if (found := report["baseline"].get("overall", {})).get("model"):
         text.append(
-            f"{BASELINE}: a classifier that sees only {names} ({found['model']}, fitted without the {one} it scores, mean "
+            f"{BASELINE}: a classifier that sees only {', '.join(names)} and {last} ({found['model']}, fitted without the {one} it scores, mean "
             f"of {FOLD_DRAWS} draws of the folds). A detector that is no better may only know the sources."
         )
     if report["pairs"]:
