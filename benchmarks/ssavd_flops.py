@@ -24,7 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
 from modeling_avlmm.configuration_ssavd import FRONT_ENDS, PRESETS
-from modeling_avlmm.inference.onnx_detector import ENGINES, ONNXDetector
+from modeling_avlmm.inference.onnx_detector import ONNXDetector
+from modeling_avlmm.inference.onnx_engines import ENGINES
 from modeling_avlmm.inference.onnx_export import export_onnx
 from modeling_avlmm.inference.provenance import environment
 

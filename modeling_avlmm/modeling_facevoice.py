@@ -18,7 +18,7 @@ from .configuration_facevoice import HOP, FaceVoiceConfig
 from .hub_mixin import AVDetectionHubMixin
 from .modeling_facevoice_sound import SoundNetwork, SpectrogramBranch
 from .modeling_outputs import AVDetectionOutput
-from .modeling_verdicts import check_shapes, complete_labels, masked_verdicts, normalized
+from .modeling_verdicts import check_shapes, complete_labels, normalized, part_verdicts
 
 
 class FaceVoicePreTrainedModel(AVDetectionHubMixin, PreTrainedModel):
@@ -145,7 +145,7 @@ class FaceVoiceForDeepfakeDetection(FaceVoicePreTrainedModel):
             sound_log_odds = sound_log_odds.masked_scatter(
                 has_audio, self.sound_log_odds(audio_values[has_audio], audio_mask[has_audio])
             )
-        output = self.verdicts(frame_log_odds, sound_log_odds, frame_mask, has_audio, questions)
+        output = part_verdicts(frame_log_odds, sound_log_odds, frame_mask, has_audio, self.config, questions)
         if not (labels is None and video_labels is None and audio_labels is None):
             known = complete_labels(labels, video_labels, audio_labels, has_video, has_audio)
             smoothing = self.config.label_smoothing
@@ -173,38 +173,6 @@ class FaceVoiceForDeepfakeDetection(FaceVoicePreTrainedModel):
     def sound_log_odds(self, audio: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the log-odds that the sound of each row is fake, before calibration, shape `(N,)`, float32."""
         return self.sound(audio, mask).float()
-
-    def verdicts(
-        self,
-        frame_log_odds: torch.Tensor,
-        sound_log_odds: torch.Tensor,
-        frame_mask: torch.Tensor,
-        has_audio: torch.Tensor,
-        questions: torch.Tensor | None = None,
-    ) -> AVDetectionOutput:
-        """
-        Return calibrated verdicts from the log-odds of crops and sounds.
-
-        Args:
-            frame_log_odds (`torch.FloatTensor` of shape `(batch_size, num_frames)`): See `frame_log_odds`.
-            sound_log_odds (`torch.FloatTensor` of shape `(batch_size,)`): See `sound_log_odds`.
-            frame_mask (`torch.BoolTensor` of shape `(batch_size, num_frames)`): True for crops.
-            has_audio (`torch.BoolTensor` of shape `(batch_size,)`): True for rows with sound to judge.
-            questions (`torch.Tensor` of shape `(batch_size, 3)`, *optional*): 1 for requested verdicts.
-        """
-        config = self.config
-        frames = (config.video_scale * frame_log_odds + config.video_bias).masked_fill(~frame_mask, 0.0)
-        video = frames.sum(1) / frame_mask.sum(1).clamp(min=1)
-        audio = config.audio_scale * sound_log_odds + config.audio_bias
-        parts = {"overall": torch.maximum(video, audio), "video": video, "audio": audio}
-        logits = {name: torch.stack([-values / 2, values / 2], dim=-1) for name, values in parts.items()}
-        logits = masked_verdicts(logits, frame_mask.any(dim=1), has_audio, questions)
-        return AVDetectionOutput(
-            logits=logits["overall"],
-            video_logits=logits["video"],
-            audio_logits=logits["audio"],
-            frame_logits=frames.masked_fill(~frame_mask, float("nan")),
-        )
 
     def _inputs(self, pixel_values, audio_values, frame_mask, audio_mask) -> tuple[torch.Tensor, ...]:
         """Return all four inputs, with zeros for those that are missing, and masks as booleans."""

@@ -1,12 +1,14 @@
-"""Inputs, labels, losses and verdicts of the detectors with three heads, SSAVD and AVPL."""
+"""Inputs, labels, losses and verdicts of the small detectors: SSAVD, AVPL and facevoice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from .configuration_detector import IGNORE_INDEX, PARTS
+from .modeling_outputs import AVDetectionOutput
 
 REAL, FAKE = 0, 1
 
@@ -175,3 +177,42 @@ def masked_verdicts(
             rows = shown[name] if questions is None else shown[name] & questions[:, column].bool()
             verdicts[name] = verdicts[name].masked_fill(~rows[:, None], float("nan"))
     return verdicts
+
+
+def part_verdicts(
+    frame_log_odds: torch.Tensor,
+    sound_log_odds: torch.Tensor,
+    frame_mask: torch.Tensor,
+    has_audio: torch.Tensor,
+    config: Any,
+    questions: torch.Tensor | None = None,
+) -> AVDetectionOutput:
+    """
+    Return the verdicts of a detector that judges frames one by one and the sound by itself.
+
+    The log-odds of the picture are the mean over its frames. Those of both parts are calibrated, and the clip's are the
+    larger ones, or those of the only part there is.
+
+    Args:
+        frame_log_odds (`torch.FloatTensor` of shape `(batch_size, num_frames)`): Log-odds of fake, before calibration.
+        sound_log_odds (`torch.FloatTensor` of shape `(batch_size,)`): Log-odds of fake, before calibration.
+        frame_mask (`torch.BoolTensor` of shape `(batch_size, num_frames)`): True for frames.
+        has_audio (`torch.BoolTensor` of shape `(batch_size,)`): True for rows with sound to judge.
+        config ([`FaceVoiceConfig`]): The calibration: `video_scale`, `video_bias`, `audio_scale` and `audio_bias`.
+        questions (`torch.Tensor` of shape `(batch_size, 3)`, *optional*): 1 for requested verdicts. Defaults to all.
+
+    Returns:
+        [`AVDetectionOutput`]: The verdicts, and the calibrated log-odds of the frames.
+    """
+    frames = (config.video_scale * frame_log_odds + config.video_bias).masked_fill(~frame_mask, 0.0)
+    video = frames.sum(1) / frame_mask.sum(1).clamp(min=1)
+    audio = config.audio_scale * sound_log_odds + config.audio_bias
+    parts = {"overall": torch.maximum(video, audio), "video": video, "audio": audio}
+    logits = {name: torch.stack([-values / 2, values / 2], dim=-1) for name, values in parts.items()}
+    logits = masked_verdicts(logits, frame_mask.any(dim=1), has_audio, questions)
+    return AVDetectionOutput(
+        logits=logits["overall"],
+        video_logits=logits["video"],
+        audio_logits=logits["audio"],
+        frame_logits=frames.masked_fill(~frame_mask, float("nan")),
+    )

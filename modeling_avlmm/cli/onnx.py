@@ -8,17 +8,17 @@ from .options import add_model
 
 HELP = "export a small detector to ONNX"
 DESCRIPTION = (
-    "Write an SSAVD detector as ONNX, with its configuration and processor, and check that onnxruntime gives the same "
+    "Write an SSAVD or facevoice detector as ONNX, with its configuration and processor, and check that onnxruntime gives the same "
     "logits as PyTorch, with and without picture and sound. The exit status is 0 when they agree, 2 otherwise."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    add_model(parser, "folder or Hub id of an SSAVD detector")
+    add_model(parser, "folder or Hub id of an SSAVD or facevoice detector")
     parser.add_argument("--to", required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--opset", type=int, default=18, metavar="N", help="ONNX operator set [%(default)s]")
-    parser.add_argument("--int8", action="store_true", help="also write model_int8.onnx")
+    parser.add_argument("--int8", action="store_true", help="also write model_int8.onnx (SSAVD)")
     parser.add_argument(
         "--calibration",
         nargs="+",
@@ -38,18 +38,15 @@ def _export(options: argparse.Namespace) -> int:
     if options.calibration and not options.int8:
         raise UsageError("--calibration is for --int8")
     from ..inference import onnx_export
-    from ..inference.onnx_detector import INT8_FILE, MODEL_FILE
 
     made = onnx_export.export_onnx(
         options.model, options.to, options.opset, options.int8, options.calibration
     )
-    print(f"{made.path / MODEL_FILE}: {made.sizes[MODEL_FILE] / 1e6:.2f} MB")
-    print(
-        f"  logits differ from PyTorch's by at most {made.difference:.2g} (allowed: {onnx_export.TOLERANCE:g})"
-    )
+    for name, size in made.sizes.items():
+        print(f"{made.path / name}: {size / 1e6:.2f} MB")
+    print(f"logits differ from PyTorch's by at most {made.difference:.2g} (allowed: {made.tolerance:g})")
     if made.int8_difference is not None:
-        print(f"{made.path / INT8_FILE}: {made.sizes[INT8_FILE] / 1e6:.2f} MB")
         print(
-            f"  scores on noise differ from PyTorch's by at most {made.int8_difference:.2g}: check them on data"
+            f"with 8 bits, scores on noise differ by at most {made.int8_difference:.2g}: check them on data"
         )
     return 0

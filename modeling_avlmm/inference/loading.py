@@ -14,6 +14,8 @@ from ..modeling_avlmm import AVLMMForDeepfakeDetection
 from ..pipeline_avd import AVDeepfakeDetectionPipeline
 from ..processing_avlmm import AVLMMProcessor
 from .auto import MODEL_FOR_AV_DEEPFAKE_DETECTION_MAPPING
+from .onnx_detector import graph_files
+from .onnx_model import ONNXModel
 from .places import missing_folder
 
 
@@ -33,7 +35,7 @@ def load_detector(
     Load the pipeline of a detector or of an untrained omni backbone, behind a gate if one is named.
 
     Args:
-        model (`str`): Folder or Hub id of a detector, or of an omni backbone.
+        model (`str`): Folder or Hub id of a detector, exported or not, or of an omni backbone.
         device (`str`, *optional*): Such as `"cpu"` or `"cuda:1"`. Defaults to an accelerator where there is one.
         dtype (`str`, *optional*, defaults to `"auto"`): Type of the weights, such as `"bfloat16"`.
         trust_remote_code (`bool`, *optional*, defaults to `False`): Run the code in the model's repository.
@@ -55,6 +57,9 @@ def load_detector(
         raise DetectorError(f"dtype {dtype!r} is not known: use auto, float32, bfloat16 or float16.")
     if absent := missing_folder(model):
         raise DetectorError(absent)
+    exported = bool(graph_files(model))
+    if exported and place is not None and place.type != "cpu":
+        raise DetectorError(f"{model} is an exported detector, which runs on the CPU: leave the device out.")
     try:
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
         options = {"device": place, "trust_remote_code": trust_remote_code or None}
@@ -62,6 +67,12 @@ def load_detector(
             first, _ = load_detector(gate, device, dtype, trust_remote_code)
             options |= {"gate": first, "gate_band": gate_band}
         known = {config_class.model_type for config_class in MODEL_FOR_AV_DEEPFAKE_DETECTION_MAPPING}
+        if exported:
+            network = ONNXModel(model)
+            options["device"] = "cpu"
+            return pipeline(
+                PIPELINE_TASK, model=network, processor=network.detector.processor, **options
+            ), False
         # A published configuration that the package does not know names its own pipeline.
         if config.model_type in known or "custom_pipelines" in vars(config):
             return pipeline(PIPELINE_TASK, model=str(model), dtype=dtype, **options), False

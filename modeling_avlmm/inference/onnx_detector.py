@@ -1,25 +1,26 @@
-"""A detector on onnxruntime or OpenVINO: SSAVD without a network in PyTorch."""
+"""A detector on onnxruntime or OpenVINO: SSAVD or facevoice without a network in PyTorch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import AutoConfig, AutoProcessor
 
-from ..configuration_detector import LOGITS
-from ..configuration_ssavd import SSAVDConfig
 from ..media import Clip
 from ..modeling_outputs import score_columns
 from ..pipeline_avd import calibrated_scores
-from ..processing_ssavd import SSAVDProcessor
+from .onnx_engines import ENGINES, ONNXExportError
+from .onnx_graphs import GRAPHS
 
-INPUTS = ("pixel_values", "audio_values", "frame_mask", "audio_mask")
 MODEL_FILE, INT8_FILE = "model.onnx", "model_int8.onnx"
-ENGINES = ("onnxruntime", "openvino")
+EXPORT = "python -m modeling_avlmm onnx --model MODEL --to DIR"
 
 
-class ONNXExportError(ValueError):
-    """An export that cannot be made or run, or that does not compute what the model computes."""
+def graph_files(folder: str | Path) -> list[Path]:
+    """Return the graphs of an exported detector; none for any other folder or name."""
+    found = ([Path(folder) / name for name in graphs.files] for graphs in GRAPHS.values())
+    return next((paths for paths in found if all(path.is_file() for path in paths)), [])
 
 
 class ONNXDetector:
@@ -36,11 +37,11 @@ class ONNXDetector:
 
     Args:
         folder (`str` or `Path`): The folder.
-        int8 (`bool`, *optional*, defaults to `False`): Use `model_int8.onnx`.
+        int8 (`bool`, *optional*, defaults to `False`): Use `model_int8.onnx` (SSAVD only).
         threads (`int`, *optional*): Threads of one pass. Defaults to the number of cores.
         engine (`str`, *optional*, defaults to `"onnxruntime"`):
-            Engine that runs the network. `"openvino"` is about twice as fast on x86 processors, in float32 too
-            (`benchmarks/ssavd_streaming.py`). It takes one clip at a time and no 8-bit weights.
+            Engine that runs the network. `"openvino"` runs SSAVD about twice as fast on x86 processors, in float32 too
+            (`benchmarks/ssavd_streaming.py`). It takes no 8-bit weights.
 
     Raises:
         ONNXExportError: If the file is missing, or the engine is missing or unknown.
@@ -57,13 +58,14 @@ class ONNXDetector:
             raise ONNXExportError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}.")
         if int8 and engine == "openvino":
             raise ONNXExportError("int8=True needs engine='onnxruntime'.")
-        path = Path(folder) / (INT8_FILE if int8 else MODEL_FILE)
-        if not path.is_file():
-            how = "python -m modeling_avlmm onnx --model MODEL --to DIR" + " --int8" * int8
+        paths = [Path(folder) / INT8_FILE] if int8 else graph_files(folder)
+        if not paths or not paths[0].is_file():
+            path = Path(folder) / (INT8_FILE if int8 else MODEL_FILE)
+            how = EXPORT + " --int8" * int8
             raise ONNXExportError(f"{path}: there is no such file. Write it with `{how}`.")
-        self.config = SSAVDConfig.from_pretrained(folder)
-        self.processor = SSAVDProcessor.from_pretrained(folder)
-        self._run = (_onnxruntime if engine == "onnxruntime" else _openvino)(path, self.config, threads)
+        self.config = AutoConfig.from_pretrained(folder)
+        self.processor = AutoProcessor.from_pretrained(folder)
+        self._graphs = GRAPHS[self.config.model_type](paths, self.config, engine=engine, threads=threads)
 
     def logits(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """
@@ -73,9 +75,10 @@ class ONNXDetector:
             inputs (`Mapping`): Result of the processor, as tensors or arrays. `questions` is not needed.
 
         Returns:
-            `dict[str, np.ndarray]`: `logits` and, with heads for them, `video_logits` and `audio_logits`, each `(B, 2)`.
+            `dict[str, np.ndarray]`: `logits` and, with heads for them, `video_logits` and `audio_logits`, each `(B, 2)`;
+            from facevoice also `frame_logits (B, T)`.
         """
-        return dict(zip(output_names(self.config), self._run(arrays(inputs)), strict=True))
+        return self._graphs(inputs)
 
     def scores(self, inputs: Mapping[str, Any]) -> dict[str, list[float | None]]:
         """Return P(fake) of each clip, not calibrated, under the pipeline's names; None for a part that is absent."""
@@ -97,56 +100,4 @@ class ONNXDetector:
         return [calibrated_scores(row, self.config, temperature) for row in rows]
 
 
-Runner = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
-
-
-def _onnxruntime(path: Path, config: SSAVDConfig, threads: int | None) -> Runner:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ONNXExportError("onnxruntime cannot be imported. Run `pip install onnxruntime`.") from error
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors: its optimizer warns of every constant that it leaves alone
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    names = output_names(config)
-    return lambda inputs: session.run(names, inputs)
-
-
-def _openvino(path: Path, config: SSAVDConfig, threads: int | None) -> Runner:
-    try:
-        import openvino
-    except ImportError as error:
-        raise ONNXExportError("openvino cannot be imported. Run `pip install openvino`.") from error
-    model = openvino.Core().read_model(path)
-    # With a batch of any size every clip takes half as long again: known shapes are planned ahead.
-    model.reshape({port: [1, *list(port.partial_shape)[1:]] for port in model.inputs})
-    # By itself it would choose bfloat16 if the processor has it.
-    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    if threads is not None:
-        options["INFERENCE_NUM_THREADS"] = threads
-    compiled = openvino.compile_model(model, "CPU", options)
-    outputs = [compiled.output(name) for name in output_names(config)]
-
-    def run(inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-        rows = []
-        for index in range(len(inputs["audio_mask"])):
-            given = compiled({name: values[index : index + 1] for name, values in inputs.items()})
-            rows.append([given[output].copy() for output in outputs])
-        return [np.concatenate(column) for column in zip(*rows, strict=True)]
-
-    return run
-
-
-def output_names(config: SSAVDConfig) -> list[str]:
-    """Return the names of the graph's outputs: without heads for picture and sound there is only `logits`."""
-    return list(LOGITS.values()) if config.stream_heads else [LOGITS["overall"]]
-
-
-def arrays(inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return the graph's inputs as arrays."""
-    return {name: np.asarray(inputs[name]) for name in INPUTS}
-
-
-__all__ = ["ONNXDetector", "ONNXExportError"]
+__all__ = ["ONNXDetector", "ONNXExportError", "graph_files"]

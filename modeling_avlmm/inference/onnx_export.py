@@ -1,9 +1,9 @@
-"""Export SSAVD to ONNX, check the result, and write 8-bit weights.
+"""Export SSAVD and facevoice to ONNX, check the result, and write 8-bit weights.
 
     python -m modeling_avlmm onnx --model runs/ssavd/model --to exported/ssavd --int8
 
-This needs `pip install modeling-avlmm[onnx]`. The folder holds `model.onnx`, `config.json` and `processor_config.json`;
-[`ONNXDetector`] reads nothing else.
+This needs `pip install modeling-avlmm[onnx]`. The folder holds the graphs (`model.onnx` of SSAVD, `picture.onnx` and
+`sound.onnx` of facevoice), `config.json` and `processor_config.json`; [`ONNXDetector`] reads nothing else.
 """
 
 import logging
@@ -15,22 +15,20 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from transformers import AutoProcessor, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
+from ..configuration_detector import LOGITS
+from ..configuration_facevoice import HOP, FaceVoiceConfig
 from ..configuration_ssavd import SSAVDConfig
+from ..modeling_facevoice import FaceVoiceForDeepfakeDetection
 from ..modeling_ssavd import SSAVDForDeepfakeDetection
-from ..processing_ssavd import SSAVDProcessor
+from .auto import AutoModelForAVDeepfakeDetection
 from .loading import without_loading_bar
-from .onnx_detector import (
-    INPUTS,
-    INT8_FILE,
-    MODEL_FILE,
-    ONNXDetector,
-    ONNXExportError,
-    arrays,
-    output_names,
-)
+from .onnx_detector import INT8_FILE, ONNXDetector
+from .onnx_engines import ONNXExportError
+from .onnx_graphs import GRAPHS, arrays, output_names
 
-TOLERANCE = 1e-3
+TOLERANCES = {"ssavd": 1e-3, "facevoice": 1e-4}
 """Largest difference of a logit between PyTorch and onnxruntime; our own choice."""
 OPSET = 18
 
@@ -41,20 +39,29 @@ class ONNXExport:
 
     Attributes:
         path (`Path`): The folder.
-        difference (`float`): Largest absolute difference of a logit between `model.onnx` and PyTorch.
+        difference (`float`): Largest absolute difference of a logit between the graphs and PyTorch.
+        tolerance (`float`): Largest one that is allowed.
         int8_difference (`float`, *optional*): Largest absolute difference of a *score*, in [0, 1], of `model_int8.onnx`.
-        sizes (`dict[str, int]`): Bytes of each model file.
+        sizes (`dict[str, int]`): Bytes of each graph's file.
     """
 
     path: Path
     difference: float
+    tolerance: float
     int8_difference: float | None
     sizes: dict[str, int]
 
 
-class _Verdicts(torch.nn.Module):
-    """The model as a function of four tensors: an exported graph has neither optional inputs nor output classes."""
+@dataclass
+class _Graph:
+    """A part of a model as a function of tensors: a graph has neither optional inputs nor output classes."""
 
+    module: torch.nn.Module
+    inputs: dict[str, torch.Tensor]
+    outputs: list[str]
+
+
+class _Verdicts(torch.nn.Module):
     def __init__(self, model: SSAVDForDeepfakeDetection):
         super().__init__()
         self.model = model
@@ -62,6 +69,24 @@ class _Verdicts(torch.nn.Module):
     def forward(self, pixel_values, audio_values, frame_mask, audio_mask):
         output = self.model(pixel_values, audio_values, frame_mask=frame_mask, audio_mask=audio_mask)
         return tuple(output[name] for name in output_names(self.model.config))
+
+
+class _Crops(torch.nn.Module):
+    def __init__(self, model: FaceVoiceForDeepfakeDetection):
+        super().__init__()
+        self.model = model
+
+    def forward(self, frames):
+        return self.model.frame_log_odds(frames)
+
+
+class _Sounds(torch.nn.Module):
+    def __init__(self, model: FaceVoiceForDeepfakeDetection):
+        super().__init__()
+        self.model = model
+
+    def forward(self, audio, mask):
+        return self.model.sound_log_odds(audio, mask)
 
 
 def export_onnx(
@@ -72,46 +97,55 @@ def export_onnx(
     calibration: Sequence[Any] = (),
 ) -> ONNXExport:
     """
-    Write `model.onnx` for batches of any size, and compare it with the PyTorch model.
+    Write the graphs of a detector for batches of any size, and compare them with the PyTorch model.
 
-    Inputs are `pixel_values` uint8 `(B, T, 3, H, W)`, `audio_values` float32 `(B, S)`, `frame_mask` bool `(B, T)` and
-    `audio_mask` bool `(B,)`. All are required: a clip without picture or sound has zeros in its mask. Outputs are
-    float32 `logits`, `video_logits`, `audio_logits`, `(B, 2)` in the order real, fake; NaN for a part that is absent.
+    SSAVD's `model.onnx` has the inputs `pixel_values` uint8 `(B, T, 3, H, W)`, `audio_values` float32 `(B, S)`,
+    `frame_mask` bool `(B, T)` and `audio_mask` bool `(B,)`. All are required: a clip without picture or sound has zeros in
+    its mask. Its outputs are float32 `logits`, `video_logits`, `audio_logits`, `(B, 2)` in the order real, fake; NaN for a
+    part that is absent.
+
+    facevoice's `picture.onnx` has the input `frames` uint8 `(N, 3, H, W)`, face crops, and its `sound.onnx` `audio` float32
+    `(N, S)` and `mask` bool `(N, S // 160)`. The output of both is `log_odds` float32 `(N,)`, of fake, before calibration.
 
     Args:
-        model_dir (`str` or `Path`): Folder or Hub id of an SSAVD detector with its processor.
+        model_dir (`str` or `Path`): Folder or Hub id of an SSAVD or facevoice detector with its processor.
         output_dir (`str` or `Path`): Folder to write; created if missing.
         opset (`int`, *optional*, defaults to 18): ONNX operator set.
         int8 (`bool`, *optional*, defaults to `False`):
-            Also write `model_int8.onnx`, whose matrix products have 8-bit weights (see [`quantize`]).
+            Also write `model_int8.onnx`, whose matrix products have 8-bit weights (see [`quantize`]). SSAVD only.
         calibration (sequence of media, *optional*):
             Clips for the processor, on which the 8-bit ranges are fitted. Without them, ranges are found at run time.
 
     Raises:
-        ONNXExportError: If packages are missing, the folder is not an SSAVD detector's, or the logits differ by more than
-            0.001. NaN in only one of the two is a difference, too.
+        ONNXExportError: If packages are missing, the folder holds no such detector, or the logits differ by more than
+            `TOLERANCES` allows. NaN in only one of the two is a difference, too.
     """
     _need_packages()
     model, processor = _load(model_dir)
+    system = model.config.model_type
+    if int8 and system != "ssavd":
+        raise ONNXExportError(f"8-bit weights are for SSAVD only, and {model_dir} is a {system!r} detector.")
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
-    path = output_dir / MODEL_FILE
-    _write_graph(model, path, opset)
+    paths = [output_dir / name for name in GRAPHS[system].files]
+    for path, graph in zip(paths, _graphs(model), strict=True):
+        _write_graph(graph, path, opset)
     model.config.save_pretrained(output_dir)
     processor.save_pretrained(output_dir)
     difference = largest_difference(model, ONNXDetector(output_dir))
-    if not difference <= TOLERANCE:
+    if not difference <= TOLERANCES[system]:
         raise ONNXExportError(
-            f"{path}: logits differ from PyTorch's by up to {difference:.3g}, more than {TOLERANCE:g}. Do not deploy it; "
-            "try another --opset, or torch and onnxruntime as in constraints.txt."
+            f"{output_dir}: logits differ from PyTorch's by up to {difference:.3g}, more than {TOLERANCES[system]:g}. Do not "
+            "deploy it; try another --opset, or torch and onnxruntime as in constraints.txt."
         )
     int8_difference = None
     if int8:
         clips = [dict(processor(clip)) for clip in calibration]
-        quantize(path, output_dir / INT8_FILE, clips)
+        paths.append(output_dir / INT8_FILE)
+        quantize(paths[0], paths[1], clips)
         int8_difference = largest_difference(model, ONNXDetector(output_dir, int8=True), scores=True)
-    sizes = {name: (output_dir / name).stat().st_size for name in (MODEL_FILE, INT8_FILE)[: 1 + int8]}
-    return ONNXExport(output_dir, difference, int8_difference, sizes)
+    sizes = {path.name: path.stat().st_size for path in paths}
+    return ONNXExport(output_dir, difference, TOLERANCES[system], int8_difference, sizes)
 
 
 def _need_packages() -> None:
@@ -127,25 +161,34 @@ def _need_packages() -> None:
         )
 
 
-def _load(model_dir: str | Path) -> tuple[SSAVDForDeepfakeDetection, SSAVDProcessor]:
+def _load(model_dir: str | Path) -> tuple[PreTrainedModel, ProcessorMixin]:
     try:
-        config = SSAVDConfig.get_config_dict(model_dir)[0]
-        if config.get("model_type") != SSAVDConfig.model_type:
+        kind = PreTrainedConfig.get_config_dict(model_dir)[0].get("model_type")
+        if kind not in GRAPHS:
             raise ONNXExportError(
-                f"{model_dir} holds a {config.get('model_type')!r} model; only {SSAVDConfig.model_type!r} is exported."
+                f"{model_dir} holds a {kind!r} model; only {' and '.join(map(repr, GRAPHS))} are exported."
             )
         with without_loading_bar():
-            model = SSAVDForDeepfakeDetection.from_pretrained(model_dir, dtype=torch.float32)
-        return model.eval(), SSAVDProcessor.from_pretrained(model_dir)
+            model = AutoModelForAVDeepfakeDetection.from_pretrained(model_dir, dtype=torch.float32)
+        return model.eval(), AutoProcessor.from_pretrained(model_dir)
     except OSError as error:
         raise ONNXExportError(f"{model_dir} cannot be loaded: {error}") from error
 
 
-def _write_graph(model: SSAVDForDeepfakeDetection, path: Path, opset: int) -> None:
+def _graphs(model: PreTrainedModel) -> list[_Graph]:
+    """Return the parts of a model that become graphs, in the order of their files."""
+    # Three rows: 1 would be taken for a constant, and 2 is the number of classes.
+    example = example_inputs(model.config, 3)
+    if isinstance(model, SSAVDForDeepfakeDetection):
+        return [_Graph(_Verdicts(model), example, output_names(model.config))]
+    frames = {"frames": example["pixel_values"][:, 0]}
+    sounds = {"audio": example["audio_values"], "mask": example["audio_mask"]}
+    return [_Graph(_Crops(model), frames, ["log_odds"]), _Graph(_Sounds(model), sounds, ["log_odds"])]
+
+
+def _write_graph(graph: _Graph, path: Path, opset: int) -> None:
     from onnxscript import optimizer
 
-    # Three clips: 1 would be taken for a constant, and 2 is the number of classes.
-    example = tuple(example_inputs(model.config, 3).values())
     batch = torch.export.Dim("batch")
     exporter = logging.getLogger("torch.onnx")
     level = exporter.level
@@ -154,12 +197,12 @@ def _write_graph(model: SSAVDForDeepfakeDetection, path: Path, opset: int) -> No
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # the exporter warns about its own internals
             program = torch.onnx.export(
-                _Verdicts(model).eval(),
-                example,
-                input_names=list(INPUTS),
-                output_names=output_names(model.config),
+                graph.module.eval(),
+                tuple(graph.inputs.values()),
+                input_names=list(graph.inputs),
+                output_names=graph.outputs,
                 opset_version=opset,
-                dynamic_shapes=tuple({0: batch} for _ in INPUTS),
+                dynamic_shapes=tuple({0: batch} for _ in graph.inputs),
                 dynamo=True,
                 optimize=False,
                 verbose=False,
@@ -173,13 +216,13 @@ def _write_graph(model: SSAVDForDeepfakeDetection, path: Path, opset: int) -> No
     optimizer.inline(program.model)
     optimizer.fold_constants(program.model)
     optimizer.remove_unused_nodes(program.model)
-    graph = program.model_proto
-    if graph.graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_value"):
+    made = program.model_proto
+    if made.graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_value"):
         raise ONNXExportError(
             "the exported graph takes one batch size only: the model's code fixes it somewhere"
         )
-    _strip(graph)
-    path.write_bytes(graph.SerializeToString())
+    _strip(made)
+    path.write_bytes(made.SerializeToString())
 
 
 def _strip(graph: Any) -> None:
@@ -196,46 +239,49 @@ def _strip(graph: Any) -> None:
             del node.metadata_props[:]
 
 
-def example_inputs(config: SSAVDConfig, batch_size: int, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Return the four inputs of the exported graph for clips with picture and sound: blotches and noise.
+def example_inputs(
+    config: SSAVDConfig | FaceVoiceConfig, batch_size: int, seed: int = 0
+) -> dict[str, torch.Tensor]:
+    """Return the four inputs of a detector for clips with picture and sound: blotches and noise.
 
     The picture is not plain noise: that is too far from any training data and can overflow a network that works well.
     """
     generator = torch.Generator().manual_seed(seed)
     frames = (batch_size, config.num_frames, 3, config.image_size, config.image_size)
     blotches = 255 * torch.rand(batch_size * config.num_frames, 3, 8, 8, generator=generator)
+    steps = (config.audio_samples // HOP,) if isinstance(config, FaceVoiceConfig) else ()
     pictures = F.interpolate(blotches, size=frames[-2:], mode="bilinear")
     return {
         "pixel_values": pictures.round().to(torch.uint8).view(frames),
         "audio_values": 0.1 * torch.randn(batch_size, config.audio_samples, generator=generator),
         "frame_mask": torch.ones(frames[:2], dtype=torch.bool),
-        "audio_mask": torch.ones(batch_size, dtype=torch.bool),
+        "audio_mask": torch.ones((batch_size, *steps), dtype=torch.bool),
     }
 
 
-def check_inputs(config: SSAVDConfig) -> list[dict[str, torch.Tensor]]:
+def check_inputs(config: SSAVDConfig | FaceVoiceConfig) -> list[dict[str, torch.Tensor]]:
     """Return two batches: a whole clip; and a whole one, one without picture, one without sound, one that ends early."""
     mixed = example_inputs(config, 4, seed=1)
     mixed["frame_mask"][1] = False
     mixed["audio_mask"][2] = False
     mixed["frame_mask"][3, config.num_frames // 2 :] = False
     mixed["audio_values"][3, config.audio_samples // 2 :] = 0
+    if isinstance(config, FaceVoiceConfig):
+        mixed["audio_mask"][3, config.audio_samples // HOP // 2 :] = False
     return [example_inputs(config, 1), mixed]
 
 
 @torch.no_grad()
-def largest_difference(
-    model: SSAVDForDeepfakeDetection, detector: "ONNXDetector", scores: bool = False
-) -> float:
+def largest_difference(model: PreTrainedModel, detector: ONNXDetector, scores: bool = False) -> float:
     """Return the largest absolute difference of a logit (or score) over [`check_inputs`]; infinite if only one is NaN.
 
     Raises:
         ONNXExportError: If the model itself gives NaN for a part that is there, so that there is nothing to compare.
     """
     worst = 0.0
-    verdicts = _Verdicts(model).eval()
     for inputs in check_inputs(model.config):
-        expected = dict(zip(output_names(model.config), verdicts(*inputs.values()), strict=True))
+        output = model(**inputs)
+        expected = {name: output[name] for name in LOGITS.values() if output.get(name) is not None}
         if not bool(expected["logits"].isfinite().all()):
             raise ONNXExportError(
                 "the PyTorch model gives NaN or infinite logits; train it before exporting it."

@@ -26,7 +26,8 @@ from ..processing_ssavd import SSAVDProcessor
 from .auto import AutoModelForAVDeepfakeDetection
 from .growing_file import GrowingFile, GrowingTracks, Picture
 from .loading import without_loading_bar
-from .onnx_detector import ENGINES, MODEL_FILE, ONNXDetector
+from .onnx_detector import ONNXDetector, graph_files
+from .onnx_engines import ENGINES
 from .stream_scores import Scores, StreamScores
 from .stream_windows import MAX_JUMP, StreamWindows
 
@@ -283,7 +284,7 @@ def _scorer(
 ) -> tuple[Callable[[Mapping], Scores], AVDetectorConfig, VerdictProcessor]:
     """Return a function from a batch to columns of P(fake), with the detector's configuration and processor."""
     if isinstance(model, str | Path):
-        if (Path(model) / MODEL_FILE).is_file():
+        if graph_files(model):
             model = ONNXDetector(model, threads=threads or 1, engine=engine)
         else:
             processor = AutoProcessor.from_pretrained(model)
