@@ -118,8 +118,7 @@ class FaceWindows:
         faces (`str`): `"all"` to choose every face of a window, `"largest"` for its largest.
         min_size (`float`): Longer side of the smallest face that is chosen, in pixels: the median over a window.
         finder ([`FaceFinder`], *optional*): Finds the faces; a new one by default.
-        tracks (`list[FaceTrack]`, *optional*): The faces of the file, where they are known: none is looked for. Their clock is
-            that of the whole file, see [`~FaceWindows.start_at`].
+        tracks (`list[FaceTrack]`, *optional*): The faces of the file, where they are known: none is looked for.
     """
 
     def __init__(
@@ -135,11 +134,6 @@ class FaceWindows:
         self._pieces: dict[int, list[FaceTrack]] = {}
         self._until = -math.inf  # pictures up to here were looked at
         self.found = FoundFaces()
-
-    def start_at(self, seconds: float) -> None:
-        """Set the zero of the windows' clock on the clock of the whole file, for known tracks: `MediaInfo.trimmed`."""
-        if self._known is not None and seconds:
-            self._known = [replace(track, times=track.times - seconds) for track in self._known]
 
     def choose(self, clip: Clip) -> tuple[list[WindowFace], list[str]]:
         """

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import GeneratorType
 from typing import Any
 from warnings import warn
@@ -169,8 +170,9 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
                 The picture: `"off"` for whole frames, `"largest"` for the largest face of each window, `"all"` for every face.
                 Defaults to what the detector was made for (`processor.faces`).
             tracks (`Callable`, *optional*):
-                Function from an input to the faces in it, a list of [`FaceTrack`]s on the clock of the whole file, or None to
-                look for them. It is called once for each input, in the process that reads it.
+                Function from an input to the faces in it, a list of [`FaceTrack`]s, or None to look for them. It is called once
+                for each input, in the process that reads it, and not for a detector of whole frames. Times are those of a
+                [`MediaReader`] with the processor's `trim_leading_silence`.
             on_error (`str`, *optional*):
                 `"raise"`, or `"return"` to get a result with `error`. Defaults to raising for one input and returning
                 for many.
@@ -187,6 +189,8 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             - **video_score**, **audio_score** (`float`) -- The same for picture and sound; None if there is none.
             - **threshold** (`float`), **abstain_band** (`list[float]`, *optional*) -- What decided the label; the band
               only with `abstain`.
+            - **independent_parts** (`bool`) -- Whether `score` is that of the more suspicious part, see
+              [`AVDetectorConfig.independent_parts`].
             - **windows** (`list[dict]`) -- `start` and `end` in seconds and the three scores of every window.
             - **faces** (`list[dict]`) -- The faces that were followed, in order of appearance; None if the detector looks at
               whole frames, empty if there is none. For each: `index`; `start` and `end` in seconds; `size`, the median of the
@@ -227,9 +231,9 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         faces: str | None = None,
         tracks: Callable[[Any], list[FaceTrack] | None] | None = None,
     ) -> Iterator[dict]:
-        known = tracks(source) if tracks is not None else None
-        people = self.processor.face_windows(faces, known)
+        people = None
         try:
+            people = self.processor.face_windows(faces, None if tracks is None else partial(tracks, source))
             yield from self._rows(source, (window_seconds, hop_seconds), questions, people)
         except MediaError as error:
             if on_error == "raise":
@@ -243,8 +247,6 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         trim = self.processor.trim_leading_silence
         with MediaReader(source, audio=audio, trim_leading_silence=trim) as reader:
             spans = self._spans(reader, *window_and_hop)
-            if people is not None:
-                people.start_at(reader.info.trimmed)
             for index, (start, end) in enumerate(spans):
                 clip = reader.read(
                     start=start, end=end, fps=self.processor.fps, max_frames=self.processor.max_frames

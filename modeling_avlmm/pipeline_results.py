@@ -85,6 +85,7 @@ def file_result(rows: list[dict], config: AVDetectorConfig, settings: Settings) 
     return {
         **found,
         "abstain_band": config.abstain_band if settings.abstain else None,
+        "independent_parts": config.independent_parts,
         "windows": [{key: w[key] for key in ("start", "end", *SCORE_NAMES.values())} for w in windows],
         "faces": faces,
         **(timeline(windows) if config.gives_frame_scores else {}),

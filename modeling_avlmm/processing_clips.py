@@ -1,6 +1,6 @@
 """Base of the detectors' processors: from media to clips, from clips to a batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -116,7 +116,7 @@ class ClipProcessor(ProcessorMixin):
             source, audio: As for [`MediaReader`].
             start, end (`float`, *optional*): The part to read, in seconds on the clock of [`MediaReader`].
             tracks (`list[FaceTrack]`, *optional*):
-                The file's faces, where they are known, on the clock of the whole file (before silence is trimmed).
+                The file's faces, where they are known.
 
         Raises:
             MediaError: If the source cannot be read.
@@ -129,29 +129,29 @@ class ClipProcessor(ProcessorMixin):
             clip = reader.read(start=start, end=end, fps=self.fps, max_frames=self.max_frames)
             if self.faces == FACES[0]:
                 return clip
-            faces = self.face_windows("largest", tracks)
-            faces.start_at(reader.info.trimmed)
-        chosen, notes = faces.choose(clip)
+        chosen, notes = self.face_windows("largest", lambda: tracks).choose(clip)
         notes = [NO_FACE if note.template == NO_FACE_AT else note for note in notes]
         part = self.part(clip, chosen[0] if chosen else None)
         return replace(part, warnings=[*part.warnings, *notes])
 
     def face_windows(
-        self, faces: str | None = None, tracks: list[FaceTrack] | None = None
+        self, faces: str | None = None, tracks: Callable[[], list[FaceTrack] | None] | None = None
     ) -> FaceWindows | None:
         """
         Return what finds the faces of one file, window by window; None if the picture is the whole frame.
 
         Args:
             faces (`str`, *optional*): In place of the processor's own `faces`.
-            tracks (`list[FaceTrack]`, *optional*): The file's faces, where they are known.
+            tracks (`Callable`, *optional*):
+                Returns the file's faces where they are known, else None. Not called if the picture is the whole frame.
         """
         faces = self.faces if faces is None else faces
         if faces == FACES[0]:
             return None
-        if tracks is None and self._finder is None:
+        known = None if tracks is None else tracks()
+        if known is None and self._finder is None:
             self._finder = FaceFinder()
-        return FaceWindows(faces, self.min_face_size, self._finder, tracks)
+        return FaceWindows(faces, self.min_face_size, self._finder, known)
 
     def part(self, clip: Clip, face: WindowFace | None) -> Clip:
         """

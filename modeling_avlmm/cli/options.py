@@ -96,6 +96,15 @@ def add_windows(parser: argparse.ArgumentParser, things: str = "file") -> None:
     )
 
 
+def add_faces(parser: argparse.ArgumentParser) -> None:
+    """Add --faces."""
+    parser.add_argument(
+        "--faces",
+        choices=("off", "largest", "all"),
+        help="look at whole frames, at the largest face, or at every face [as the detector was made]",
+    )
+
+
 def add_batch_size(parser: argparse.ArgumentParser, default: int, what: str = "windows in one pass") -> None:
     """Add --batch-size."""
     parser.add_argument(

@@ -28,6 +28,8 @@ HEADLINES = {
     None: "Could not be read",
 }
 """The verdict in large letters. The detector calls a file fake; nothing was proved."""
+NO_VERDICT = "No verdict"
+"""In place of the verdict on a file that was read, but in which there was nothing to score."""
 WHAT_IT_IS_NOT = (
     "A verdict says how much a file resembles the fakes that the detector was trained on. It does not say who made the file, "
     "how, or whether what it shows took place; and a low score does not prove that a recording is genuine."
@@ -121,7 +123,13 @@ def deciding(detector: AVDeepfakeDetectionPipeline, result: dict) -> AVDeepfakeD
 
 def headline(result: dict) -> str:
     """Return the verdict in a few words: `Called fake`."""
-    return HEADLINES[result["label"]]
+    return NO_VERDICT if no_verdict(result) else HEADLINES[result["label"]]
+
+
+def no_verdict(result: dict) -> bool:
+    """Return whether a file was read, but has no verdict: without a face or sound, or as the network gave no number."""
+    error = result.get("error")
+    return result["label"] is None and error is not None and error["type"] == "NoVerdictError"
 
 
 def score_sentence(result: dict, config: AVDetectorConfig) -> str:
@@ -132,6 +140,8 @@ def score_sentence(result: dict, config: AVDetectorConfig) -> str:
         result (`dict`): A result of the pipeline.
         config ([`AVDetectorConfig`]): Of the detector that gave it ([`deciding`]).
     """
+    if no_verdict(result):
+        return f"There is no verdict: {result['error']['message']}."
     if result["label"] is None:
         return "The file could not be read, so there is no verdict."
     score, threshold = result["score"], result["threshold"]

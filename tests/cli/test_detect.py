@@ -95,7 +95,7 @@ def test_results_of_a_folder_are_those_of_the_pipeline(small, folder, capsys):
     status, results, err = detect(capsys, small, folder)
     assert status == 1  # one is no video
     files = [str(folder / name) for name in ORDER]
-    direct = pipeline(TASK, model=str(small), device="cpu")(files)
+    direct = pipeline(TASK, model=str(small), device="cpu")(files, abstain=True)
     assert results == [{"file": file, **result} for file, result in zip(files, direct, strict=True)]
     assert "4 files to look at; 3 others left out" in err
     (folder / "c" / "broken.mp4").unlink()
@@ -145,9 +145,19 @@ def test_detect_options_reach_the_pipeline(tiny_detector, clips, capsys):
     assert result["score"] == pytest.approx(max(window["score"] for window in result["windows"]))
 
 
-def test_abstaining_reaches_the_pipeline(small, clips, capsys):
-    _, (result,), _ = detect(capsys, small, clips["short"], "--abstain")
-    assert result["label"] == "uncertain"
+def test_abstaining_is_on_where_the_detector_has_a_band(small, clips, tmp_path, capsys):
+    for words, labels in (
+        ((), {"uncertain"}),
+        (("--abstain",), {"uncertain"}),
+        (("--no-abstain",), {"real", "fake"}),
+    ):
+        _, (result,), _ = detect(capsys, small, clips["short"], *words)
+        assert result["label"] in labels
+    without = save_small(tmp_path / "without")
+    _, (result,), _ = detect(capsys, without, clips["short"])
+    assert result["label"] in ("real", "fake")
+    status, _, err = detect(capsys, without, clips["short"], "--abstain")
+    assert status == 2 and "needs a detector with an abstain_band" in err
 
 
 def test_the_default_model_comes_from_the_environment(small, clips, capsys, monkeypatch):

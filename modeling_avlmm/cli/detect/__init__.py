@@ -16,6 +16,7 @@ from ..console import STOPPED, UsageError, guarded, tell
 from ..options import (
     add_batch_size,
     add_default_model,
+    add_faces,
     add_gate,
     add_loading,
     add_windows,
@@ -26,7 +27,7 @@ from ..options import (
 HELP = "tell whether files are deepfakes"
 DESCRIPTION = (
     "Tell whether files are deepfakes. Folders are searched for media. The exit status is 0 when every file was read, 1 when "
-    "one could not be read, 2 on wrong usage, and 130 when the run was stopped."
+    "one could not be read or scored, 2 on wrong usage, and 130 when the run was stopped."
 )
 
 
@@ -66,8 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_windows(verdict)
     verdict.add_argument(
-        "--abstain", action="store_true", help="say 'uncertain' in the detector's range of uncertain scores"
+        "--abstain",
+        action=argparse.BooleanOptionalAction,
+        help="say 'uncertain' in the detector's range of uncertain scores [on where it has one]",
     )
+    add_faces(verdict)
     running = parser.add_argument_group("running")
     add_batch_size(running, 1)
     add_loading(running)

@@ -19,7 +19,7 @@ from .resume import TRIES, Journal, run_identity
 if TYPE_CHECKING:
     from .overview import Overview
 
-SETTINGS = ("threshold", "window_seconds", "hop_seconds", "aggregate")
+SETTINGS = ("threshold", "window_seconds", "hop_seconds", "aggregate", "faces")
 """Options that are passed on to the pipeline where they are given."""
 
 
@@ -47,7 +47,8 @@ class DetectionRun:
     ):
         self.options, self.detector, self.found = options, detector, found
         self.given = {name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None}
-        self.given["abstain"] = options.abstain
+        has_band = bool(detector.model.config.abstain_band)
+        self.given["abstain"] = has_band if options.abstain is None else options.abstain
         detector._sanitize_parameters(**self.given)
         self.failed = bool(found.unlisted)
         self.count, self.stopped, self.complete = 0, False, False

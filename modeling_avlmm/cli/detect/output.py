@@ -4,14 +4,18 @@ import csv
 import json
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import TextIO
 
 from tqdm import tqdm
 
-from ...explain.words import PART_NAMES, hours
+from ...explain.people import most_suspicious, people_of, person_line
+from ...explain.words import PART_NAMES, count_of, hours, no_verdict
+from ...pipeline_scores import suspicion
 from .inputs import columns, shown
 
+MOST_PEOPLE = 10
+"""People of a file that a table names."""
 EVERY = 100
 """Files between two lines of progress when stderr is not a terminal."""
 
@@ -29,6 +33,10 @@ CSV_COLUMNS = (
     "highest_window_start",
     "highest_window_end",
     "highest_window_score",
+    "faces",
+    "highest_face_start",
+    "highest_face_end",
+    "highest_face_score",
     "warnings",
     "error",
 )
@@ -67,7 +75,7 @@ class ResultTable:
         """Write a file's result."""
         self._line(
             shown(file),
-            result["label"] or "unreadable",
+            result["label"] or ("no verdict" if no_verdict(result) else "unreadable"),
             *(_number(result[name], 3) for name in ("score", "video_score", "audio_score")),
             _number(result["duration"], 1),
             result.get("decided_by", ""),
@@ -76,6 +84,8 @@ class ResultTable:
             for window in result["windows"]:
                 span = f"  {window['start']:.1f} - {window['end']:.1f} s"
                 self.write(f"{self._first(span)}  {'':<10}  {_number(window['score'], 3):>6}")
+        for line in people_lines(result):
+            self.write(f"  {line}")
         for note in result["warnings"]:
             if note not in self.notices:
                 self.write(f"  {shown(note)}")
@@ -92,6 +102,17 @@ class ResultTable:
 
     def _first(self, text: str) -> str:
         return text + " " * (self.width - columns(text))
+
+
+def people_lines(result: dict) -> Iterator[str]:
+    """Yield a line for each person of a file with several, of many only for the most suspicious."""
+    people = people_of(result) or []
+    if len(people) < 2:
+        return
+    for person in most_suspicious(people, MOST_PEOPLE):
+        yield person_line(person)
+    if len(people) > MOST_PEOPLE:
+        yield f"and {count_of(len(people) - MOST_PEOPLE, 'face')} with lower scores or none"
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -121,11 +142,25 @@ class ResultCSV:
             "file": _text(shown(file)),
             "windows": len(result["windows"]),
             **{f"highest_window_{name}": highest.get(name) for name in ("start", "end", "score")},
+            **_face_cells(result),
             "warnings": _text("; ".join(map(shown, result["warnings"]))),
             "error": _text(shown(result["error"]["message"])) if result["error"] else None,
         }
         self.lines.writerow(row[name] for name in self.columns)
         self.stream.flush()
+
+
+def _face_cells(result: dict) -> dict:
+    """Return the number of faces, and the span and score of the most suspicious one; None for what there is not."""
+    faces = result.get("faces")  # a result of an older release, from a journal, has none
+    scored = [face for face in faces or () if face["score"] is not None]
+    highest = max(scored, key=suspicion, default={"start": None, "end": None, "video_score": None})
+    return {
+        "faces": None if faces is None else len(faces),
+        "highest_face_start": highest["start"],
+        "highest_face_end": highest["end"],
+        "highest_face_score": highest["video_score"],
+    }
 
 
 def _text(cell: str) -> str:
