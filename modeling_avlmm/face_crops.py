@@ -99,6 +99,15 @@ def _at(times: Any, known: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(times, known, column) for column in columns], 1).reshape(-1, *values.shape[1:])
 
 
+def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return intersection over union of boxes (N, 4) and (M, 4): shape (N, M)."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (first, second)]
+    return shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-9)
+
+
 def square_boxes(boxes: np.ndarray, width: int, height: int, margin: float = FACE_MARGIN) -> np.ndarray:
     """
     Return the squares that crops are cut from.

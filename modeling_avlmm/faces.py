@@ -7,7 +7,8 @@ thresholds are our own choice; `benchmarks/faces.py` measures what they do.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,11 @@ from .face_crops import (
     crop_clip,
     crop_side,
     crops,
+    iou,
     points_in_crop,
     square_boxes,
 )
-from .face_finder import FaceFinder, FaceFinderError, opencv
+from .face_finder import SURE_ENOUGH, FaceFinder, FaceFinderError, as_picture, opencv, single_thread
 from .media import MediaReader
 
 __all__ = [
@@ -43,14 +45,20 @@ __all__ = [
     "square_boxes",
 ]
 
-START_SCORE = 0.8  # lowest confidence of a face that begins one
 SURE_SCORE = 0.9  # a face of this confidence is a track at once
 CONFIRM = 3  # faces that make a track where none is of SURE_SCORE
-MIN_IOU = 0.2
+MIN_IOU = 0.2  # overlap of a face with where it was, or was heading;
+REACH = 1.5  # or, where it looks the same: distance of the centres by its size
+LIKE_SIZES = 1.5  # and ratio of the sizes
 GAP_SECONDS = 1.0  # longest time without the face within a track
 SMOOTH_SECONDS = 0.6  # half width of the window that boxes are smoothed in
-CUT_CORRELATION = 0.5  # two pictures that are less alike have a cut between them
-THUMBNAIL = (32, 18)  # width and height of the pictures that cuts are looked for in
+CUT_CHANGE = 0.4  # 1 - correlation of two pictures in a row; a cut changes more,
+CUT_FACTOR = 2.0  # and this many times more than the median of
+CUT_MEMORY = 5  # changes before it
+SAME_FACE = 0.7  # a face whose pixels correlate more goes on across what looks like a cut
+THUMBNAIL = (32, 18)  # width and height at which pictures are compared
+EVEN_LEVELS = 1.0  # standard deviation of the levels (0 to 255) of an even picture
+PATCH = (16, 16)  # width and height at which faces are compared
 WINDOW_BYTES = 128 * 1024**2  # frames that find_tracks reads at once
 
 
@@ -58,28 +66,30 @@ WINDOW_BYTES = 128 * 1024**2  # frames that find_tracks reads at once
 class _Person:
     """A face that is followed: what was seen of it since shortly before the present window."""
 
-    times: list[float]
-    faces: list[Face]
-    count: int
-    sure: bool
+    times: list[float] = field(default_factory=list)
+    faces: list[Face] = field(default_factory=list)
+    patch: np.ndarray | None = None  # the face when it was last seen
+    count: int = 0
+    sure: bool = False
     index: int | None = None
     ended: bool = False
     cut: bool = False
 
-    def add(self, time: float, face: Face) -> None:
+    def add(self, time: float, face: Face, patch: np.ndarray) -> None:
         self.times.append(time)
         self.faces.append(face)
+        self.patch = patch
         self.count += 1
         self.sure |= face.score >= SURE_SCORE
 
-    def box_at(self, time: float) -> np.ndarray:
-        """Return the box expected at `time`: the last one, moved on for at most a third of a second."""
+    def boxes_at(self, time: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the box expected at `time`, moved on for at most a third of a second, and the last one."""
         last = self.faces[-1].box
         if len(self.times) < 2 or self.times[-1] - self.times[-2] > GAP_SECONDS / 2:
-            return last
+            return last, last
         before = self.faces[-2].box
         speed = ((last - before)[:2] + (last - before)[2:]) / 2 / (self.times[-1] - self.times[-2])
-        return last + np.tile(speed * min(time - self.times[-1], 1 / 3), 2)
+        return last + np.tile(speed * min(time - self.times[-1], 1 / 3), 2), last
 
     def forget(self, time: float) -> None:
         """Drop the observations before `time`, but for the last two."""
@@ -93,10 +103,12 @@ class FaceTracker:
     Follow faces through a file, window by window.
 
     - Faces are matched to tracks from frame to frame by the overlap of their boxes (Hungarian method, IoU at least 0.2).
+      A face that moves faster is followed for one and a half times its size if it looks the same.
     - A face begins a track at a confidence of 0.8 and goes on with one at 0.5. A track counts once it has a face of 0.9
       or three faces: what is seen once, and unsurely, is no face.
-    - A track ends at a cut (two pictures in a row that are hardly alike, brightness and contrast aside) and after a
-      second without the face; shorter gaps are bridged.
+    - A track ends at a cut and after a second without the face; shorter gaps are bridged. A cut is a change of the
+      picture, brightness and contrast aside, that is large by itself and beside the changes before it. A face goes on
+      across it if it keeps its place and its looks: so a swaying camera ends no track.
     - Boxes are smoothed within 0.6 s on either side, in what has been seen; landmarks are given as found.
 
     A tracker is for one file. Windows are given in the order of their starts; they may overlap, and what has been looked
@@ -104,6 +116,8 @@ class FaceTracker:
 
     Args:
         finder ([`FaceFinder`], *optional*): Finds the faces; a new one by default.
+        fps (`float`, *optional*, defaults to 5.0): Most frames a second to look at. Where more are given, those between
+            are skipped.
 
     Example:
 
@@ -115,11 +129,14 @@ class FaceTracker:
     ```
     """
 
-    def __init__(self, finder: FaceFinder | None = None):
-        self.finder = finder or FaceFinder()
+    def __init__(self, finder: FaceFinder | None = None, fps: float = 5.0):
+        if not fps > 0:
+            raise ValueError(f"fps ({fps}) must be above 0")
+        self.finder, self.fps = finder or FaceFinder(), fps
         self.found = 0  # tracks of the file so far
         self._people: list[_Person] = []
         self._thumbnail: np.ndarray | None = None
+        self._changes: deque[float] = deque(maxlen=CUT_MEMORY)
         self._start = self._last = -math.inf
         self._step = 0.0
 
@@ -132,7 +149,8 @@ class FaceTracker:
             times (`np.ndarray` or `torch.Tensor`): Shape (T,), seconds on the file's clock, rising.
 
         Returns:
-            `list[FaceTrack]`: Each face seen in this window with its times in this window, in order of their index. A
+            `list[FaceTrack]`: Each face seen in this window, in order of their index, with the times at which it was
+            found in this window (and the time before, if that was looked at less than `1 / fps` before the window). A
             face seen earlier keeps its index. The first faces of a track that is not yet sure when a window ends are
             left out (at most two).
         """
@@ -144,52 +162,69 @@ class FaceTracker:
         if (np.diff(times) <= 0).any() or times[0] < self._start:
             raise ValueError("times must rise, and windows must be given in the order of their starts")
         self._start = float(times[0])
-        new = times > self._last + EPS
-        if len(times) > 1:
-            self._step = float(np.median(np.diff(times)))
         for person in self._people:
             person.forget(self._start - SMOOTH_SECONDS)
-        self._people = [
-            person for person in self._people if not person.ended or person.times[-1] >= self._start
-        ]
-        frames, fresh = frames[torch.from_numpy(new)], times[new].tolist()
-        for frame, time, faces in zip(frames, fresh, self.finder(frames), strict=True):
-            self._look(frame, time, faces)
-        self._last = max(self._last, float(times[-1]))
+        self._people = [p for p in self._people if not p.ended or p.times[-1] >= self._start - self._step]
+        chosen = self._chosen(times)
+        looked_at = frames[chosen]
+        found = self.finder(looked_at, times[chosen])
+        with single_thread(opencv()):
+            for frame, place, faces in zip(looked_at, chosen, found, strict=True):
+                self._look(frame, float(times[place]), faces)
         size = frames.shape[-1], frames.shape[-2]
-        seen = [self._track(person, times, not new.all(), size) for person in self._people]
+        seen = [self._track(person, times, size) for person in self._people]
         return sorted((track for track in seen if track is not None), key=lambda track: track.index)
+
+    def _chosen(self, times: np.ndarray) -> list[int]:
+        """Return the places of the frames to look at."""
+        chosen, steps = [], []
+        for place, time in enumerate(times.tolist()):
+            if time >= self._last + 1 / self.fps - EPS:
+                steps.append(time - self._last)
+                self._last = time
+                chosen.append(place)
+        steps = [step for step in steps if math.isfinite(step)]
+        self._step = float(np.median(steps)) if steps else self._step
+        return chosen
 
     def _look(self, frame: torch.Tensor, time: float, faces: list[Face]) -> None:
         """Match the faces of the next frame to those followed so far."""
-        thumbnail = _thumbnail(frame)
-        cut = self._thumbnail is not None and _is_cut(self._thumbnail, thumbnail)
-        self._thumbnail = thumbnail
+        picture = as_picture(opencv(), frame)
+        cut = self._is_cut(_looks(picture, THUMBNAIL))
+        patches = [_looks(picture, PATCH, face.box) for face in faces]
         for person in self._people:
-            if not person.ended and (cut or time - person.times[-1] > GAP_SECONDS + EPS):
-                person.ended, person.cut = True, cut
+            person.ended |= time - person.times[-1] > GAP_SECONDS + EPS
         going = [person for person in self._people if not person.ended]
         taken = set()
-        for row, column in _matches([p.box_at(time) for p in going], [face.box for face in faces]):
-            going[row].add(time, faces[column])
-            taken.add(column)
+        for row, column in _matches(going, faces, patches, time):
+            if not cut or _likeness(going[row].patch, patches[column]) > SAME_FACE:
+                going[row].add(time, faces[column], patches[column])
+                taken.add(column)
+        for person in going if cut else []:
+            person.ended = person.cut = person.times[-1] < time
         for place, face in enumerate(faces):
-            if place not in taken and face.score >= START_SCORE:
-                going.append(_Person([time], [face], 1, face.score >= SURE_SCORE))
-                self._people.append(going[-1])
-        for person in going:
-            if person.index is None and (person.sure or person.count >= CONFIRM):
+            if place not in taken and face.score >= SURE_ENOUGH:
+                self._people.append(_Person())
+                self._people[-1].add(time, face, patches[place])
+        for person in self._people:
+            if person.index is None and not person.ended and (person.sure or person.count >= CONFIRM):
                 person.index = self.found
                 self.found += 1
 
-    def _track(
-        self, person: _Person, window: np.ndarray, overlaps: bool, size: tuple[int, int]
-    ) -> FaceTrack | None:
+    def _is_cut(self, thumbnail: np.ndarray) -> bool:
+        """Compare the next picture with the one before."""
+        before, self._thumbnail = self._thumbnail, thumbnail
+        if before is None:
+            return False
+        change = 1 - _likeness(before, thumbnail)
+        usual = float(np.median(self._changes)) if self._changes else 0.0
+        self._changes.append(change)
+        return change > CUT_CHANGE and change > CUT_FACTOR * usual
+
+    def _track(self, person: _Person, window: np.ndarray, size: tuple[int, int]) -> FaceTrack | None:
         """Return a person's track in the window of frames at the times `window`, if it is a track and was seen in it."""
         times = np.array(person.times)
-        # a window that overlaps the one before may begin between two frames that were looked at
-        first = window[0] - (self._step if overlaps else 0.0)
-        here = (times >= first - EPS) & (times <= window[-1] + EPS)
+        here = (times > window[0] - max(self._step, 2 * EPS) + EPS) & (times <= window[-1] + EPS)
         if person.index is None or not here.any():
             return None
         boxes = smoothed(times, np.stack([face.box for face in person.faces]), times[here])
@@ -225,36 +260,52 @@ def smoothed(times: np.ndarray, boxes: np.ndarray, at: np.ndarray) -> np.ndarray
     return np.concatenate([out[:, :2] - half, out[:, :2] + half], 1)
 
 
-def _thumbnail(frame: torch.Tensor) -> np.ndarray:
-    """Return the picture in grey, very small and free of brightness and contrast: shape (18 * 32,)."""
-    cv2 = opencv()
-    picture = frame.permute(1, 2, 0).contiguous().numpy()
-    small = (
-        cv2.resize(picture, THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float64).mean(2).reshape(-1)
-    )
+def _looks(picture: np.ndarray, size: tuple[int, int], box: np.ndarray | None = None) -> np.ndarray:
+    """Return a picture (H, W, 3), or the part in a box, very small and free of brightness and contrast.
+
+    Its norm is 1; that of an even picture, such as a black one, is 0.
+    """
+    if box is not None:
+        left, top = np.floor(box[:2]).astype(int)
+        right, bottom = np.ceil(box[2:]).astype(int)
+        picture = picture[top:bottom, left:right]
+    small = opencv().resize(picture, size, interpolation=3).astype(np.float64).reshape(-1)  # 3: INTER_AREA
     small -= small.mean()
-    return small / max(float(np.linalg.norm(small)), 1e-9)
+    norm = float(np.linalg.norm(small))
+    return small / norm if norm > EVEN_LEVELS * math.sqrt(small.size) else np.zeros_like(small)
 
 
-def _is_cut(before: np.ndarray, after: np.ndarray) -> bool:
-    return float(before @ after) < CUT_CORRELATION
+def _likeness(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the correlation of two results of [`_looks`]; that of two even pictures is 1."""
+    return float(one @ other) if one.any() or other.any() else 1.0
 
 
-def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return intersection over union of boxes (N, 4) and (M, 4): shape (N, M)."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (first, second)]
-    return shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-9)
-
-
-def _matches(first: list[np.ndarray], second: list[np.ndarray]) -> list[tuple[int, int]]:
-    if not first or not second:
+def _matches(
+    people: list[_Person], faces: list[Face], patches: list[np.ndarray], time: float
+) -> list[tuple[int, int]]:
+    """Return the pairs of a person and a face, as places, that fit best in sum."""
+    if not people or not faces:
         return []
-    overlap = iou(np.stack(first), np.stack(second))
-    rows, columns = linear_sum_assignment(np.where(overlap >= MIN_IOU, overlap, 0.0), maximize=True)
-    return [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if overlap[r, c] >= MIN_IOU]
+    found = np.stack([face.box for face in faces])
+    # a head that turns back is where it was rather than where it was heading
+    expected, last = (np.stack(boxes) for boxes in zip(*(p.boxes_at(time) for p in people), strict=True))
+    overlap = np.maximum(iou(expected, found), iou(last, found))
+    likeness = np.array([[_likeness(person.patch, patch) for patch in patches] for person in people])
+    near = np.minimum(_distance(expected, found), _distance(last, found)) < REACH
+    near &= likeness > SAME_FACE
+    fit = np.where(near, overlap + MIN_IOU * likeness, np.where(overlap >= MIN_IOU, overlap, 0.0))
+    rows, columns = linear_sum_assignment(fit, maximize=True)
+    return [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if fit[r, c] > 0]
+
+
+def _distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the distance of the centres of boxes (N, 4) and (M, 4) by their size, infinite for unlike sizes: (N, M)."""
+    centres = [(boxes[:, :2] + boxes[:, 2:]) / 2 for boxes in (first, second)]
+    sizes = [(boxes[:, 2:] - boxes[:, :2]).max(1) for boxes in (first, second)]
+    ratio = sizes[0][:, None] / sizes[1][None]
+    apart = np.linalg.norm(centres[0][:, None] - centres[1][None], axis=2)
+    mean = (sizes[0][:, None] + sizes[1][None]) / 2
+    return np.where(np.maximum(ratio, 1 / ratio) < LIKE_SIZES, apart / mean, np.inf)
 
 
 def find_tracks(
@@ -286,7 +337,7 @@ def find_tracks(
     end = info.duration if end is None else min(end, info.duration)
     if not info.has_video:
         return []
-    tracker = FaceTracker(finder)
+    tracker = FaceTracker(finder, fps)
     count = max(1, WINDOW_BYTES // max(1, 3 * (info.width or 1) * (info.height or 1)))
     pieces: dict[int, list[FaceTrack]] = {}
     at, place = start, 0
