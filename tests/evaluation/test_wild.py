@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from dataset_trees.wild import clip, write_table
+from facevoice_factory import save_tiny
 from media_factory import make_clip
 from PIL import Image
 from ssavd_factory import save_small
@@ -412,6 +413,7 @@ def test_the_whole_way(folder, small, tmp_path, dataset_cache, monkeypatch, caps
     assert whole[1]["name"] == "within one person (12 people)"
     assert whole[1]["columns"][name]["auc"] == pytest.approx(np.mean(wins))
     page = (out / "report.md").read_text()
+    assert (out / "plots" / "auc.svg").is_file() and "(plots/auc.svg)" in page
     assert "## By family" in page and "`clips/broken.mp4`: " in page and (out / "report.html").is_file()
 
     # Started again, nothing is scored; and the table of predictions gives the same figures.
@@ -459,6 +461,23 @@ def test_wrong_usage(folder, tmp_path, dataset_cache, capsys):
         WildOptions(data_dir=folder, scores=[scores], output_dir=tmp_path / "out", n_resamples=0)
     )
     assert report["tables"][0]["rows"][0]["columns"]["s"]["auc"] == pytest.approx(78 / 144)
+
+
+def test_clips_without_a_face_are_told(tmp_path, dataset_cache, capsys):
+    pytest.importorskip("cv2")
+    root = tmp_path / "blank"
+    rows = [clip(f"{number}.mp4", ("real", "fake")[number % 2], "test") for number in range(4)]
+    write_table(root / "clips.csv", rows)
+    for number in range(4):
+        make_clip(root / f"{number}.mp4", 1.0, audio=number < 3)
+    model = save_tiny(tmp_path / "tiny")
+    words = ["--output-dir", str(tmp_path / "out"), "--model", str(model), "--device", "cpu"]
+    assert main(["wild", "--data-dir", str(root), *words]) == 0
+    said = capsys.readouterr().out
+    name = f"{tmp_path.name}/tiny"
+    assert f"{name} found no face in 4 files: their picture has no score." in said
+    (silent,) = read_csv(tmp_path / "out" / "dropped.csv")
+    assert silent["path"] == "3.mp4" and "no face" in silent["reason"]
 
 
 def test_photographs_have_false_alarms_only(tmp_path, small, dataset_cache, capsys):

@@ -8,6 +8,7 @@ from ...explain.words import count_of
 from ..rendering import Section, write_pages
 from .benchmark_tables import BASELINE
 from .measured_properties import CLIP_PROPERTIES, FOLD_DRAWS, SPEECH_PROPERTIES
+from .wild_plot import plot_aucs
 
 LISTED = 20
 """Dropped files that a page names; dropped.csv has all of them."""
@@ -36,11 +37,13 @@ def wild_summary(report: dict, folder: Path) -> str:
 
 
 def write_wild_pages(report: dict, folder: Path) -> None:
-    """Write the report as `report.md` and `report.html`."""
+    """Write the report as `report.md` and `report.html`, with a plot."""
     sections = [Section("Test set", [_subject(report), *([report["notes"]] if report["notes"] else [])])]
     for table in report["tables"]:
         head, *rows = _cells(table)
         sections.append(Section(table["title"], table["notes"], head, rows))
+    if plot := plot_aucs(report, folder / "plots"):
+        sections.append(Section("All figures", plots=[plot]))
     if sentences := _verdict_sentences(report):
         sections.append(Section("Verdicts at the detector's own threshold", items=sentences))
     sections.append(Section("How to read this", items=_reading(report)))
@@ -144,6 +147,11 @@ def _dropped_sentences(report: dict) -> list[str]:
         text.append(
             f"{count_of(len(report['unmatched_scores']), 'score')} of no file of the table; see dropped.csv."
         )
+    for name, found in report["no_face"].items():
+        if found:
+            text.append(
+                f"{name} found no face in {count_of(len(found), 'file')}: their picture has no score."
+            )
     for name, found in report["cut_short"].items():
         if found:
             text.append(f"{name} judged {count_of(len(found), 'file')} that break off on what came before.")

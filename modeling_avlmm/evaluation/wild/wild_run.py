@@ -157,6 +157,7 @@ def run_wild(options: WildOptions) -> tuple[dict, Path]:
         **_about(options, subject, detectors),
         "unmatched_scores": strangers,
         "cut_short": {d.name: d.about.pop("cut_short", {}) for d in detectors},
+        "no_face": {d.name: d.about.pop("no_face", []) for d in detectors},
         **found,
     }
     _write(report, subject, detectors, folder)
@@ -226,6 +227,7 @@ def _scored(options: WildOptions, subject: _Subject, model: str, name: str, fold
             "detector": about["detector"],
             "folder": str(folder),
             "cut_short": {path: error["message"] for path, error in report["cut_short"].items()},
+            "no_face": report["no_face"],
         },
     )
 
