@@ -1,11 +1,11 @@
-"""The groups of clips that a report has metrics of: kinds of fake, languages, lengths, columns of the corpus."""
+"""The groups of clips that a report has metrics of: kinds of fake, languages, lengths, faces, columns of the corpus."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from .predictions import kind_of_fake
+from .predictions import NUM_FACES, kind_of_fake
 
 DURATIONS = (2, 5, 10, 30, 60)
 """Edges of the groups by length, in seconds."""
@@ -34,7 +34,8 @@ def breakdowns(
 
     Args:
         predictions (`list[dict]`): Predictions with a score.
-        columns (`Sequence[str]`): Columns of the corpus to break down by, besides kinds of fake, language and length.
+        columns (`Sequence[str]`): Columns of the corpus to break down by, besides kinds of fake, language,
+            length and number of faces.
     """
     real = [p for p in predictions if p["label"] == 0]
     for name, kind_of in (("category", _category), ("generator", kind_of_fake)):
@@ -47,6 +48,7 @@ def breakdowns(
     for name, group_of in (
         *((column, lambda p, column=column: p.get(column)) for column in ("language", *columns)),
         ("duration", _duration),
+        ("faces", _faces),
     ):
         groups: dict[str, list[dict]] = {}
         for p in predictions:
@@ -58,6 +60,12 @@ def breakdowns(
 
 def _category(p: dict) -> str:
     return CATEGORIES.get((p.get("video_label"), p.get("audio_label")), "unknown")
+
+
+def _faces(p: dict) -> str | None:
+    """Return the number of faces found in a clip; None for a detector that looks at whole frames."""
+    number = p.get(NUM_FACES)
+    return None if number is None else ("no face", "1 face", "2 faces or more")[min(number, 2)]
 
 
 def _duration(p: dict) -> str | None:

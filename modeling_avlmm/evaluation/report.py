@@ -47,7 +47,7 @@ def build_report(
         `dict`: `about` with
 
         - **overall**, **video**, **audio** -- [`detection_metrics`], or None if nothing is labelled.
-        - **groups** -- For each breakdown (`category`, `generator`, `language`, ..., `duration`) the metrics of each
+        - **groups** -- For each breakdown (`category`, `generator`, `language`, ..., `duration`, `faces`) the metrics of each
           group. A kind of fake is measured against all genuine clips; other groups have both classes of their own.
         - **threshold**, **threshold_source**, **threshold_clips**, **temperature**, **calibration** (None unless
           fitted here) -- How scores become labels. `calibration["fitted"]` names the parts whose temperatures were

@@ -307,6 +307,16 @@ def test_breakdowns_part_the_clips():
     low, high = report["overall"]["ci"]["auc"]
     assert low < report["overall"]["auc"] < high
 
+    for index, p in enumerate(predictions):
+        p["num_faces"] = (0, 1, 2, 5, None)[index % 5]
+    groups = build_report(predictions, about(), n_resamples=0)["groups"]["faces"]
+    assert {name: m["n"] for name, m in groups.items()} == {
+        "1 face": 12,
+        "2 faces or more": 24,
+        "no face": 12,
+        "unknown": 12,
+    }
+
 
 def told(report: dict) -> str:
     return " ".join(calibration_text(report))
