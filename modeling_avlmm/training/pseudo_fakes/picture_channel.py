@@ -70,24 +70,24 @@ class PictureChannel:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "PictureChannel":
-        """Draw a channel. One in five leaves the colours alone, one in four compresses nothing."""
+        """Draw a channel. One in five leaves the colours alone, one in three compresses nothing."""
         plain = rng.random() < 0.2
         spread = 0.0 if plain else 1.0
         codecs: list[tuple[str, int]] = []
-        for _ in range(int(rng.choice(3, p=[0.25, 0.55, 0.2]))):
+        for _ in range(int(rng.choice(3, p=[0.35, 0.55, 0.1]))):
             name = str(rng.choice(["jpeg", "webp"], p=[0.55, 0.45]))
-            codecs.append((name, int(rng.integers(35, 96) if name == "jpeg" else rng.integers(25, 91))))
+            codecs.append((name, int(rng.integers(45, 98) if name == "jpeg" else rng.integers(35, 96))))
         saturation = 0.0 if rng.random() < 0.03 else 1 + spread * float(rng.uniform(-0.3, 0.3))
         return cls(
-            blur=_sometimes(rng, 0.25, 0.3, 1.3),
+            blur=_sometimes(rng, 0.15, 0.3, 1.0),
             gain=1 + spread * float(rng.uniform(-0.2, 0.2)),
             contrast=1 + spread * float(rng.uniform(-0.2, 0.2)),
             gamma=float(np.exp(spread * rng.uniform(-0.25, 0.25))),
             saturation=saturation,
             tint=tuple(spread * float(v) for v in rng.uniform(-8, 8, 3)),
-            shrink=_sometimes(rng, 0.4, 0.45, 0.95),
+            shrink=_sometimes(rng, 0.3, 0.5, 0.95),
             way=str(rng.choice(["linear", "cubic", "lanczos"])),
-            noise=_sometimes(rng, 0.25, 0.5, 6.0),
+            noise=_sometimes(rng, 0.15, 0.5, 4.0),
             codecs=tuple(codecs),
             seed=int(rng.integers(2**31)),
         )

@@ -28,6 +28,7 @@ bit, until both go through one [`PictureChannel`].
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from .face_alterations import (
@@ -52,6 +53,8 @@ KINDS: Mapping[str, float] = {
     "redrawn": 0.2,
 }
 SMALLEST_CROP = 32  # pixels; a smaller crop has no room for a face with an edge
+VISIBLE = 10  # levels of 255
+TRIES = 4  # at a visible fake; the last one is taken as it is
 LARGEST_WORK = 288  # pixels of the square in which fakes are made; larger squares are shrunk first
 
 
@@ -226,11 +229,19 @@ def self_blended_pair(
         None if redrawn is None else _cut(redrawn, square, work, mirror),
         theirs,
     )
-    fake = make_fake(view, kind, rng)
     channel = channel or PictureChannel.draw(rng)
-    return FacePair(
-        resize(channel(to_uint8(view.picture)), side, side), resize(channel(fake), side, side), kind
-    )
+    genuine = resize(channel(to_uint8(view.picture)), side, side)
+    for _ in range(TRIES):
+        fake = resize(channel(make_fake(view, kind, rng)), side, side)
+        if is_visible(genuine, fake):
+            break
+    return FacePair(genuine, fake, kind)
+
+
+def is_visible(genuine: np.ndarray, fake: np.ndarray) -> bool:
+    """Return whether at least one pixel in a hundred differs by `VISIBLE` levels: a fake below that teaches nothing."""
+    difference = cv2.absdiff(genuine, fake).max(2)
+    return bool(np.count_nonzero(difference >= VISIBLE) >= 0.01 * difference.size)
 
 
 def _other(
