@@ -95,7 +95,7 @@ def coded(sound: torch.Tensor, size: int, coarseness: float) -> torch.Tensor:
     Args:
         sound (`torch.Tensor` of shape `(rows, samples)`): Sound.
         size (`int`): Bins of the transform.
-        coarseness (`float`): Step over the root mean square of a band, above 0; 0.1 is fine and 2 is coarse.
+        coarseness (`float`): Step over the root mean square of a band, above 0; 0.5 is fine and 5 is coarse.
     """
     cosines, samples = _cosines(size), sound.shape[-1]
     padded = torch.nn.functional.pad(sound, (size, size + -samples % size))
@@ -149,7 +149,7 @@ def same_channel(
     if rng.random() < BAND_LIMITED:
         pair = _filtered(pair, _low_pass(pair.shape[-1] // 2 + 1, rng))
     if rng.random() < CODED:
-        pair = coded(pair, int(rng.choice([128, 256, 512])), float(np.exp(rng.uniform(-2, 0.7))))
+        pair = coded(pair, int(rng.choice([128, 256, 512])), float(np.exp(rng.uniform(-1, 2))))
     pair = pair * 10 ** (rng.uniform(-20, 10) / 20)
     pair = pair * (MAX_PEAK / pair.abs().amax().clamp(min=MAX_PEAK))
     genuine, fake = torch.round(pair * 32768) / 32768
