@@ -148,11 +148,10 @@ class FaceWindows:
         if clip.frames is None:
             return [], []
         times = clip.timestamps.numpy() + clip.start
-        height, width = clip.frames.shape[-2:]
         tracks = self._known if self._tracker is None else self._follow(clip, times)
         present = [face for track in tracks if (face := _in_window(track, clip, times))]
         if self._tracker is None:
-            self._record([face.track for face in present], width, height, clip.start, clip.end)
+            self._record([face.track for face in present], clip, clip.start)
         chosen = [face for face in present if face.size >= self.min_size]
         span = f"{clip.start:.2f}-{clip.end:.2f}"
         if not present:
@@ -171,11 +170,10 @@ class FaceWindows:
         new = np.flatnonzero(times > self._until + EPS)
         if len(new):
             new = new[:: _stride(times)]
-            height, width = clip.frames.shape[-2:]
             found = self._tracker.update(clip.frames[new], times[new])
             for piece in found:
                 self._pieces.setdefault(piece.index, []).append(piece)
-            self._record(found, width, height, -math.inf, math.inf)
+            self._record(found, clip, -math.inf)
             self._until = float(times[-1])
         since = clip.start - KEPT_SECONDS
         for index, pieces in list(self._pieces.items()):
@@ -186,15 +184,18 @@ class FaceWindows:
                 del self._pieces[index]
         return [_joined(pieces) for _, pieces in sorted(self._pieces.items())]
 
-    def _record(self, tracks: Iterable[FaceTrack], width: int, height: int, start: float, end: float) -> None:
-        """Keep the boxes of tracks from `start` to `end` for the result."""
+    def _record(self, tracks: Iterable[FaceTrack], clip: Clip, start: float) -> None:
+        """Keep the boxes of tracks from `start` to the end of a window for the result."""
+        height, width = clip.frames.shape[-2:]
         for track in tracks:
+            # The last box holds until the next picture would have been looked at, which may be after the file's end.
+            end = min(track.end, clip.end)
             seen = self.found.faces.get(track.index)
             if seen is None:
-                seen = self.found.faces[track.index] = SeenFace(track.index, max(0.0, track.start), track.end)
-            seen.end = max(seen.end, track.end)
+                seen = self.found.faces[track.index] = SeenFace(track.index, max(0.0, track.start), end)
+            seen.end = max(seen.end, end)
             since = seen.boxes[-1][0] if seen.boxes else -math.inf
-            new = (track.times > since + EPS) & (track.times >= start) & (track.times < end)
+            new = (track.times > since + EPS) & (track.times >= start) & (track.times < clip.end)
             seen.add(track.times[new], track.boxes[new], width, height)
 
 

