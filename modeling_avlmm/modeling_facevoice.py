@@ -4,6 +4,7 @@ The picture network is made for training on genuine recordings alone, with self-
 2022) as fakes; the sound network learns from genuine and re-synthesised speech.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -135,16 +136,8 @@ class FaceVoiceForDeepfakeDetection(FaceVoicePreTrainedModel):
             pixel_values, audio_values, frame_mask, audio_mask
         )
         has_video, has_audio = frame_mask.any(dim=1), audio_mask.any(dim=1)
-        frame_log_odds = pixel_values.new_zeros(frame_mask.shape, dtype=torch.float32)
-        if frame_mask.any():  # padding is not computed, and does not count in batch norms
-            frame_log_odds = frame_log_odds.masked_scatter(
-                frame_mask, self.frame_log_odds(pixel_values[frame_mask])
-            )
-        sound_log_odds = audio_values.new_zeros(len(audio_values))
-        if has_audio.any():
-            sound_log_odds = sound_log_odds.masked_scatter(
-                has_audio, self.sound_log_odds(audio_values[has_audio], audio_mask[has_audio])
-            )
+        frame_log_odds = _where_present(self.frame_log_odds, frame_mask, pixel_values)
+        sound_log_odds = _where_present(self.sound_log_odds, has_audio, audio_values, audio_mask)
         output = part_verdicts(frame_log_odds, sound_log_odds, frame_mask, has_audio, self.config, questions)
         if not (labels is None and video_labels is None and audio_labels is None):
             known = complete_labels(labels, video_labels, audio_labels, has_video, has_audio)
@@ -203,6 +196,22 @@ class FaceVoiceForDeepfakeDetection(FaceVoicePreTrainedModel):
             audio_values = torch.zeros(batch, config.audio_samples, device=device)
             audio_mask = torch.zeros_like(audio_mask)
         return pixel_values, audio_values, frame_mask.bool(), audio_mask.bool()
+
+
+def _where_present(
+    network: Callable[..., torch.Tensor], present: torch.Tensor, *inputs: torch.Tensor
+) -> torch.Tensor:
+    """
+    Return what a network says of the items that are present, in the shape of `present`, and 0 for the others.
+
+    Padding is not computed, and does not count in batch norms.
+    """
+    if present.all():
+        return network(*(values.flatten(0, present.ndim - 1) for values in inputs)).view(present.shape)
+    log_odds = torch.zeros(present.shape, device=present.device)
+    if not present.any():
+        return log_odds
+    return log_odds.masked_scatter(present, network(*(values[present] for values in inputs)))
 
 
 def _cross_entropy(log_odds: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:

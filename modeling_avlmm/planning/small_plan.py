@@ -1,4 +1,4 @@
-"""The dry runs of a small detector, SSAVD or AVPL: of its training, and of a scoring pass."""
+"""The dry runs of a small detector (SSAVD, AVPL, facevoice): of its training, and of a scoring pass."""
 
 from __future__ import annotations
 
@@ -211,6 +211,8 @@ def make_batch(
     encoded = [processor.encode(clip, **each) for each in known]
     batch = {}
     for name, pair in processor.collate(encoded).items():
+        if name.endswith("_mask"):  # silence may count as absent; the largest batch is full
+            pair = torch.ones_like(pair)
         if (
             fake is not None
             and (pair.dtype == torch.uint8 or pair.is_floating_point())

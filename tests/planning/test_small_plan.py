@@ -13,10 +13,12 @@ import pytest
 import torch
 from avpl_factory import TINY as TINY_AVPL
 from avpl_factory import save_tiny_encoders
+from facevoice_factory import TINY as TINY_FACEVOICE
 from media_factory import make_clip
 from ssavd_factory import TINY as TINY_SSAVD
 from training_factory import command, environment, finished
 
+from modeling_avlmm import FaceVoiceConfig
 from modeling_avlmm.evaluation.evaluation_options import EvaluationOptions
 from modeling_avlmm.inference.auto import AutoModelForAVDeepfakeDetection
 from modeling_avlmm.planning import small_plan
@@ -103,6 +105,23 @@ def test_predictions_of_scoring_are_what_the_allocator_gives_out(system, dtype, 
     assert need.activations == pytest.approx(measured(score, model, batch), rel=0.1, abs=2**20)
     assert need.gradients == need.optimizer == need.trained == 0
     assert need.all_weights == sum(weight.numel() for weight in model.parameters())
+
+
+def test_predictions_for_facevoice_are_what_the_allocator_gives_out():
+    config = FaceVoiceConfig(**{**TINY_FACEVOICE, "image_size": 64})
+    need = small_plan.predict(small_recipe("ssavd", {}), config)  # of the recipe, the optimisation counts
+    model = AutoModelForAVDeepfakeDetection.from_config(config).train()
+    batch = small_plan.make_batch(config, 8)
+    assert batch["frame_mask"].all() and batch["audio_mask"].all()
+    expected = measured(lambda: model(**batch).loss.backward(), model, batch)
+    assert need.activations + need.gradients == pytest.approx(expected, rel=0.1, abs=2**20)
+    assert need.trained == need.all_weights == sum(weight.numel() for weight in model.parameters())
+
+    scoring = small_plan.SmallScoring(config, torch.float32, batch_size=8).need()
+    batch = small_plan.make_batch(config, 8, labels=False)
+    with torch.no_grad():
+        expected = measured(lambda: model.eval()(**batch), model, batch)
+    assert scoring.activations == pytest.approx(expected, rel=0.1, abs=2**20)
 
 
 def test_a_dry_evaluation_of_a_small_detector(tmp_path, capsys):
