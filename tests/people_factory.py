@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from face_factory import FaceClip
 
+from modeling_avlmm.explain.attribution_maps import Attribution
+
 
 def face(
     index: int, start: float, end: float, scores: list[float | None], left: float, top: float = 0.2, **more
@@ -80,6 +82,29 @@ def faces_of(clip: FaceClip, scores: list[list[float | None]]) -> list[dict]:
         ]
         entries.append(whole)
     return entries
+
+
+def crop_attribution(index: int = 1, places: list[list[float]] | None = None) -> Attribution:
+    """Return an attribution on crops of a face: two steps, with the strongest place in the middle of the second."""
+    picture = np.zeros((2, 3, 3))
+    picture[1, 1, 1], picture[0, 0, 0] = 0.4, 0.1
+    return Attribution(
+        part="overall",
+        method="occlusion",
+        measure="score",
+        start=3.0,
+        end=6.0,
+        name="clip.mp4",
+        score=0.9,
+        baseline=0.1,
+        picture=picture,
+        frame_times=np.array([3.5, 5.0]),
+        frames=np.full((2, 48, 48, 3), 120, dtype=np.uint8),
+        regions={"mouth": 0.4, "eyes": 0.1},
+        face=index,
+        places=np.array(places or [[0.6, 0.2, 0.8, 0.5], [0.62, 0.2, 0.82, 0.5]]),
+        aspect=1.5,
+    )
 
 
 class KnownScores:

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from ..explain.attribution import Attribution
-from ..explain.people import fake_passages, most_suspicious, people_of
+from ..explain.people import fake_passages, most_suspicious, name_of_face, people_of
 from ..explain.regions import BAND_NAMES, REGION_NAMES
 from ..explain.words import capital, clock, describe_disagreement, describe_windows
 from .figures import (
@@ -94,12 +94,18 @@ def disagreement_plot(result: dict) -> Plot:
     )
 
 
-def attribution_plots(found: Attribution) -> list[Plot]:
-    """Plot the maps and rankings of an attribution: picture and face regions, sound and frequency bands."""
+def attribution_plots(found: Attribution, result: dict) -> list[Plot]:
+    """
+    Plot the maps and rankings of an attribution: picture and face regions, sound and frequency bands.
+
+    Args:
+        found ([`Attribution`]): The attribution.
+        result (`dict`): The pipeline's result, for the names of people.
+    """
     plots = []
     if found.picture is not None:
         plots += [
-            _picture_plot(found),
+            _picture_plot(found, result),
             _ranking_plot(found, "By region of the face", found.regions, REGION_NAMES),
         ]
     if found.sound is not None:
@@ -107,7 +113,7 @@ def attribution_plots(found: Attribution) -> list[Plot]:
     return plots
 
 
-def _picture_plot(found: Attribution) -> Plot:
+def _picture_plot(found: Attribution, result: dict) -> Plot:
     count, rows, columns = found.picture.shape
     step, r, c = _strongest(found.picture)
     height, width = found.frames.shape[1:3]
@@ -116,6 +122,8 @@ def _picture_plot(found: Attribution) -> Plot:
         if _covering(found)
         else "Orange: this cell raised the log-odds; purple: it lowered them."
     )
+    if found.face is not None:
+        colours = f"Frames are cut out around {name_of_face(result, found.face)}; below each, its place in the whole picture. {colours}"
     place = f"at {clock(found.frame_times[step])}, row {r + 1} of {rows} from the top and column {c + 1} of {columns} from the left"
     return Plot(
         "In the picture",
@@ -123,7 +131,7 @@ def _picture_plot(found: Attribution) -> Plot:
         _largest(found, found.picture[step, r, c], place, "cell"),
         partial(draw_picture, found=found),
         WIDE if count > 1 else 3.2,
-        min(4.2, 7.0 / max(count, 2) * height / width + 0.75),
+        min(4.2, 7.0 / max(count, 2) * height / width + 0.75) + (0 if found.places is None else 0.7),
     )
 
 

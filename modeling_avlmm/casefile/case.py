@@ -120,7 +120,7 @@ def build_case(
     if result.get("timeline"):
         case.plots.append(disagreement_plot(result))
     if attribution is not None:
-        case.attribution_plots = attribution_plots(attribution)
+        case.attribution_plots = attribution_plots(attribution, result)
     return case
 
 

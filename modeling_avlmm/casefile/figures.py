@@ -192,44 +192,62 @@ def full_colour(found: Attribution) -> float:
 
 
 def draw_picture(figure: Figure | SubFigure, found: Attribution) -> None:
-    """Draw the frames in grey, the change of the score in colour, and an outline around each step's strongest cell."""
-    count, rows, columns = found.picture.shape
+    """Draw the frames in grey, the change of the score in colour, and an outline around each step's strongest cell. Below a
+    frame that is a crop, draw its place in the whole picture."""
+    count = len(found.picture)
+    rows = 1 if found.places is None else 2
+    grid = figure.subplots(rows, count, squeeze=False, gridspec_kw={"height_ratios": (6, 1)[:rows]})
+    for step in range(count):
+        _step_picture(grid[0, step], found, step)
+        if found.places is not None:
+            _whole_picture(grid[1, step], found.places[step], found.aspect)
+
+
+def _whole_picture(axes: Axes, place: np.ndarray, aspect: float) -> None:
+    """Draw the outline of the whole picture and a box at the place of a crop."""
+    left, top, right, bottom = (float(side) for side in place)
+    axes.add_patch(Rectangle((0, 0), 1, 1, fill=False, edgecolor=THRESHOLD, linewidth=1, clip_on=False))
+    axes.add_patch(Rectangle((left, top), right - left, bottom - top, facecolor=THRESHOLD, linewidth=0))
+    axes.set(xlim=(0, 1), ylim=(1, 0), xticks=(), yticks=(), aspect=1 / aspect)
+    axes.spines[:].set_visible(False)
+    axes.grid(False)
+
+
+def _step_picture(axes: Axes, found: Attribution, step: int) -> None:
+    _, rows, columns = found.picture.shape
     largest = full_colour(found)
     height, width = found.frames.shape[1:3]
-    for step, axes in enumerate(np.atleast_1d(figure.subplots(1, count))):
-        grey = found.frames[step].astype(float) @ (0.299, 0.587, 0.114)
-        axes.imshow(
-            grey / 255,
-            cmap="gray",
-            vmin=0,
-            vmax=1.25,
-            extent=(0, columns, rows, 0),
-            aspect=height / width * columns / rows,
-        )
-        overlay = np.zeros((rows, columns, 4))
-        for r in range(rows):
-            for c in range(columns):
-                value = np.clip(found.picture[step, r, c] / largest, -1, 1)
-                overlay[r, c] = to_rgba("#e66101" if value > 0 else "#5e3c99", min(0.75, abs(value) * 0.75))
-        axes.imshow(
-            overlay,
-            extent=(0, columns, rows, 0),
-            aspect=height / width * columns / rows,
-            interpolation="nearest",
-        )
-        r, c = np.unravel_index(found.picture[step].argmax(), (rows, columns))
-        axes.set_title(clock(found.frame_times[step]), fontsize=9)
-        if found.picture[step, r, c] > 0:
-            axes.add_patch(Rectangle((c, r), 1, 1, fill=False, edgecolor="white", linewidth=2.6))
-            axes.add_patch(Rectangle((c, r), 1, 1, fill=False, edgecolor="black", linewidth=1.1))
-            axes.set_xlabel(
-                f"largest {found.picture[step, r, c]:+.3f}\nrow {r + 1}, column {c + 1}", fontsize=8
-            )
-        else:
-            axes.set_xlabel("nothing lowers it", fontsize=8)
-        axes.set(xticks=(), yticks=())
-        axes.spines[:].set_visible(False)
-        axes.grid(False)
+    grey = found.frames[step].astype(float) @ (0.299, 0.587, 0.114)
+    axes.imshow(
+        grey / 255,
+        cmap="gray",
+        vmin=0,
+        vmax=1.25,
+        extent=(0, columns, rows, 0),
+        aspect=height / width * columns / rows,
+    )
+    overlay = np.zeros((rows, columns, 4))
+    for r in range(rows):
+        for c in range(columns):
+            value = np.clip(found.picture[step, r, c] / largest, -1, 1)
+            overlay[r, c] = to_rgba("#e66101" if value > 0 else "#5e3c99", min(0.75, abs(value) * 0.75))
+    axes.imshow(
+        overlay,
+        extent=(0, columns, rows, 0),
+        aspect=height / width * columns / rows,
+        interpolation="nearest",
+    )
+    r, c = np.unravel_index(found.picture[step].argmax(), (rows, columns))
+    axes.set_title(clock(found.frame_times[step]), fontsize=9)
+    if found.picture[step, r, c] > 0:
+        axes.add_patch(Rectangle((c, r), 1, 1, fill=False, edgecolor="white", linewidth=2.6))
+        axes.add_patch(Rectangle((c, r), 1, 1, fill=False, edgecolor="black", linewidth=1.1))
+        axes.set_xlabel(f"largest {found.picture[step, r, c]:+.3f}\nrow {r + 1}, column {c + 1}", fontsize=8)
+    else:
+        axes.set_xlabel("nothing lowers it", fontsize=8)
+    axes.set(xticks=(), yticks=())
+    axes.spines[:].set_visible(False)
+    axes.grid(False)
 
 
 def draw_sound(figure: Figure | SubFigure, found: Attribution) -> None:

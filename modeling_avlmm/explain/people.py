@@ -110,6 +110,11 @@ def people_of(result: dict) -> list[Person] | None:
     ]
 
 
+def name_of_face(result: dict, index: int) -> str:
+    """Return the name of the person with an `index` in a result's `faces`: `person 1 (left)`."""
+    return next(person.name for person in people_of(result) if person.number == index + 1)
+
+
 def places(faces: list[dict]) -> list[str | None]:
     """
     Name the place of each face among those on screen at the same time.

@@ -56,15 +56,19 @@ class Page:
         except MediaError as error:
             raise ClipRefusedError(f"{visit.name} cannot be read to its end: {error.reason}.") from error
         result["name"] = visit.name
+        if result["error"] is not None:  # the folder's name is secret
+            result["error"]["message"] = result["error"]["message"].replace(str(clip), visit.name)
         visit.keep(generation, result=result)
 
     def look_closer(self, visit: Visit, on_progress: Callable[[int, int], None] | None = None) -> None:
         """Find out what the detector reacts to in the window with the highest score.
 
         Raises:
-            ClipRefusedError: if another clip took this one's place meanwhile.
+            ClipRefusedError: if there is no verdict, or another clip took this one's place meanwhile.
         """
         generation, result = visit.generation, visit.result
+        if result["score"] is None:
+            raise ClipRefusedError("There is no verdict on this clip, so there is nothing to look into.")
         window = max(result["windows"], key=lambda window: window["score"] or 0.0)
         # Near its ends the score hardly moves, whatever is hidden; its log-odds do.
         near_end = not SATURATED < (window["score"] or 0.0) < 1 - SATURATED

@@ -98,7 +98,10 @@ class Handlers:
             return {at.closeup: notice("error", ENDED)}
         try:
             self.page.look_closer(visit, lambda done, total: progress((done, total), desc="Covering parts"))
-            return {at.closeup: closeup_view(visit.attribution), at.player: self.page.player(visit)}
+            return {
+                at.closeup: closeup_view(visit.attribution, visit.result),
+                at.player: self.page.player(visit),
+            }
         except ValueError as error:  # AttributionError and MediaError among them
             return {at.closeup: notice("error", str(error).replace(str(visit.clip), visit.name))}
 

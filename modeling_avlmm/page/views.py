@@ -7,8 +7,10 @@ from importlib.resources import files
 from typing import Any
 
 import jinja2
+import numpy as np
 
 from ..explain.attribution_maps import Attribution
+from ..explain.people import name_of_face
 from ..explain.regions import BAND_NAMES, REGION_NAMES
 from ..explain.segments import join_segments
 from ..explain.words import (
@@ -154,11 +156,18 @@ def player_view(
     )
 
 
-def closeup_view(found: Attribution) -> str:
-    """Return the HTML of an attribution: marked frames, shares by region and band, and the method's limits."""
+def closeup_view(found: Attribution, result: dict) -> str:
+    """
+    Return the HTML of an attribution: marked frames, shares by region and band, and the method's limits.
+
+    Args:
+        found ([`Attribution`]): What the detector reacts to. Frames that are crops of a face are shown with their place.
+        result (`dict`): The pipeline's result, for the names of people.
+    """
     pictures = [] if found.picture is None else heat_pictures(found.frames, found.picture)
     for picture in pictures:
         picture["time"] = float(found.frame_times[picture["index"]])
+        picture["place"] = None if found.places is None else _percent(found.places[picture["index"]])
     tables = []
     for title, values, names in (
         (PART_TITLES["video"], found.regions, REGION_NAMES),
@@ -171,7 +180,13 @@ def closeup_view(found: Attribution) -> str:
         ]
         if rows:
             tables.append((title, rows))
-    return render("closeup.html", found=found, pictures=pictures, tables=tables)
+    person = None if found.face is None else name_of_face(result, found.face)
+    return render("closeup.html", found=found, pictures=pictures, tables=tables, person=person)
+
+
+def _percent(place: np.ndarray) -> dict[str, float]:
+    left, top, right, bottom = (100 * float(side) for side in place)
+    return {"left": left, "top": top, "width": right - left, "height": bottom - top}
 
 
 def timeline(result: dict, duration: float) -> list[dict[str, Any]]:

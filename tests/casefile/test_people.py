@@ -6,8 +6,9 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from media_factory import make_clip, make_rotated
-from people_factory import face, result_with, two_people
+from people_factory import crop_attribution, face, result_with, two_people
 from PIL import Image
 from transformers import pipeline
 
@@ -143,6 +144,19 @@ def write_pdf_if_possible(case, path):
         text = "".join(page.get_textpage().get_text_range() for page in pages)
         assert "People in the picture" in text and "Who is suspicious when" in text
         assert sum(item.type == 3 for page in pages for item in page.get_objects()) >= 4  # pictures
+
+
+def test_an_attribution_on_crops_says_whose_face_and_where(nine, detector, tmp_path):
+    case = build_case(str(nine), result_with(two_people()), detector=detector, attribution=crop_attribution())
+    figure, ranking = case.attribution_plots
+    words = "Frames are cut out around person 2 (right); below each, its place in the whole picture."
+    assert figure.caption.startswith(words) and ranking.title == "By region of the face"
+    drawn = Figure(figsize=(figure.width, figure.height), layout="constrained")
+    figure.draw(drawn)
+    places = [axes.patches[1].get_bbox().extents.tolist() for axes in drawn.axes[2:]]
+    assert places == [pytest.approx([0.6, 0.2, 0.8, 0.5]), pytest.approx([0.62, 0.2, 0.82, 0.5])]
+    write_html(case, tmp_path / "case.html")
+    assert words in (tmp_path / "case.html").read_text(encoding="utf-8")
 
 
 def test_uncertain_people_are_called_so(nine, detector, tmp_path):

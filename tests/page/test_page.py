@@ -406,7 +406,8 @@ def test_the_detector_that_writes_is_the_one_that_is_looked_into(visits, clips, 
     assert found.picture.shape[1:] == (2, 2) and set(found.regions) >= {"mouth", "eyes"} and found.bands
     (window,) = visit.result["windows"]
     assert found.score == pytest.approx(window["score"], abs=1e-5)
-    assert "the mouth" in closeup_view(found) and "not proof" in closeup_view(found)
+    shown = closeup_view(found, visit.result)
+    assert "the mouth" in shown and "not proof" in shown and "cut out around" not in shown
     *_, messages = page.ask(visit, "Where do you see it?")
     assert [message["role"] for message in messages] == ["user", "assistant"] and messages[1]["content"]
 

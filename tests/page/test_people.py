@@ -8,9 +8,11 @@ from html import unescape
 import numpy as np
 import pytest
 import torch
+from face_detectors import detector_of_skin
+from face_factory import LEFT, RIGHT, clip_with_faces, write_clip
 from media_factory import make_rotated
 from page_factory import give, opened, serving, upload, verdict_on
-from people_factory import KnownScores, face, result_with, two_people
+from people_factory import KnownScores, crop_attribution, face, result_with, two_people
 from PIL import Image
 from torchcodec.encoders import Encoder
 from transformers import pipeline
@@ -18,8 +20,8 @@ from transformers import pipeline
 from modeling_avlmm.media import MediaReader
 from modeling_avlmm.page.actions import Page
 from modeling_avlmm.page.people import LEAST_BOXES, MOST_BOXES, MOST_LISTED, people_view
-from modeling_avlmm.page.session import Limits, Visits
-from modeling_avlmm.page.views import player_view, verdict_view
+from modeling_avlmm.page.session import ClipRefusedError, Limits, Visits
+from modeling_avlmm.page.views import closeup_view, player_view, verdict_view
 
 RED, BLUE = (230, 20, 20), (20, 20, 230)
 SIDE = 0.2
@@ -96,6 +98,60 @@ def test_many_people_are_bounded():
     assert tracks[0]["boxes"][-1] == [9.0, 0.1, 0.1, 0.2, 0.2]
     (one,) = json.loads(people_view(result_with(faces[:1]), {}).boxes)
     assert len(one["boxes"]) == 300
+
+
+def test_a_close_look_at_a_face_shows_its_place():
+    shown = closeup_view(crop_attribution(), result_with(two_people()))
+    assert "cut out around person 2 (right)" in shown and "aspect-ratio: 1.5" in shown
+    assert (
+        'aria-label="Place in the whole picture: 60 to 80 % from the left, 20 to 50 % from the top"' in shown
+    )
+    assert "left: 60.0%; top: 20.0%; width: 20.0%; height: 30.0%" in shown
+
+
+# -- with faces that are found ------------------------------------------------------------------------------------------------
+
+
+def overlap(one, other) -> float:
+    """Return intersection over union of two boxes."""
+    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    shared = sides.clip(0).prod()
+    return shared / (sum(np.subtract(box[2:], box[:2]).prod() for box in (one, other)) - shared)
+
+
+def judged(visits, path):
+    page = Page(detector_of_skin(), Limits(), grid=2, visits=visits)
+    visit = visits.of("tab")
+    visit.take(upload(visits.root, path), Limits())
+    page.judge(visit)
+    return page, visit
+
+
+def test_people_of_a_file_are_found_scored_and_boxed(visits, tmp_path):
+    clip = clip_with_faces(4.0, size=(480, 270), people=[LEFT, RIGHT])
+    page, visit = judged(visits, write_clip(tmp_path / "two.mp4", clip))
+    shown = page.player(visit)
+    assert (
+        "the picture's score is that of person 2 (right)" in text_of(shown)
+        and shown.count("data:image/jpeg") == 2
+    )
+    assert re.findall(r'class="av-person av-(\w+)"', shown) == ["real", "fake"]
+    tracks = json.loads(unescape(re.search(r'data-people="([^"]*)"', shown)[1]))
+    assert [track["name"] for track in tracks] == ["person 1 (left)", "person 2 (right)"]
+    for track, truth in zip(tracks, clip.boxes / (480, 270, 480, 270), strict=True):
+        assert len(track["boxes"]) >= 16
+        for time, *box in track["boxes"]:
+            true = truth[min(round(time * clip.fps), len(truth) - 1)]
+            assert overlap(box, true) > 0.5, (time, box, true)
+
+
+def test_a_file_without_face_and_sound_has_no_verdict_and_names_no_folder(visits, clips):
+    page, visit = judged(visits, clips["silent"])
+    words = text_of(verdict_view(visit, page.detector) + page.player(visit))
+    assert "No face was found in the picture." in words
+    assert visit.token not in words and str(visits.root) not in str(visit.result)
+    with pytest.raises(ClipRefusedError, match="no verdict on this clip"):
+        page.look_closer(visit)
 
 
 # -- in a browser -------------------------------------------------------------------------------------------------------------
