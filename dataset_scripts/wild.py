@@ -8,6 +8,7 @@ who bring their own.
 from __future__ import annotations
 
 import csv
+import difflib
 import os
 from collections import Counter
 from collections.abc import Collection
@@ -213,8 +214,10 @@ def _check_columns(
                 f"{table} has no column {name!r}; it has {', '.join(header) or 'none'}.{nearest(name, others)}"
             )
     for name in header:
-        if name not in known and (suggestion := nearest(name, [k for k in known if k not in header])):
-            raise MetadataError(f"{table}: unknown column {name!r}.{suggestion}")
+        absent = [column for column in known if column not in header]
+        # Only likely slips: `frame_rate` is a column of its own, and no misspelt `orig_rate`.
+        if name not in known and (meant := difflib.get_close_matches(name, absent, n=1, cutoff=0.8)):
+            raise MetadataError(f"{table}: unknown column {name!r}. Did you mean {meant[0]!r}?")
 
 
 def _read_table(path: str) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:

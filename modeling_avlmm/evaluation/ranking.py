@@ -163,13 +163,18 @@ def mean_over_kinds_auc(
 def share_of(
     holds: Sequence[bool] | np.ndarray, clusters: Groups, n_resamples: int = 1000
 ) -> dict[str, float | list[float] | None]:
-    """Return the `share` of clips for which something holds (None without clips), its `ci` by cluster, and `n`."""
+    """
+    Return the `share` of clips for which something holds (None without clips), its `ci` by cluster, and `n`.
+
+    A share of nothing or of all has no interval: every resample gives the same, which says nothing about other clips.
+    """
     holds = np.asarray(holds, dtype=float)
     if not len(holds):
         return {"share": None, "ci": None, "n": 0}
     share = lambda weights: float(weights @ holds / weights.sum()) if weights.sum() else None  # noqa: E731
     interval = _interval(share, clusters, n_resamples)
-    return {"share": float(holds.mean()), "ci": interval["ci"], "n": len(holds)}
+    share_of_all = float(holds.mean())
+    return {"share": share_of_all, "ci": interval["ci"] if 0 < share_of_all < 1 else None, "n": len(holds)}
 
 
 def _interval(

@@ -150,6 +150,6 @@ def test_missing_and_unlisted_files(tmp_path):
 
 
 def test_unused_columns_are_noted(tmp_path):
-    write_wild(tmp_path / "data", clips=[clip("a.mp4", "real", camera="x")])
-    with pytest.warns(CorpusWarning, match="unused columns of clips.csv: camera"):
+    write_wild(tmp_path / "data", clips=[clip("a.mp4", "real", camera="x", frame_rate="25")])
+    with pytest.warns(CorpusWarning, match="unused columns of clips.csv: camera, frame_rate"):
         assert len(stream(tmp_path / "data")["dev"]) == 1

@@ -128,4 +128,8 @@ def test_few_clusters_have_no_interval():
     assert overall_auc(labels, scores, [0, 1, 2, 3, 4, 5, 5, 6, 7, 8], 50)["ci"] is None
     assert within_groups_auc(labels, scores, [0, 1, 2, 3, 4] * 2, n_resamples=50)["ci"] == [1.0, 1.0]
     assert within_groups_auc(labels, scores, [0, 1, 2, 3, 3] * 2, n_resamples=50)["ci"] is None
-    assert share_of([True] * 4, range(4), 50)["ci"] is None
+    assert share_of([True, False] * 2, range(4), 50)["ci"] is None
+
+
+def test_a_share_of_all_has_no_interval():
+    assert share_of([True] * 9, range(9), 50) == {"share": 1.0, "ci": None, "n": 9}

@@ -104,26 +104,14 @@ def benchmark_tables(
     people = people_of(used)
     names = [detector.name for detector in detectors]
     baselines: dict[tuple, dict] = {}
-    for part, column in SCORE_NAMES.items():
-        chosen = [i for i, row in enumerate(used) if row.get(LABEL_OF[column]) is not None]
-        able = [d for d in detectors if any(d.scores[used[i]["path"]][column] is not None for i in chosen)]
-        chosen = [i for i in chosen if all(d.scores[used[i]["path"]][column] is not None for d in able)]
-        if not able or not chosen:
+    # A recording of speech has one verdict: there is no picture, and the sound is the whole.
+    parts = ("overall",) if protocol == "speech" else tuple(SCORE_NAMES)
+    for part in parts:
+        view = _view_of(part, used, people, detectors, protocol, n_resamples)
+        if view is None:
             continue
-        part_rows = [used[i] for i in chosen]
-        view = _View(
-            part=part,
-            protocol=protocol,
-            rows=part_rows,
-            labels=np.array([row[LABEL_OF[column]] for row in part_rows]),
-            people=[people[i] for i in chosen],
-            columns={d.name: np.array([d.scores[r["path"]][column] for r in part_rows]) for d in able},
-            n_resamples=n_resamples,
-        )
-        if len(set(view.labels.tolist())) < 2:
-            continue
-        records = [properties[row["path"]] for row in part_rows]
-        paths = [row["path"] for row in part_rows]
+        records = [properties[row["path"]] for row in view.rows]
+        paths = [row["path"] for row in view.rows]
         labelled = (tuple(paths), tuple(view.labels.tolist()))
         if labelled not in baselines:  # picture and whole clip often have the same files and labels
             baselines[labelled] = property_baseline(records, view.labels, view.people)
@@ -136,7 +124,7 @@ def benchmark_tables(
         if protocol == "clips":
             view.pairs = match_pairs(records, view.labels, paths)
             if part == "overall":
-                found["pairs"] = [[part_rows[i]["path"] for i in pair] for pair in view.pairs]
+                found["pairs"] = [[paths[i] for i in pair] for pair in view.pairs]
                 found["rule"] = RULE
         found["tables"] += view.tables(len(used), names)
     found["verdicts"] = [
@@ -260,6 +248,34 @@ class _View:
             **sizes,
             "columns": {c: {k: f[k] for k in kept if k in f} for c, f in columns.items()},
         }
+
+
+def _view_of(
+    part: str,
+    rows: list[dict],
+    people: list[str],
+    detectors: Sequence[Detector],
+    protocol: str,
+    n_resamples: int,
+) -> _View | None:
+    """Return the files with a label and scores of a part, or None if these are not of both classes."""
+    column = SCORE_NAMES[part]
+    chosen = [i for i, row in enumerate(rows) if row.get(LABEL_OF[column]) is not None]
+    able = [d for d in detectors if any(d.scores[rows[i]["path"]][column] is not None for i in chosen)]
+    chosen = [i for i in chosen if all(d.scores[rows[i]["path"]][column] is not None for d in able)]
+    part_rows = [rows[i] for i in chosen]
+    labels = np.array([row[LABEL_OF[column]] for row in part_rows])
+    if not able or len(set(labels.tolist())) < 2:
+        return None
+    return _View(
+        part=part,
+        protocol=protocol,
+        rows=part_rows,
+        labels=labels,
+        people=[people[i] for i in chosen],
+        columns={d.name: np.array([d.scores[r["path"]][column] for r in part_rows]) for d in able},
+        n_resamples=n_resamples,
+    )
 
 
 def _verdicts(detector: Detector, rows: list[dict], people: list[str], n_resamples: int) -> dict:
