@@ -190,7 +190,9 @@ class Wild(CorpusBuilder):
                 lost += [] if len(found) == 1 else [row["source"]]
                 row["source"] = found[0] if len(found) == 1 else None
         if lost:
-            self.note(f"{len(lost):,} sources name no row, or several, and are left out, such as {lost[0]}.")
+            self.note(
+                f"sources that name no row, or several, are left out: {len(lost):,}, such as {lost[0]}."
+            )
 
 
 def tables_in(folder: str) -> dict[str, str]:

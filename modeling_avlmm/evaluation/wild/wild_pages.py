@@ -112,8 +112,12 @@ def _verdict_sentences(report: dict) -> list[str]:
 def _share(found: dict, of: str) -> str:
     if found["share"] is None:
         return f"no {of}"
-    interval = "" if found["ci"] is None else f", 95 % interval {found['ci'][0]:.0%} to {found['ci'][1]:.0%}"
-    return f"{round(found['share'] * found['n'])} of {found['n']} {of} ({found['share']:.0%}{interval})"
+    interval = ""
+    if found["ci"] is not None:
+        low, high = found["ci"]
+        interval = f", 95 % interval {100 * low:.0f} to {100 * high:.0f} %"
+    number = round(found["share"] * found["n"])
+    return f"{number} of {found['n']} {of} ({100 * found['share']:.0f} %{interval})"
 
 
 def _reading(report: dict) -> list[str]:
