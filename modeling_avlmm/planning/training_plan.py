@@ -11,11 +11,12 @@ from datasets.exceptions import DatasetGenerationError
 from dataset_scripts.errors import CorpusError
 
 from ..training.batches import load_split
+from ..training.genuine_data import genuine_recordings
 from ..training.progress import quiet_trainer
 from ..training.recipe_parts import ClipsRecipe
-from ..training.recipes import AnyRecipe, AVLMMRecipe, SmallDetectorRecipe
+from ..training.recipes import AnyRecipe, AVLMMRecipe, GenuineRecipe, SmallDetectorRecipe
 from ..training.small_detectors import genuine_clips, validation_split
-from . import avlmm_plan, small_plan
+from . import avlmm_plan, genuine_plan, small_plan
 from .phrases import fits, limit_line, memory_limit, memory_line
 
 
@@ -40,7 +41,7 @@ def plan_training(recipe: AnyRecipe, memory_gib: float | None = None) -> bool:
     quiet_trainer()
     recipe.check_trackers()
     processes = PartialState(cpu=not torch.accelerator.is_available()).num_processes
-    system = avlmm_plan if isinstance(recipe, AVLMMRecipe) else small_plan
+    system = {AVLMMRecipe: avlmm_plan, GenuineRecipe: genuine_plan}.get(type(recipe), small_plan)
     limit, where = memory_limit(memory_gib)
     clips, told = count_clips(recipe)
     plans = system.stage_plans(recipe, clips, processes)
@@ -78,6 +79,9 @@ def count_clips(recipe: AnyRecipe) -> tuple[int | None, str]:
         return None, f"{name}: {error.__cause__ or error}"
     except (CorpusError, OSError) as error:
         return None, f"{name}: {error}"
+    if isinstance(recipe, GenuineRecipe):
+        recordings = genuine_recordings(data, split, recipe.seed)
+        return len(recordings), f"{name}: {genuine_plan.recordings_line(recordings)}"
     if isinstance(recipe, SmallDetectorRecipe) and recipe.training.keep == "auc":
         validation_split(recipe, len(split))
     if isinstance(data, ClipsRecipe) and data.pseudo_fakes:

@@ -11,7 +11,10 @@ from dataset_scripts.demonstration import is_demonstration
 from .training_sources import SOURCES
 
 RECIPE, STAGE, TRAINING = "recipe.yaml", "stage.json", "training.json"
-LOCAL_PATHS = ("output_dir", "data_dir", "annotations")
+LOCAL_PATHS = (
+    *("output_dir", "data_dir", "annotations", "face_cache"),
+    *("photos", "speech", "synthetic_speech", "store"),
+)
 """Fields of a recipe that hold local folders; published recipes have their last name only."""
 
 
@@ -99,7 +102,10 @@ def _beside(model_dir: Path, name: str) -> Path | None:
 def _shorten_sources(network: dict) -> None:
     """Reduce the local folders in a recipe's `model` to their last name, in place."""
     options = network.get("options") or {}
-    for place, keys in ((network, ("backbone", "start")), (options, ("vision_encoder", "audio_encoder"))):
+    for place, keys in (
+        (network, ("backbone", "start", "picture_weights", "sound_weights")),
+        (options, ("vision_encoder", "audio_encoder")),
+    ):
         for key in keys:
             if place.get(key) and hub_id(place[key]) is None:
                 place[key] = Path(place[key]).name

@@ -36,6 +36,7 @@ class AVLMMStage:
         source (`Path` or `str`): The detector or backbone it starts from.
     """
 
+    draws_of: ClassVar[str] = "clips"
     summary_file: ClassVar[str] = "stage.json"
 
     def __init__(self, recipe: AVLMMRecipe, settings: StageRecipe, source: Path | str):

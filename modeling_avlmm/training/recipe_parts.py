@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ..dialogue.families import TASKS
 from ..processing_clips import FACE_MARGIN, FACES, MAX_FACE_MARGIN
-from .recipe_values import RecipeError, one_of
+from .recipe_values import RecipeError, check_unset, one_of
 
 STAGE_KINDS = ("pretraining", "alignment", "encoders", "analysis")
 FROZEN_PARTS = {"alignment": ("vision", "audio", "projector"), "analysis": ("vision", "audio")}
@@ -171,10 +171,7 @@ class ClipsRecipe(DataRecipe):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in self.not_for_it:
-            # The recipe.yaml of a run has every field, so the default is let through.
-            if getattr(self, name) != getattr(DataRecipe, name):
-                raise RecipeError(f"data.{name} is for recipes with system: avlmm: leave it out.")
+        check_unset(self, DataRecipe, self.not_for_it, "data.", "avlmm")
         if not 0 <= self.pseudo_fakes < 1:
             raise RecipeError(f"data.pseudo_fakes is a share below 1, got {self.pseudo_fakes}.")
         if self.pseudo_fake_pairs and self.pseudo_fakes != 0.5:

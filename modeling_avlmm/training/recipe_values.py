@@ -33,6 +33,20 @@ def unknown_field(name: str, known: Iterable[str], where: str = "", cutoff: floa
     return RecipeError(f"Unknown field {where}{name}. {hint}")
 
 
+def check_unset(part: object, base: type, names: Iterable[str], where: str, systems: str) -> None:
+    """
+    Raise [`RecipeError`] where a part of a recipe sets a field that means nothing to its system.
+
+    The recipe.yaml of a run has every field, so the default of `base`, which declares them, is let through.
+    """
+    defaults = {field.name: field for field in dataclasses.fields(base)}
+    for name in names:
+        field = defaults[name]
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if vars(part)[name] != default:
+            raise RecipeError(f"{where}{name} is for recipes with system: {systems}: leave it out.")
+
+
 def check_place(name: str, place: object, hint: str = "") -> None:
     """Raise [`RecipeError`] where a field names a folder that is not there; `hint` says how to make it."""
     if absent := missing_folder(place):

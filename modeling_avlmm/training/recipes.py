@@ -8,6 +8,13 @@ from pathlib import Path
 
 import yaml
 
+from .genuine_recipe import (
+    CalibrationRecipe,
+    FaceVoiceRecipe,
+    GenuineDataRecipe,
+    PictureRecipe,
+    SoundRecipe,
+)
 from .recipe_parts import ClipsRecipe, DataRecipe, ModelRecipe, NetworkRecipe, OptimisationRecipe, StageRecipe
 from .recipe_values import RecipeError, filled, one_of, override, split_overrides
 
@@ -21,7 +28,7 @@ class Recipe:
     A training run: the fields that all systems share.
 
     Args:
-        system (`str`): The detector to train: `avlmm` (AV-LMMDetect), `ssavd` or `avpl`.
+        system (`str`): The detector to train: `avlmm` (AV-LMMDetect), `ssavd`, `avpl` or `facevoice`.
         name (`str`): Name of the run.
         output_dir (`str`): Folder for everything it writes.
         seed (`int`): Seed of everything random.
@@ -112,12 +119,32 @@ class SmallDetectorRecipe(Recipe):
     training: OptimisationRecipe = field(default_factory=OptimisationRecipe)
 
 
+@dataclass(kw_only=True)
+class GenuineRecipe(Recipe):
+    """
+    A run of facevoice, from genuine recordings alone: the picture network, the sound network, their calibration.
+
+    Args:
+        model ([`FaceVoiceRecipe`]), data ([`GenuineDataRecipe`]), picture ([`PictureRecipe`]), sound ([`SoundRecipe`]),
+            calibration ([`CalibrationRecipe`]): The parts.
+        kwargs: Fields of [`Recipe`].
+    """
+
+    system: str = "facevoice"
+    model: FaceVoiceRecipe = field(default_factory=FaceVoiceRecipe)
+    data: GenuineDataRecipe = field(default_factory=GenuineDataRecipe)
+    picture: PictureRecipe = field(default_factory=PictureRecipe)
+    sound: SoundRecipe = field(default_factory=SoundRecipe)
+    calibration: CalibrationRecipe = field(default_factory=CalibrationRecipe)
+
+
 SYSTEMS: dict[str, type[Recipe]] = {
     "avlmm": AVLMMRecipe,
     "ssavd": SmallDetectorRecipe,
     "avpl": SmallDetectorRecipe,
+    "facevoice": GenuineRecipe,
 }
-AnyRecipe = AVLMMRecipe | SmallDetectorRecipe
+AnyRecipe = AVLMMRecipe | SmallDetectorRecipe | GenuineRecipe
 
 
 def load_recipe(path: str | Path, overrides: list[str] = ()) -> AnyRecipe:

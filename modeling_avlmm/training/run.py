@@ -16,9 +16,11 @@ from ..explain.words import count_of
 from .analysis_stage import AnalysisStage
 from .avlmm_stages import AlignmentStage, AVLMMStage, starting_point
 from .batches import Collator, DropList, load_split
+from .calibrate import complete_facevoice
+from .facevoice_stages import facevoice_stages
 from .progress import quiet_trainer, say
 from .recipe_parts import OptimisationRecipe, StageRecipe
-from .recipes import AnyRecipe, AVLMMRecipe
+from .recipes import AnyRecipe, AVLMMRecipe, GenuineRecipe
 from .run_folder import claim_folder, latest_checkpoint, name_demonstration, write_detector
 from .small_detectors import SmallDetectorStage
 from .stage_kinds import count_trainable
@@ -41,6 +43,7 @@ class Stage(Protocol):
         settings ([`StageRecipe`] or [`OptimisationRecipe`]): Steps, batches and rates.
         title (`str`): Name and kind, for the terminal.
         folder (`Path`): Folder of its results.
+        draws_of (`str`): Plural of what is drawn, for the terminal.
         summary_file (`str`): Name of the file beside the weights that describes the training.
     """
 
@@ -48,6 +51,7 @@ class Stage(Protocol):
     settings: StageRecipe | OptimisationRecipe
     title: str
     folder: Path
+    draws_of: ClassVar[str]
     summary_file: ClassVar[str]
 
     def rows(self, dataset: Dataset) -> Dataset:
@@ -82,7 +86,7 @@ def train(recipe: AnyRecipe) -> Path:
     Run every stage of a recipe that has not been run yet.
 
     `output_dir` holds `recipe.yaml`, `environment.json` and `dataset.json`. The folder of a stage - `output_dir/<stage>` for
-    AV-LMMDetect, `output_dir` itself for a small detector - holds `model` (the detector), `drops.jsonl`, `log.jsonl`, and
+    AV-LMMDetect and facevoice, `output_dir` itself for a small detector - holds `model` (the detector), `drops.jsonl`, `log.jsonl`, and
     `checkpoints` while the stage runs; LoRA stages leave `adapter`, too. Started again after it was killed, a run resumes
     from its last checkpoint.
 
@@ -115,11 +119,13 @@ def train(recipe: AnyRecipe) -> Path:
         else:
             say(f"Stage {number}/{len(stages)} {stage.title}")
             run_stage(stage, dataset)
-    return model_dir
+    return complete_facevoice(recipe, dataset, stages) if isinstance(recipe, GenuineRecipe) else model_dir
 
 
 def stages_of(recipe: AnyRecipe) -> list[Stage]:
     """Return the stages of a recipe, each starting from the detector of the one before."""
+    if isinstance(recipe, GenuineRecipe):
+        return facevoice_stages(recipe)
     if not isinstance(recipe, AVLMMRecipe):
         return [SmallDetectorStage(recipe)]
     stages, source = [], starting_point(recipe)
@@ -152,7 +158,7 @@ def run_stage(stage: Stage, dataset: Dataset) -> None:
     )
     weights = sum(p.numel() for p in trainer.model.parameters())
     say(
-        f"  {count_trainable(trainer.model):,} of {weights:,} weights train; {draws} clips drawn from {len(rows)}, "
+        f"  {count_trainable(trainer.model):,} of {weights:,} weights train; {draws} {stage.draws_of} drawn from {len(rows)}, "
         f"{settings.batch_size * settings.gradient_accumulation * processes} a step"
     )
     checkpoint = latest_checkpoint(stage.folder / "checkpoints")

@@ -36,6 +36,7 @@ class SmallDetectorStage:
         recipe ([`SmallDetectorRecipe`]): The run.
     """
 
+    draws_of: ClassVar[str] = "clips"
     summary_file: ClassVar[str] = "training.json"
 
     def __init__(self, recipe: SmallDetectorRecipe):
@@ -101,7 +102,12 @@ class SmallDetectorStage:
         return DetectorTrainer(
             model=model,
             args=training_arguments(
-                self.recipe, self.folder / "checkpoints", steps, steps_per_epoch, validation is not None
+                self.recipe,
+                self.settings,
+                self.folder / "checkpoints",
+                steps,
+                steps_per_epoch,
+                scored=validation is not None,
             ),
             eval_dataset=validation,
             patience=self.settings.patience,

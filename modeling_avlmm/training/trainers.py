@@ -25,7 +25,7 @@ from .batches import DropList
 from .progress import Progress, say
 from .recipe_parts import STABLE, OptimisationRecipe, StageRecipe
 from .recipe_values import RecipeError
-from .recipes import AVLMMRecipe, Recipe, SmallDetectorRecipe
+from .recipes import AVLMMRecipe, Recipe
 from .stage_kinds import base_detector, parameter_groups
 from .throughput import FlopsCounter
 
@@ -102,10 +102,14 @@ def sft_config(recipe: AVLMMRecipe, stage: StageRecipe, output_dir: Path, bf16: 
 
 
 def training_arguments(
-    recipe: SmallDetectorRecipe, output_dir: Path, steps: int, steps_per_epoch: int, scored: bool
+    recipe: Recipe,
+    training: OptimisationRecipe,
+    output_dir: Path,
+    steps: int,
+    steps_per_epoch: int,
+    scored: bool,
 ) -> TrainingArguments:
     """Return the trainer's arguments for a small detector; `scored` says whether validation chooses the weights."""
-    training = recipe.training
     every = min(training.evaluate_steps or steps_per_epoch, steps)
     warmup = training.warmup_steps
     if warmup is None:

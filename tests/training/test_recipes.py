@@ -10,7 +10,13 @@ from modeling_avlmm.media import Clip
 from modeling_avlmm.training.avlmm_stages import load_to_train
 from modeling_avlmm.training.recipe_parts import STAGE_KINDS, StageRecipe
 from modeling_avlmm.training.recipe_values import RecipeError
-from modeling_avlmm.training.recipes import SYSTEMS, AVLMMRecipe, SmallDetectorRecipe, load_recipe
+from modeling_avlmm.training.recipes import (
+    SYSTEMS,
+    AVLMMRecipe,
+    GenuineRecipe,
+    SmallDetectorRecipe,
+    load_recipe,
+)
 from modeling_avlmm.training.run import AVLMM_STAGES
 from modeling_avlmm.training.stage_kinds import KINDS
 
@@ -28,12 +34,13 @@ def recipe_file(tmp_path):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_every_recipe_in_the_repository_reads(path):
-    small = path.stem.startswith(("ssavd", "avpl"))
+    first = path.stem.partition("_")[0]
+    system = {"ssavd": "ssavd", "avpl": "avpl", "genuine": "facevoice"}.get(first, "avlmm")
     recipe = load_recipe(path)
-    assert recipe.name == path.stem
-    assert recipe.system == (path.stem.partition("_")[0] if small else "avlmm")
-    assert isinstance(recipe, SmallDetectorRecipe if small else AVLMMRecipe)
-    if not small:
+    assert (recipe.name, recipe.system) == (path.stem, system)
+    kinds = {"avlmm": AVLMMRecipe, "facevoice": GenuineRecipe}
+    assert type(recipe) is kinds.get(system, SmallDetectorRecipe)
+    if system == "avlmm":
         kinds = [stage.kind for stage in recipe.stages]
         assert (
             kinds == ["analysis"]
@@ -164,7 +171,10 @@ def test_kinds_of_stages_are_told_alike_in_recipes_and_in_code():
         ("stages: [{kind: alignment}]", "has stages: write `system: avlmm` at its top"),
         ("model: {kind: ssavd}", "Write `system: ssavd` at its top, instead of model.kind"),
         ("seed: 1", "Write `system: NAME` at its top, where NAME is one of avlmm, ssavd, avpl"),
-        ("system: ssvad", "system is 'ssvad'; it must be one of avlmm, ssavd, avpl. Did you mean ssavd?"),
+        (
+            "system: ssvad",
+            "system is 'ssvad'; it must be one of avlmm, ssavd, avpl, facevoice. Did you mean ssavd?",
+        ),
         ("system: ssavd\nmodel: {kind: ssavd}", "Unknown field model.kind"),
         (
             "system: ssavd\nstages: [{kind: alignment}]",

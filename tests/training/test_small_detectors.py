@@ -275,7 +275,7 @@ def test_a_rate_that_rises_stays_and_falls(tmp_path):
             max_steps=10, learning_rate=0.5, warmup_steps=2, lr_scheduler="warmup_stable_decay", decay_steps=4
         ),
     )
-    arguments = training_arguments(recipe, tmp_path, 10, 10, scored=False)
+    arguments = training_arguments(recipe, recipe.training, tmp_path, 10, 10, scored=False)
     weight = torch.nn.Parameter(torch.zeros(1))
     trainer = Trainer(torch.nn.Linear(1, 1), arguments, optimizers=(torch.optim.SGD([weight], lr=0.5), None))
     scheduler = trainer.create_scheduler(10, trainer.optimizer)
