@@ -56,10 +56,10 @@ def make_recording(path: Path, seconds: int) -> Path:
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Return seconds by the clock, and of all cores."""
-    wall, cores = time.perf_counter(), time.process_time()
+    """Return seconds by the clock, and of all cores, with those of processes that have ended."""
+    wall, cores = time.perf_counter(), sum(os.times()[:4])
     work()
-    return time.perf_counter() - wall, time.process_time() - cores
+    return time.perf_counter() - wall, sum(os.times()[:4]) - cores
 
 
 def best_of(works: dict[str, Callable[[], object]], turns: int) -> dict[str, tuple[float, float]]:
@@ -140,12 +140,12 @@ def measure(options: argparse.Namespace, work: Path) -> list[dict]:
             length = 20.0 if name.startswith("decode") else seconds
             rows.append(row(what, name, options.threads, length, wall, cores))
     for name, folder in (("detect, pytorch", model), ("detect, onnxruntime", work / "exported")):
-        taken = [timed(lambda folder=folder: first_result(folder, short))[0] for _ in range(options.turns)]
-        rows.append(row("start", name, options.threads, FIRST, min(taken), None))
+        taken = [timed(lambda folder=folder: first_result(folder, short)) for _ in range(options.turns)]
+        rows.append(row("start", name, options.threads, FIRST, *map(min, zip(*taken, strict=True))))
     return rows
 
 
-def row(what: str, name: str, threads: int, length: float, wall: float, cores: float | None) -> dict:
+def row(what: str, name: str, threads: int, length: float, wall: float, cores: float) -> dict:
     """Return a line of the table."""
     return {
         "what": what,
@@ -153,7 +153,7 @@ def row(what: str, name: str, threads: int, length: float, wall: float, cores: f
         "threads": threads,
         "seconds_of_video": length,
         "wall_s": round(wall, 3),
-        "all_cores_s": None if cores is None else round(cores, 3),
+        "all_cores_s": round(cores, 3),
         "times_real_time": round(length / wall, 1),
         "load_average": round(os.getloadavg()[0], 1),
     }
