@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,10 +14,6 @@ from .media import Clip
 from .media_errors import PlacedWarning
 from .media_tracks import EPS
 
-FACES_PER_SECOND = 5.0
-"""Pictures a second in which faces are looked for; between them their boxes are interpolated. Our own choice."""
-KEPT_SECONDS = 1.0
-"""Seconds before a window whose boxes are kept: a face that is lost there may be found again in the window."""
 NO_FACE = "no face was found in the picture: it was not scored"
 NO_FACE_AT = "no face was found in the picture at {} s: it was not scored there"
 MOST_BOXES = 300
@@ -111,8 +107,9 @@ class FaceWindows:
     """
     Find the faces of one file in its windows, and choose those to score.
 
-    Windows come in the order of their starts. Each picture is looked at once, also where windows overlap, at about 5
-    pictures a second. Beside the boxes for the result (`found`), about a second of every face that is there is kept.
+    Windows come in the order of their starts. Each picture is looked at once, also where windows overlap, at most 5
+    pictures a second; between them boxes are interpolated. Beside the boxes for the result (`found`), the faces of one
+    window are kept.
 
     Args:
         faces (`str`): `"all"` to choose every face of a window, `"largest"` for its largest.
@@ -131,8 +128,6 @@ class FaceWindows:
         self.faces, self.min_size = faces, min_size
         self._known = tracks
         self._tracker = FaceTracker(finder) if tracks is None else None
-        self._pieces: dict[int, list[FaceTrack]] = {}
-        self._until = -math.inf  # pictures up to here were looked at
         self.found = FoundFaces()
 
     def choose(self, clip: Clip) -> tuple[list[WindowFace], list[str]]:
@@ -148,10 +143,9 @@ class FaceWindows:
         if clip.frames is None:
             return [], []
         times = clip.timestamps.numpy() + clip.start
-        tracks = self._known if self._tracker is None else self._follow(clip, times)
+        tracks = self._known if self._tracker is None else self._tracker.update(clip.frames, times)
         present = [face for track in tracks if (face := _in_window(track, clip, times))]
-        if self._tracker is None:
-            self._record([face.track for face in present], clip, clip.start)
+        self._record([face.track for face in present], clip)
         chosen = [face for face in present if face.size >= self.min_size]
         span = f"{clip.start:.2f}-{clip.end:.2f}"
         if not present:
@@ -165,27 +159,8 @@ class FaceWindows:
             chosen = [max(chosen, key=lambda face: face.size)]
         return chosen, []
 
-    def _follow(self, clip: Clip, times: np.ndarray) -> list[FaceTrack]:
-        """Look for faces in the pictures that are new, and return all tracks that may be in the window."""
-        new = np.flatnonzero(times > self._until + EPS)
-        if len(new):
-            new = new[:: _stride(times)]
-            found = self._tracker.update(clip.frames[new], times[new])
-            for piece in found:
-                self._pieces.setdefault(piece.index, []).append(piece)
-            self._record(found, clip, -math.inf)
-            self._until = float(times[-1])
-        since = clip.start - KEPT_SECONDS
-        for index, pieces in list(self._pieces.items()):
-            kept = [piece for piece in pieces if piece.end >= since]
-            if kept:
-                self._pieces[index] = kept
-            else:
-                del self._pieces[index]
-        return [_joined(pieces) for _, pieces in sorted(self._pieces.items())]
-
-    def _record(self, tracks: Iterable[FaceTrack], clip: Clip, start: float) -> None:
-        """Keep the boxes of tracks from `start` to the end of a window for the result."""
+    def _record(self, tracks: Iterable[FaceTrack], clip: Clip) -> None:
+        """Keep the new boxes of tracks in a window for the result."""
         height, width = clip.frames.shape[-2:]
         for track in tracks:
             # The last box holds until the next picture would have been looked at, which may be after the file's end.
@@ -195,7 +170,7 @@ class FaceWindows:
                 seen = self.found.faces[track.index] = SeenFace(track.index, max(0.0, track.start), end)
             seen.end = max(seen.end, end)
             since = seen.boxes[-1][0] if seen.boxes else -math.inf
-            new = (track.times > since + EPS) & (track.times >= start) & (track.times < clip.end)
+            new = (track.times > since + EPS) & (track.times >= clip.start) & (track.times < clip.end)
             seen.add(track.times[new], track.boxes[new], width, height)
 
 
@@ -212,18 +187,3 @@ def _in_window(track: FaceTrack, clip: Clip, times: np.ndarray) -> WindowFace | 
     start = clip.start if first == 0 else float(times[first])
     end = clip.end if last == len(times) - 1 else float(times[last + 1])
     return WindowFace(track, start, end, size)
-
-
-def _stride(times: np.ndarray) -> int:
-    """Return the step through frames at `times` that comes closest to `FACES_PER_SECOND`, not below it."""
-    if len(times) < 2:
-        return 1
-    return max(1, int(1 / float(np.median(np.diff(times))) / FACES_PER_SECOND + EPS))
-
-
-def _joined(pieces: list[FaceTrack]) -> FaceTrack:
-    if len(pieces) == 1:
-        return pieces[0]
-    names = ("times", "boxes", "landmarks", "scores")
-    parts = {name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in names}
-    return replace(pieces[-1], **parts)

@@ -66,8 +66,8 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
     A detector made for faces (`processor.faces`) finds them, follows each through the file, and scores one after another.
     The scores of a file, and those of a window, are those of the most suspicious face: of the face with the highest
     `score`. The sound is shared. Where no face is found the picture is not scored, but the sound is. A face that is there for
-    less than half a second decides only where no other is there for longer. A cut ends a face, even if the same person
-    is seen again.
+    less than half a second decides only where no other is there for longer. A cut ends a face that the next picture
+    does not show, even if the same person is seen again later.
 
     Args:
         kwargs:

@@ -109,7 +109,7 @@ def test_many_people_are_counted(monkeypatch):
         }
         for n, score in enumerate((0.2, 0.9, None))
     ]
-    result = {"faces": faces, "threshold": 0.5, "audio_score": None}
+    result = {"faces": faces, "threshold": 0.5, "audio_score": None, "has_video": True}
     first, rest = output.people_lines(result)
     assert (
         first == "person 2, 0:02.0 to 0:03.0: called fake, 0.90"

@@ -70,9 +70,10 @@ def test_what_is_kept_does_not_grow(detector):
         assert all(
             image.shape[-2:] == (240, 320) for taken in stream.windows.frames.values() for image in taken
         )
-        pieces = sum(len(pieces) for pieces in stream._scores.people._pieces.values())
-        kept.append((len(images), len(stream._scores.people.found.faces), pieces))
-    assert [max(column) for column in zip(*kept[3:], strict=True)] <= [12, 1, 5]
+        seen = sum(len(person.times) for person in stream._scores.people._tracker._people)
+        kept.append((len(images), len(stream._scores.people.found.faces), seen))
+    images, faces, seen = (max(column) for column in zip(*kept[3:], strict=True))
+    assert images <= 16 and faces == 1 and seen <= 16
     assert stream.summary()["faces_found"] == 1
 
 
