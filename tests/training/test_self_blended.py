@@ -6,7 +6,12 @@ import pytest
 from modeling_avlmm.training.pseudo_fakes import self_blended
 from modeling_avlmm.training.pseudo_fakes.face_alterations import FaceFrame, default_landmarks, region_mask
 from modeling_avlmm.training.pseudo_fakes.picture_channel import PictureChannel, compress, resize
-from modeling_avlmm.training.pseudo_fakes.self_blended import KINDS, self_blended_pair
+from modeling_avlmm.training.pseudo_fakes.self_blended import (
+    KINDS,
+    FacePair,
+    changed_window,
+    self_blended_pair,
+)
 
 PLAIN = PictureChannel()
 
@@ -209,3 +214,18 @@ def test_compression():
         assert 0 < fine < coarse
     with pytest.raises(ValueError, match="Unknown codec"):
         compress(picture, "h264", 30)
+
+
+def test_a_window_lies_where_the_pictures_differ():
+    genuine = np.arange(40 * 40 * 3, dtype=np.uint8).reshape(40, 40, 3) // 2
+    fake = genuine.copy()
+    fake[3:5, 36:38] += 60
+    for seed in range(20):
+        cut = changed_window(FacePair(genuine, fake, "mouth"), 16, np.random.default_rng(seed))
+        assert cut.genuine.shape == cut.fake.shape == (16, 16, 3)
+        assert cut.kind == "mouth"
+        assert (cut.genuine != cut.fake).any(2).sum() == 4  # all that differs is in sight
+    same = changed_window(FacePair(genuine, genuine, "face"), 40, np.random.default_rng(0))
+    np.testing.assert_array_equal(same.genuine, genuine)
+    with pytest.raises(ValueError, match="1 to 40 pixels"):
+        changed_window(same, 41, np.random.default_rng(0))

@@ -244,6 +244,34 @@ def is_visible(genuine: np.ndarray, fake: np.ndarray) -> bool:
     return bool(np.count_nonzero(difference >= VISIBLE) >= 0.01 * difference.size)
 
 
+def changed_window(pair: FacePair, size: int, rng: np.random.Generator) -> FacePair:
+    """
+    Cut the same square window out of both pictures, where they differ: half the pixels, and all of the forgery's trace.
+
+    Args:
+        pair ([`FacePair`]): of side `side`.
+        size (`int`): pixels of the window, at most `side`.
+        rng (`np.random.Generator`): source of chance.
+
+    Returns:
+        [`FacePair`]: of side `size`. The window lies around a pixel that differs (the middle, where none does), up to a
+        quarter of its size aside, inside the picture.
+
+    Raises:
+        ValueError: if the window is larger than the pictures.
+    """
+    side = len(pair.genuine)
+    if not 0 < size <= side:
+        raise ValueError(f"A window must have 1 to {side} pixels, not {size}.")
+    rows, columns = np.nonzero(cv2.absdiff(pair.genuine, pair.fake).max(2) >= 0.6 * VISIBLE)
+    at = int(rng.integers(len(rows))) if len(rows) else None
+    centre = np.array([rows[at], columns[at]] if len(rows) else [side // 2] * 2)
+    shift = rng.integers(-(size // 4), size // 4 + 1, 2)
+    top, left = np.clip(centre - size // 2 + shift, 0, side - size)
+    cut = (slice(top, top + size), slice(left, left + size))
+    return FacePair(pair.genuine[cut], pair.fake[cut], pair.kind)
+
+
 def _other(
     other: tuple[np.ndarray, np.ndarray],
     landmarks: np.ndarray,
