@@ -84,7 +84,7 @@ def plan_scoring(options: EvaluationOptions, memory_gib: float | None = None) ->
         EvaluationError: for a model or protocol that cannot be read.
     """
     state = PartialState(cpu=not torch.accelerator.is_available())
-    builder = load_protocol(options.dataset, options.protocol, options.data_dir)
+    builder = load_protocol(options.dataset, options.protocol, options.data_dir, options.max_missing)
     splits = splits_with(builder, options.split)
     wanted = [name for name in (options.validation_split, options.split) if name in splits]
     clips = {name: len(splits[name]) for name in dict.fromkeys(wanted)}
