@@ -7,7 +7,7 @@ from .console import CONTINUES, UsageError, guarded, tell
 
 HELP = "train a detector from a recipe"
 DESCRIPTION = (
-    "Train AV-LMMDetect, SSAVD or AVPL as a recipe says. Any field of the recipe can be given as --any.field VALUE. A run that "
+    "Train AV-LMMDetect, SSAVD, AVPL or facevoice as a recipe says. Any field of the recipe can be given as --any.field VALUE. A run that "
     "was stopped resumes when it is started again."
 )
 DOES_NOT_FIT = 1

@@ -95,11 +95,14 @@ class FaceVoicePlan:
         settings = self.stage.settings
         pairs = settings.batch_size * settings.gradient_accumulation * self.processes
         yield f"{settings.max_steps} steps of {pairs} pairs, each a genuine sample and a fake made of it"
+        if settings.average:
+            yield "weights are counted twice: the networks' own, and their average, which is what is kept"
         if self.stage.name == "picture":
             yield f"face crops of {self.config.image_size} x {self.config.image_size}"
-            if self.clips is not None:
-                most = self.clips * self.recipe.data.frames * 3 * LARGEST**2
-                yield f"crops kept in {self.stage.stores}: at most {most / GIB:.1f} GiB for one face a clip, usually a third"
+            most = self.recipe.data.frames * 3 * LARGEST**2
+            yield (
+                f"crops kept in {self.stage.stores}: at most {most / 1024**2:.0f} MiB for each face of a clip, usually a third"
+            )
         else:
             yield f"{settings.seconds:g} s of sound; recordings in {settings.variants} speeds, with copies, in {self.stage.stores}"
 

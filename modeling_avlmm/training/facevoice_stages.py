@@ -25,7 +25,7 @@ from .assembly import load_detector, make_detector
 from .batches import DropList
 from .face_store import FaceReader, face_store, redrawn_store
 from .genuine_data import TRAINING_FILES, Recording, genuine_recordings, training_files
-from .pair_training import LogOdds, PairTrainer, PairTraining
+from .pair_training import LogOdds, PairTrainer, PairTraining, measure_norms
 from .pseudo_fakes.self_blended import KINDS as PICTURE_KINDS
 from .pseudo_fakes.self_blended import self_blended_pair
 from .recipe_values import RecipeError, unknown_field
@@ -157,6 +157,11 @@ class FaceVoiceStage:
         self, model: PairTraining, processor: FaceVoiceProcessor, rows: Dataset, **options
     ) -> PairTrainer:
         """Return the trainer; `options` are `train_dataset`, `data_collator`, `drops` and `max_drops`."""
+        if self.settings.freeze_norms:
+            drawn, size = options["train_dataset"], self.settings.batch_size
+            places = range(0, len(drawn), size)
+            parts = (drawn.select(range(at, min(len(drawn), at + size))).to_list() for at in places)
+            measure_norms(model, map(options["data_collator"], parts))
         return PairTrainer(
             model=model,
             args=self.arguments(),

@@ -89,7 +89,8 @@ class PairsRecipe(OptimisationRecipe):
         rank_weight (`float`): Weight of the loss of each pair, softplus(genuine - fake), beside the cross-entropy.
         label_smoothing (`float`): Of the cross-entropy.
         kinds (`dict[str, float]`): How often each kind of fake is made, relative to the others; as published if left out.
-        freeze_norms (`bool`): Keep the running statistics of batch norms as they are; faster, and steadier in small batches.
+        freeze_norms (`bool`): Measure the statistics of batch norms once, before the first step, and keep them: faster, and
+            steadier in small batches.
         validation_draws (`int`): Pairs made of every held-out sample to choose the weights.
         kwargs: Of [`OptimisationRecipe`], with `batch_size` in pairs.
     """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ class PairTraining(nn.Module):
         self.averaged = copy.deepcopy(detector).requires_grad_(False) if settings.average else None
         self.log_odds, self.settings = log_odds, settings
         trained = {name for name, weight in detector.named_parameters() if weight.requires_grad}
-        self._moving = sorted({name.split(".")[0] for name in trained})
+        self.moving = sorted({name.split(".")[0] for name in trained})
 
     @property
     def best(self) -> FaceVoiceForDeepfakeDetection:
@@ -52,7 +53,7 @@ class PairTraining(nn.Module):
         if self.averaged is not None:
             self.averaged.eval()
         for name, part in self.detector.named_children():
-            if name not in self._moving:
+            if name not in self.moving:
                 part.eval()  # its norms keep their statistics
         if self.settings.freeze_norms:
             for module in self.detector.modules():
@@ -85,7 +86,7 @@ class PairTraining(nn.Module):
         if self.averaged is None:
             return
         decay = min(self.settings.average, (1 + step) / (12 + step))
-        for name in self._moving:
+        for name in self.moving:
             pairs = zip(
                 self.averaged.get_submodule(name).state_dict().values(),
                 self.detector.get_submodule(name).state_dict().values(),
@@ -96,6 +97,40 @@ class PairTraining(nn.Module):
                     kept.lerp_(now, 1 - decay)
                 else:
                     kept.copy_(now)
+
+
+NORM_BATCHES = 16
+"""Batches that statistics of norms are measured on; our own choice."""
+
+
+@torch.no_grad()
+def measure_norms(training: PairTraining, batches: Iterable[dict]) -> None:
+    """
+    Set the statistics of the batch norms that train to those of the first batches, in the network and in its average.
+
+    Args:
+        training ([`PairTraining`]): The detector.
+        batches (`Iterable[dict]`): Batches of the collator.
+    """
+    norms = [
+        module
+        for name in training.moving
+        for module in training.detector.get_submodule(name).modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    ]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over the batches
+        norm.train()
+    for batch in islice((batch for batch in batches if batch), NORM_BATCHES):
+        inputs = {name: values for name, values in batch.items() if name not in ("labels", "groups")}
+        training.log_odds(training.detector, inputs)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+    if training.averaged is not None:
+        training.averaged.load_state_dict(training.detector.state_dict())
 
 
 class Averaging(TrainerCallback):

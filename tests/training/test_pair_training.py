@@ -13,7 +13,7 @@ from facevoice_factory import tiny
 from modeling_avlmm.training.array_store import ArrayStore
 from modeling_avlmm.training.facevoice_stages import by_people, picture_log_odds, sound_log_odds
 from modeling_avlmm.training.genuine_recipe import PairsRecipe
-from modeling_avlmm.training.pair_training import PairTraining, pair_metrics
+from modeling_avlmm.training.pair_training import PairTraining, measure_norms, pair_metrics
 from modeling_avlmm.training.recipe_values import RecipeError
 
 
@@ -74,6 +74,23 @@ def test_the_other_network_is_left_alone():
     assert training.best is model
     assert training.detector.sound.training and not training.detector.picture.training
     assert not training.eval().detector.sound.training
+
+
+def test_statistics_of_norms_are_measured_once():
+    training = picture_training(average=0.9, freeze_norms=True)
+    batches = [{"pixel_values": pixels(), "labels": None}, {}, {"pixel_values": pixels().flip(0) // 2}]
+    seen = []
+    hook = training.detector.picture.bn1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    measure_norms(training, batches)
+    hook.remove()
+    norm = training.detector.picture.bn1
+    means = torch.stack([values.mean((0, 2, 3)) for values in seen])
+    torch.testing.assert_close(norm.running_mean, means.mean(0))
+    assert torch.equal(training.averaged.picture.bn1.running_mean, norm.running_mean)
+    training.train()
+    assert not norm.training and training.detector.picture.training
+    training(torch.tensor([0, 1, 0, 1]), pixel_values=pixels())
+    torch.testing.assert_close(norm.running_mean, means.mean(0))
 
 
 def test_metrics_of_pairs():
