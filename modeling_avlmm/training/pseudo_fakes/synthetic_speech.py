@@ -16,11 +16,11 @@ from math import gcd
 import numpy as np
 import torch
 from scipy.linalg import solve_toeplitz
-from scipy.ndimage import median_filter
 from scipy.signal import lfilter, resample, resample_poly
 from transformers.audio_utils import mel_filter_bank
 
 from ...media import SAMPLING_RATE
+from ...speech_activity import LOWEST_PITCH, pitch
 from .sound_channel import root_mean_square, same_channel
 
 Vocoder = Callable[[torch.Tensor, int, np.random.Generator], torch.Tensor]
@@ -29,8 +29,8 @@ Vocoder = Callable[[torch.Tensor, int, np.random.Generator], torch.Tensor]
 # Our own choices, by what published vocoders use.
 RATES = (16_000, 22_050, 22_050, 24_000)
 SHORTEST_SECONDS = 0.5
-LOWEST_PITCH, HIGHEST_PITCH, VOICED = 60.0, 420.0, 0.45
 SPEED_CHANGED, LARGEST_SPEED_CHANGE = 0.6, 0.17
+ONE_BAND = 0.3
 QUIETEST = 1e-5
 
 
@@ -59,7 +59,7 @@ def at_rate(sound: torch.Tensor, rate: int, new_rate: int) -> torch.Tensor:
 
 
 @lru_cache(maxsize=32)
-def _mel(rate: int, size: int, bands: int, highest: float) -> tuple[torch.Tensor, torch.Tensor]:
+def mel_filters(rate: int, size: int, bands: int, highest: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a mel filterbank `(bands, bins)` and its pseudo-inverse `(bins, bands)`."""
     bank = mel_filter_bank(
         size // 2 + 1, bands, 0.0, highest, rate, norm="slaney", mel_scale="slaney"
@@ -92,7 +92,7 @@ def griffin_lim(sound: torch.Tensor, rate: int, rng: np.random.Generator) -> tor
     magnitude = spectra.analyse(sound).abs()
     if rng.random() < 0.75:
         highest = min(rate / 2, float(rng.choice([7600, 8000, 11025])))
-        bank, back = _mel(rate, spectra.size, int(rng.choice([40, 64, 80, 80, 100, 128])), highest)
+        bank, back = mel_filters(rate, spectra.size, int(rng.choice([40, 64, 80, 80, 100, 128])), highest)
         magnitude = (back @ (bank @ magnitude)).clamp(min=QUIETEST)
         if rng.random() < 0.5:
             magnitude = magnitude ** float(rng.uniform(1, 1.3))
@@ -117,31 +117,11 @@ def lost_phase(sound: torch.Tensor, rate: int, rng: np.random.Generator) -> torc
     return spectra.synthesise(spectrum * change)
 
 
-def pitch(sound: torch.Tensor, rate: int, hop: int) -> np.ndarray:
-    """
-    Return the pitch in Hz every `hop` samples, 0 where there is no voice: peaks of the normalised autocorrelation.
-
-    A simple tracker of our own for vocoding; it is not meant for measurements.
-    """
-    size = round(0.04 * rate)
-    frames = torch.nn.functional.pad(sound, (size // 2, size)).unfold(0, size, hop)
-    frames = (frames - frames.mean(1, keepdim=True)) * torch.hann_window(size)
-    power = torch.fft.rfft(frames, 2 * size).abs().square()
-    window = torch.fft.irfft(torch.fft.rfft(torch.hann_window(size), 2 * size).abs().square())
-    correlation = torch.fft.irfft(power)[:, :size] / window[:size].clamp(min=window[0] * 0.01)
-    correlation = correlation / correlation[:, :1].clamp(min=1e-9)
-    shortest, longest = int(rate / HIGHEST_PITCH), int(rate / LOWEST_PITCH)
-    peak, lag = correlation[:, shortest:longest].max(1)
-    voiced = (peak > VOICED) & (frames.square().mean(1) > 1e-3 * frames.square().mean(1).max())
-    found = np.where(voiced.numpy(), rate / (lag.numpy() + shortest), 0.0)
-    return median_filter(found, 5)
-
-
 def _excitation(sound: torch.Tensor, rate: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """Return a pulse train at the pitch of `sound`, noise and 1 where there is voice, each of its length."""
     hop = rate // 200
-    hertz = np.repeat(pitch(sound, rate, hop), hop)[: len(sound)]
-    hertz = np.pad(hertz, (0, len(sound) - len(hertz))) * np.exp(rng.uniform(-0.12, 0.12))
+    hertz = np.repeat(pitch(sound, rate, hop).numpy(), hop)[: len(sound)]
+    hertz = np.pad(hertz.astype(np.float64), (0, len(sound) - len(hertz))) * np.exp(rng.uniform(-0.12, 0.12))
     turns = np.floor(np.cumsum(hertz / rate))
     beats = np.flatnonzero(np.diff(turns, prepend=0) > 0)
     pulses = np.zeros(len(sound))
@@ -152,7 +132,7 @@ def _excitation(sound: torch.Tensor, rate: int, rng: np.random.Generator) -> tup
 def source_filter(sound: torch.Tensor, rate: int, rng: np.random.Generator) -> torch.Tensor:
     """Copy by pulses and noise that get the mel spectrogram of the recording, as source-filter vocoders do."""
     spectra = Spectra(1024, 256 if rate > SAMPLING_RATE else 200, len(sound))
-    bank, back = _mel(rate, spectra.size, int(rng.choice([40, 60, 80, 80])), rate / 2)
+    bank, back = mel_filters(rate, spectra.size, int(rng.choice([40, 60, 80, 80])), rate / 2)
     envelope = (back @ (bank @ spectra.analyse(sound).abs())).clamp(min=QUIETEST)
     pulses, noise, voiced = _excitation(sound, rate, rng)
     parts = (pulses * voiced, noise * voiced, noise * (1 - voiced))
@@ -240,6 +220,16 @@ def vocoded(
     return genuine, fake * root_mean_square(genuine) / level
 
 
+def one_band(genuine: torch.Tensor, fake: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Return the fake above a random frequency of 0.5 to 5 kHz and the genuine sound below it, or the other way round."""
+    hertz = np.linspace(0, SAMPLING_RATE / 2, len(genuine) // 2 + 1)
+    edge = np.exp(rng.uniform(np.log(500), np.log(5000)))
+    share = 1 / (1 + np.exp(-np.clip((hertz - edge) / 100, -50, 50)))
+    share = torch.from_numpy((share if rng.random() < 0.5 else 1 - share).astype(np.float32))
+    mixed = torch.lerp(torch.fft.rfft(genuine), torch.fft.rfft(fake), share.to(torch.complex64))
+    return torch.fft.irfft(mixed, len(genuine))
+
+
 def synthetic_pair(
     sound: torch.Tensor,
     rng: np.random.Generator,
@@ -249,14 +239,14 @@ def synthetic_pair(
     """
     Make a training pair of genuine and synthetic speech from one genuine recording.
 
-    A random stretch of the recording changes speed, is copied by a random vocoder, and both go through one random channel
-    ([`same_channel`]).
+    A random stretch of the recording changes speed and is copied by a random vocoder. In three cases of ten only a band of the
+    copy is used ([`one_band`]), so that every band is learned. Both go through one random channel ([`same_channel`]).
 
     Args:
         sound (`torch.Tensor` of shape `(any,)`): Genuine speech, at least 0.5 s.
         rng (`np.random.Generator`): Draws the stretch, the vocoder and the channel: the same state gives the same pair.
-        vocoders (`Mapping[str, Vocoder]`, *optional*): Vocoders by name; by default [`VOCODERS`]. A vocoder with an
-            attribute `rate` is used at that rate, as [`SmallVocoder`] is.
+        vocoders (`Mapping[str, Vocoder]`, *optional*): Vocoders by name; by default [`VOCODERS`]. The traces of
+            `vocoder_traces` and small neural vocoders may stand beside them. A vocoder with an attribute `rate` is used at that rate, as [`SmallVocoder`] is.
         samples (`int`, *optional*): Largest length of the pair. By default that of the recording.
 
     Returns:
@@ -271,4 +261,6 @@ def synthetic_pair(
     changed = other_speed(sound, rng)[:samples]
     vocoder = vocoders[kind]
     genuine, fake = vocoded(changed, vocoder, rng, vars(vocoder).get("rate"))
+    if rng.random() < ONE_BAND:
+        fake = one_band(genuine, fake, rng)
     return SpeechPair(*same_channel(genuine, fake, rng), kind)
