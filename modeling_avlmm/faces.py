@@ -117,7 +117,7 @@ class FaceTracker:
     Args:
         finder ([`FaceFinder`], *optional*): Finds the faces; a new one by default.
         fps (`float`, *optional*, defaults to 5.0): Most frames a second to look at. Where more are given, those between
-            are skipped.
+            are skipped; the first frame of a window is not.
 
     Example:
 
@@ -138,7 +138,7 @@ class FaceTracker:
         self._thumbnail: np.ndarray | None = None
         self._changes: deque[float] = deque(maxlen=CUT_MEMORY)
         self._start = self._last = -math.inf
-        self._step = 0.0
+        self._step = self._reach = 0.0
 
     def update(self, frames: torch.Tensor, times: Any) -> list[FaceTrack]:
         """
@@ -150,8 +150,8 @@ class FaceTracker:
 
         Returns:
             `list[FaceTrack]`: Each face seen in this window, in order of their index, with the times at which it was
-            found in this window (and the time before, if that was looked at less than `1 / fps` before the window). A
-            face seen earlier keeps its index. The first faces of a track that is not yet sure when a window ends are
+            found in this window (where windows overlap, also the last time before it). A face seen earlier keeps its
+            index. The first faces of a track that is not yet sure when a window ends are
             left out (at most two).
         """
         times = np.asarray(times, dtype=np.float64)
@@ -162,6 +162,7 @@ class FaceTracker:
         if (np.diff(times) <= 0).any() or times[0] < self._start:
             raise ValueError("times must rise, and windows must be given in the order of their starts")
         self._start = float(times[0])
+        self._reach = self._step - EPS if self._start <= self._last + EPS else EPS
         for person in self._people:
             person.forget(self._start - SMOOTH_SECONDS)
         self._people = [p for p in self._people if not p.ended or p.times[-1] >= self._start - self._step]
@@ -176,12 +177,13 @@ class FaceTracker:
         return sorted((track for track in seen if track is not None), key=lambda track: track.index)
 
     def _chosen(self, times: np.ndarray) -> list[int]:
-        """Return the places of the frames to look at."""
-        chosen, steps = [], []
+        """Return the places of the frames to look at: the first new one, then those nearest to the stated rate."""
+        spacing = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+        chosen, steps, due = [], [], -math.inf
         for place, time in enumerate(times.tolist()):
-            if time >= self._last + 1 / self.fps - EPS:
+            if time > self._last + EPS and time >= due - spacing / 2 - EPS:
                 steps.append(time - self._last)
-                self._last = time
+                self._last, due = time, time + 1 / self.fps
                 chosen.append(place)
         steps = [step for step in steps if math.isfinite(step)]
         self._step = float(np.median(steps)) if steps else self._step
@@ -224,7 +226,8 @@ class FaceTracker:
     def _track(self, person: _Person, window: np.ndarray, size: tuple[int, int]) -> FaceTrack | None:
         """Return a person's track in the window of frames at the times `window`, if it is a track and was seen in it."""
         times = np.array(person.times)
-        here = (times > window[0] - max(self._step, 2 * EPS) + EPS) & (times <= window[-1] + EPS)
+        # a window that overlaps the one before may begin between two pictures that were looked at
+        here = (times > window[0] - self._reach) & (times <= window[-1] + EPS)
         if person.index is None or not here.any():
             return None
         boxes = smoothed(times, np.stack([face.box for face in person.faces]), times[here])

@@ -224,11 +224,19 @@ def test_overlapping_windows_look_once_and_agree(finder):
 
 
 def test_frames_beyond_the_stated_rate_are_skipped():
-    tracker = FaceTracker(Played([[face_at()]] * 10), fps=5)
+    tracker = FaceTracker(Played([[face_at()]] * 11), fps=5)
     (track,) = tracker.update(grey(25), np.arange(25) / 25)
     np.testing.assert_allclose(track.times, np.arange(5) / 5)
-    (track,) = tracker.update(grey(25), 1 + np.arange(25) / 25)
-    assert track.covers(1 + np.arange(25) / 25).all()
+    (track,) = tracker.update(grey(27), 1 + np.arange(27) / 25)
+    np.testing.assert_allclose(track.times, 1 + np.arange(6) / 5)
+    assert track.covers(1 + np.arange(27) / 25).all()
+
+
+@pytest.mark.parametrize(("rate", "looked_at"), [(4, 4), (6, 6), (12, 6), (24, 5), (30, 5)])
+def test_frames_nearest_to_the_stated_rate_are_looked_at(rate, looked_at):
+    tracker = FaceTracker(Played([[face_at()]] * 99), fps=5)
+    (track,) = tracker.update(grey(rate), np.arange(rate) / rate)
+    assert len(track) == looked_at
 
 
 def test_an_hour_takes_the_memory_of_a_window():
