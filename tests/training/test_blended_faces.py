@@ -1,4 +1,4 @@
-"""The picture of pseudo-fakes: blended and upsampled faces, the guessed region, and harmless processing."""
+"""The picture of pseudo-fakes: blended and upsampled faces, the region of a face, and harmless processing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from face_factory import Person, clip_with_faces
 from genuine_factory import FPS, face_frames, make
 
 from modeling_avlmm.training.pseudo_fakes.blended_faces import (
     FaceRegion,
-    find_face,
+    LargestFace,
     harmless_frames,
     self_blended_faces,
     upsampled_faces,
@@ -107,14 +108,20 @@ def test_drift_follows_time_not_the_number_of_frames():
     torch.testing.assert_close(at_slow[:3], at_fast[::2], atol=2e-4, rtol=0)
 
 
-def test_a_region_is_found_where_skin_moves_and_a_given_one_is_used():
-    middle = find_face(face_frames((96, 96)))
-    assert abs(middle.x - 48) < 4 and abs(middle.y - 48) < 6
-    left = find_face(face_frames((96, 160), at=(64, 48)))
-    assert left.x < 74  # of 80, the middle
-    still = torch.full((1, 3, 64, 64), 128, dtype=torch.uint8)
-    found = find_face(still)
-    assert (found.x, found.y) == pytest.approx((32, 32), abs=0.6)
+def test_the_largest_face_is_found_and_a_picture_without_one_has_none():
+    people = [Person(0, (0.2, 0.5), (0.24, 0.5), height=0.5), Person(1, (0.75, 0.4), (0.75, 0.4), height=0.3)]
+    clip = clip_with_faces(0.8, people=people)
+    find = pickle.loads(pickle.dumps(LargestFace()))
+    found, true = find(clip.frames), np.median(clip.boxes[0], axis=0)
+    assert (found.x, found.y) == pytest.approx(((true[0] + true[2]) / 2, (true[1] + true[3]) / 2), abs=8)
+    assert (2 * found.half_width, 2 * found.half_height) == pytest.approx(
+        (true[2] - true[0], true[3] - true[1]), rel=0.2
+    )
+    assert find(clip.frames) == found
+    assert find(clip_with_faces(0.4, people=[]).frames) is None
+
+
+def test_a_given_region_is_used_and_moved_inside_the_frame():
     frames, times = face_frames((96, 160)), torch.arange(8, dtype=torch.float64) / FPS
     for seed in range(6):
         _, mask = self_blended_faces(
@@ -127,14 +134,19 @@ def test_a_region_is_found_where_skin_moves_and_a_given_one_is_used():
             frames, times, np.random.default_rng(seed), FaceRegion(155.0, 48.0, 20.0, 26.0)
         )
         assert float(mask[..., -1].max()) == 0 and float(mask.max()) >= 0.5
-    clip = replace(make(), frames=frames, timestamps=times)
+
+
+def test_the_faker_blends_the_face_that_is_found_and_else_the_middle():
+    drawn = clip_with_faces(2.0, fps=4, people=[Person(2, (0.2, 0.5), (0.2, 0.5), height=0.4)])
+    clip = replace(make(), frames=drawn.frames, timestamps=torch.from_numpy(drawn.times))
     made = {}
-    for name, face_of in (("given", _right), ("none", _nowhere), ("guess", None)):
+    for name, face_of in (("found", None), ("given", _right), ("none", _nowhere)):
         faker = pickle.loads(pickle.dumps(PseudoFaker({"self_blended_faces": 1}, face_of=face_of)))
-        made[name] = faker(clip, rng=np.random.default_rng(0)).clip.frames
-    assert torch.equal(made["none"], made["guess"])
-    assert torch.equal(made["given"][..., :80], frames[..., :80])  # the face on the right is blended
-    assert not torch.equal(made["guess"][..., :80], frames[..., :80])
+        frames = faker(clip, rng=np.random.default_rng(0)).clip.frames
+        made[name] = (frames != drawn.frames).any(0).any(0).any(0).nonzero().flatten()  # the changed columns
+    assert made["found"].max() < 128  # the face on the left
+    assert made["given"].min() > 64 and made["given"].max() < 190
+    assert made["none"].float().mean() == pytest.approx(160, abs=12)  # the middle
 
 
 def _right(frames: torch.Tensor) -> FaceRegion:

@@ -9,7 +9,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ...face_crops import iou
+from ...face_finder import SURE_ENOUGH, FaceFinder
+
 SMALLEST_SIDE = 32  # pixels; smaller frames have no room for a face with a soft edge. Our own choice
+CENTRED = (0.28, 0.36)  # half axes of a face in a ready crop, by its shorter side; our own choice
+LOOKED_AT = 4  # frames in which a face is looked for; our own choice
 SMALLEST_RADIUS = 3.0  # pixels, of the blended region
 EDGE_PIXELS = 4.0  # narrowest edge of a mask; any edge filter would find a harder one
 PARTS = ("whole", "lower", "upper")
@@ -36,46 +41,39 @@ class FaceRegion:
             )
 
 
-def find_face(frames: torch.Tensor) -> FaceRegion:
-    """
-    Guess where the face of a clip is, without a face detector.
-
-    Good enough for corpora whose clips are cropped around one face. With several people, or one at the edge of the
-    picture, use a face detector's region instead. The guess is the mean and spread of a product of three maps: a
-    Gaussian around the centre of the frame, similarity to the skin colours of Chai and Ngan (IEEE TCSVT 1999; chroma
-    only, so that light and dark skin count alike), and change over time. No map can rule out a place alone. The region
-    stays near the middle of the frame, and its half width within 0.18 to 0.36 of the shorter side.
-
-    Args:
-        frames (`torch.Tensor` of shape `(T, 3, H, W)`): uint8.
-
-    Returns:
-        [`FaceRegion`]: the region.
-    """
-    height, width = frames.shape[-2:]
-    step = max(1, min(height, width) // 32)
-    small = frames[..., ::step, ::step].float()
-    red, green, blue = small.unbind(1)
-    luma = 0.299 * red + 0.587 * green + 0.114 * blue
-    cb, cr = 128 + 0.564 * (blue - luma), 128 + 0.713 * (red - luma)
-    skin = torch.exp(-(((cb - 102) / 20) ** 2) - ((cr - 153) / 16) ** 2).mean(0)
-    motion = small.diff(dim=0).abs().mean(dim=(0, 1)) if len(small) > 1 else torch.zeros_like(skin)
-    motion = motion / motion.max().clamp(min=1.0)
-    y = torch.linspace(0.5, small.shape[-2] - 0.5, small.shape[-2]) * (height / small.shape[-2])
-    x = torch.linspace(0.5, small.shape[-1] - 0.5, small.shape[-1]) * (width / small.shape[-1])
+def centred_face(size: tuple[int, int]) -> FaceRegion:
+    """Return where the face of a ready crop is: in the middle of a picture of `size` (height, width). Our own choice."""
+    height, width = size
     side = min(height, width)
-    central = torch.exp(-0.5 * ((y[:, None] - height / 2) ** 2 + (x - width / 2) ** 2) / (0.2 * side) ** 2)
-    weight = central * (0.15 + skin) * (0.3 + motion)
-    rows, columns = weight.sum(1) / weight.sum(), weight.sum(0) / weight.sum()
-    centre_y, centre_x = float(rows @ y), float(columns @ x)
-    spread = float((columns @ (x - centre_x) ** 2).sqrt() + (rows @ (y - centre_y) ** 2).sqrt()) / 2
-    half_width = float(np.clip(1.6 * spread, 0.18 * side, 0.36 * side))
-    return FaceRegion(
-        float(np.clip(centre_x, width / 2 - 0.15 * side, width / 2 + 0.15 * side)),
-        float(np.clip(centre_y, height / 2 - 0.15 * side, height / 2 + 0.15 * side)),
-        half_width,
-        min(1.3 * half_width, 0.45 * side),
-    )
+    return FaceRegion(width / 2, height / 2, CENTRED[0] * side, CENTRED[1] * side)
+
+
+class LargestFace:
+    """
+    Return the region of the largest face in frames `(T, 3, H, W)`; None where [`FaceFinder`] finds none.
+
+    Up to four frames are looked at, spread evenly; the region is the median of those with a face near that of the
+    largest one. It is the ellipse that touches the box of the face, so it reaches from the middle of the forehead to the
+    chin. The same frames give the same region. The finder is made at first use, in any worker.
+    """
+
+    def __init__(self) -> None:
+        self._finder: FaceFinder | None = None
+
+    def __call__(self, frames: torch.Tensor) -> FaceRegion | None:
+        self._finder = self._finder or FaceFinder(threads=1)
+        places = np.unique(np.linspace(0, len(frames) - 1, LOOKED_AT).round().astype(int))
+        found = [
+            [face for face in faces if face.score >= SURE_ENOUGH] for faces in self._finder(frames[places])
+        ]
+        largest = [max(faces, key=lambda face: face.size).box for faces in found if faces]
+        if not largest:
+            return None
+        boxes = np.stack(largest)
+        sizes = (boxes[:, 2:] - boxes[:, :2]).max(1)
+        near = iou(boxes[sizes.argmax()][None], boxes)[0] > 0
+        left, top, right, bottom = np.median(boxes[near], axis=0).tolist()
+        return FaceRegion((left + right) / 2, (top + bottom) / 2, (right - left) / 2, (bottom - top) / 2)
 
 
 def _drift(seconds: torch.Tensor, amount: float, rng: np.random.Generator) -> torch.Tensor:
@@ -252,7 +250,7 @@ def self_blended_faces(
         frames (`torch.Tensor` of shape `(T, 3, H, W)`): uint8, at least 32 pixels each way.
         timestamps (`torch.Tensor` of shape `(T,)`): Seconds.
         rng (`np.random.Generator`): Draws all of this.
-        face ([`FaceRegion`], *optional*): Where the face is. Guessed by [`find_face`] if left out.
+        face ([`FaceRegion`], *optional*): Where the face is. If left out, in the middle, as in a ready crop.
 
     Returns:
         The frames, and the mask as float32 of shape `(T, H, W)`: the share of the copy in each pixel.
@@ -326,7 +324,7 @@ def _draw_region(
         raise ValueError(
             f"frames of {size[1]}x{size[0]} are too small to blend a face; {SMALLEST_SIDE} pixels are needed."
         )
-    outline = _Outline.draw(face or find_face(frames), timestamps - timestamps[0], size, rng)
+    outline = _Outline.draw(face or centred_face(size), timestamps - timestamps[0], size, rng)
     margin = max(4, round(0.08 * max(outline.half_width, outline.half_height)))
     return outline, *outline.bounds(size, margin)
 

@@ -56,6 +56,7 @@ from .altered_sound import (
 from .blended_faces import (
     SMALLEST_SIDE,
     FaceRegion,
+    LargestFace,
     harmless_frames,
     self_blended_faces,
     upsampled_faces,
@@ -141,9 +142,9 @@ class PseudoFaker:
             Shortest and longest shift of `shifted_audio`. Sound passes for in step up to 0.185 s (ITU-R BT.1359), and a
             model that sees few frames per second can hardly tell such shifts. A shift is always less than half the sound.
         face_of (`Callable`, *optional*):
-            Takes frames `(T, 3, H, W)` and returns the [`FaceRegion`] to blend, from a face detector for example. If it
-            is left out or returns None, [`find_face`] guesses, which suits clips cropped around one face. Must be
-            picklable for workers.
+            Takes frames `(T, 3, H, W)` and returns the [`FaceRegion`] to blend. Defaults to [`LargestFace`], which finds
+            it. Where it returns None, the region is in the middle, which suits drawings and ready crops
+            ([`centred_face`]). Must be picklable for workers.
 
     Raises:
         ValueError: for unknown kinds, weights that are negative or all 0, and values out of range.
@@ -176,7 +177,8 @@ class PseudoFaker:
         # In the order of KINDS, so that draws don't depend on the order of a recipe's keys.
         self.weights = {kind: float(weights[kind]) for kind in KINDS if weights.get(kind)}
         self.fake_share, self.seed, self.pairs = fake_share, seed, pairs
-        self.mismatch_tracks, self.shift_seconds, self.face_of = mismatch_tracks, shift_seconds, face_of
+        self.mismatch_tracks, self.shift_seconds = mismatch_tracks, shift_seconds
+        self.face_of = face_of or LargestFace()
 
     def is_fake(self, number: int) -> bool:
         """Return True if draw `number` (0 or more) will be a fake. Only seed and number decide, in any worker."""
@@ -274,8 +276,7 @@ class PseudoFaker:
     def _altered_frames(self, kind: str, clip: Clip, rng: np.random.Generator) -> torch.Tensor:
         if kind == "both":
             kind = str(rng.choice([name for name in _FACES if name in self.weights] or list(_FACES)))
-        face = None if self.face_of is None else self.face_of(clip.frames)
-        frames, _ = _FACES[kind](clip.frames, clip.timestamps, rng, face)
+        frames, _ = _FACES[kind](clip.frames, clip.timestamps, rng, self.face_of(clip.frames))
         return frames
 
     def _altered_audio(
