@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +42,7 @@ __all__ = [
     "crop_side",
     "crops",
     "find_tracks",
+    "joined_tracks",
     "points_in_crop",
     "square_boxes",
 ]
@@ -342,7 +344,7 @@ def find_tracks(
         return []
     tracker = FaceTracker(finder, fps)
     count = max(1, WINDOW_BYTES // max(1, 3 * (info.width or 1) * (info.height or 1)))
-    pieces: dict[int, list[FaceTrack]] = {}
+    pieces: list[FaceTrack] = []
     at, place = start, 0
     while at < end - EPS:
         place += count
@@ -352,10 +354,17 @@ def find_tracks(
             warnings += clip.warnings
         if clip.frames is None:
             break
-        for track in tracker.update(clip.frames, clip.timestamps.numpy() + at):
-            pieces.setdefault(track.index, []).append(track)
+        pieces += tracker.update(clip.frames, clip.timestamps.numpy() + at)
         at = stop
-    return [_joined(pieces[index]) for index in sorted(pieces)]
+    return joined_tracks(pieces)
+
+
+def joined_tracks(pieces: Iterable[FaceTrack]) -> list[FaceTrack]:
+    """Return the tracks of windows that follow each other, those of one index as one, in order of their index."""
+    by_index: dict[int, list[FaceTrack]] = {}
+    for piece in pieces:
+        by_index.setdefault(piece.index, []).append(piece)
+    return [_joined(by_index[index]) for index in sorted(by_index)]
 
 
 def _joined(pieces: list[FaceTrack]) -> FaceTrack:

@@ -24,6 +24,12 @@ from .figures import (
 )
 from .people import MOST_LISTED
 
+LAYOUTS = {
+    "landmarks": ", placed by the landmarks of the face",
+    "box": ", under a fixed layout of the given face box",
+    "frame": ", under a fixed layout of a face crop",
+}
+"""End of a caption about regions, by what they are placed by."""
 WIDE, NARROW = 7.4, 5.2
 """Widths of figures, inches."""
 
@@ -152,7 +158,7 @@ def _sound_plot(found: Attribution) -> Plot:
 
 def _ranking_plot(found: Attribution, title: str, values: dict[str, float], names: dict[str, str]) -> Plot:
     regions = names is REGION_NAMES
-    thing, layout = ("region", ", under a fixed layout of a face crop") if regions else ("band", "")
+    thing, layout = ("region", LAYOUTS[found.placed]) if regions else ("band", "")
     if _covering(found):
         gone = "covered" if regions else "taken out"
         caption = f"How far the {_falls(found)} when a {thing} is {gone} all through{layout}."

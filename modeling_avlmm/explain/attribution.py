@@ -9,6 +9,7 @@ al., "Axiomatic Attribution for Deep Networks", arXiv 1703.01365) are for networ
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,8 @@ def attribute(
     """
     Find the parts of a clip that a detector's score rests on.
 
+    For a detector of faces the clip is the most suspicious face of the window, cut to it.
+
     ```python
     >>> found = attribute(detector, "clip.mp4", part="video")
     >>> next(iter(found.regions))
@@ -51,7 +54,8 @@ def attribute(
 
     Args:
         detector ([`AVDeepfakeDetectionPipeline`]): The detector to explain. Its gate is not used.
-        source (path, URL, ..., or [`Clip`]): Any source the pipeline takes, or a decoded window.
+        source (path, URL, ..., or [`Clip`]): Any source the pipeline takes, or a decoded window, for a detector of faces cut
+            to a face.
         window (`dict`, *optional*):
             `start` and `end` in seconds, such as one of a result's `windows`. Defaults to the whole file if it fits
             into one pass, and otherwise to its window with the highest score.
@@ -92,7 +96,23 @@ def _read(detector: AVDeepfakeDetectionPipeline, source: Any, window: dict | Non
             raise AttributionError(
                 f"The window of {end - start:.1f} s is longer than one pass takes ({longest:g} s)."
             )
-        return reader.read(start=start, end=end, fps=processor.fps, max_frames=processor.max_frames)
+        clip = reader.read(start=start, end=end, fps=processor.fps, max_frames=processor.max_frames)
+    return _suspicious_face(detector, clip, part)
+
+
+def _suspicious_face(detector: AVDeepfakeDetectionPipeline, clip: Clip, part: str) -> Clip:
+    """Return a window as a detector of faces takes it: cut to the face with the highest score, or without a picture."""
+    people = detector.processor.face_windows()
+    if people is None:
+        return clip
+    faces, notes = people.choose(clip)
+    cuts = [detector.processor.part(clip, face) for face in faces or [None]]
+    scores = [0.0]
+    if len(cuts) > 1:
+        rows = [{"encoded": detector.processor.encode(cut, (part,))} for cut in cuts]
+        scores = [row[SCORE_NAMES[part]] or 0.0 for row in detector.forward(detector.collate(rows))]
+    chosen = cuts[int(np.argmax(scores))]
+    return replace(chosen, warnings=[*chosen.warnings, *notes])
 
 
 def occlusion(covering: Covering, on_progress: Callable[[int, int], None] | None = None) -> Attribution:

@@ -17,6 +17,15 @@ SATURATED = 0.01
 FLOOR = 1e-7
 """Log-odds are taken of scores kept this far from 0 and 1."""
 
+PLACED_LIMITS = {
+    "landmarks": "Regions are placed by five landmarks of the face that was found, so their edges are rough: on a face in profile "
+    "more so.",
+    "box": "Regions are a fixed layout on the given face box and are not detected in it.",
+    "frame": "No face was found, so regions are a fixed layout on the whole frame: if the frame is no face crop, their names mean "
+    "nothing.",
+}
+"""The limit of regions by what they are placed by."""
+
 _CHOICES = {
     "part": PARTS,
     "method": ("occlusion", "gradients"),
@@ -50,8 +59,8 @@ class AttributionOptions:
             `"score"` or `"log_odds"`, which still separates parts when the score is close to 0 or 1. Gradients
             always use log-odds.
         face_box (`tuple[float, float, float, float]`, *optional*):
-            (left, top, right, bottom) of the face as fractions of the frame, used to place the regions. Defaults to
-            the whole frame.
+            (left, top, right, bottom) of the face as fractions of the frame, used to place the regions. By default they
+            are placed by the landmarks of the main face, and fill the frame where none is found.
         batch_size (`int`, *optional*, defaults to 8): Clips in one forward pass.
         max_passes (`int`, *optional*, defaults to 400): Most clips that may be scored.
 
@@ -105,6 +114,8 @@ class Attribution:
             Place of each crop in the upright picture: left, top, right, bottom as fractions of its width and height.
         aspect (`float`, *optional*): Width of the upright picture by its height; given with `places`.
         regions (`dict[str, float]`): Drop when a face region is covered throughout, largest first.
+        placed (`str`): By what the regions are placed: `"landmarks"`, a given `"box"`, or the `"frame"`, where no face
+            was found.
         sound (`np.ndarray` of shape `(bands, steps)`, *optional*): Drop when a band is removed from a passage.
         band_edges_hz (`np.ndarray` of shape `(bands + 1,)`, *optional*): Edges of the bands.
         times (`np.ndarray` of shape `(steps,)`, *optional*): Middle of each passage, seconds on the file's clock.
@@ -129,6 +140,7 @@ class Attribution:
     places: np.ndarray | None = None
     aspect: float | None = None
     regions: dict[str, float] = field(default_factory=dict)
+    placed: str = "frame"
     sound: np.ndarray | None = None
     band_edges_hz: np.ndarray | None = None
     times: np.ndarray | None = None
@@ -155,10 +167,7 @@ def limits_of(found: Attribution) -> list[str]:
             "covered and noise for its sound. That is what the network is sensitive to, not proof that the part was altered."
         )
     if found.regions:
-        lines.append(
-            "Regions are a fixed layout on the frame (or on the given face box) and are not detected in it: if the frame is "
-            "no face crop, their names mean nothing."
-        )
+        lines.append(PLACED_LIMITS[found.placed])
     if found.picture is not None and found.sound is not None:
         lines.append("Covering one place at a time cannot show whether lips and voice belong together.")
     if found.measure == "score" and not SATURATED < found.score < 1 - SATURATED:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from ..media import SAMPLING_RATE, Clip
 from ..pipeline_avd import SCORE_NAMES, AVDeepfakeDetectionPipeline, calibrated
 from .attribution_maps import Attribution, AttributionError, AttributionOptions
+from .face_places import landmarks_of
 from .regions import SOUND_BANDS, region_masks
 
 BAND_EDGES_HZ = (0.0, 300.0, 600.0, 1000.0, 1700.0, 3000.0, 4500.0, 6000.0, 8000.0)
@@ -43,6 +44,7 @@ class Covering:
         self.masks: dict[str, np.ndarray] = {}
         self.cells: list[tuple[slice, slice]] = []
         self.covered_frames: torch.Tensor | None = None
+        self.landmarks: np.ndarray | None = None
         self.passages: list[slice] = []
         self.bands = list(pairwise(BAND_EDGES_HZ))
         if clip.has_video:
@@ -55,6 +57,8 @@ class Covering:
     def _divide_frames(self) -> None:
         count, _, height, width = self.clip.frames.shape
         grid = self.options.grid
+        if self.options.face_box is None:
+            self.landmarks = landmarks_of(self.clip)
         if grid > min(height, width):
             raise AttributionError(f"grid={grid} is finer than the frames of {width}x{height}.")
         self.blocks = np.array_split(np.arange(count), min(self.options.frame_steps, count))
@@ -64,9 +68,23 @@ class Covering:
             for r in range(grid)
             for c in range(grid)
         ]
-        masks = region_masks(height, width, self.options.face_box)
+        masks = self.region_masks(height, width)
         self.masks = {name: mask for name, mask in masks.items() if mask.any()}
         self.covered_frames = without_detail(self.clip.frames, grid, self.options.fill)
+
+    @property
+    def placed(self) -> str:
+        """By what the regions are placed, of [`~regions.PLACED`]."""
+        if self.landmarks is not None:
+            return "landmarks"
+        return "frame" if self.options.face_box is None else "box"
+
+    def region_masks(self, height: int, width: int) -> dict[str, np.ndarray]:
+        """Return the regions in pictures of this size: `(height, width)`, or one for each frame if a face was found."""
+        shape = self.clip.frames.shape
+        return region_masks(
+            height, width, self.options.face_box, self.landmarks, aspect=shape[-1] / shape[-2]
+        )
 
     def named_band(self, name: str) -> torch.Tensor:
         """Return the sound of one of `SOUND_BANDS`, shape `(samples,)`."""
@@ -87,8 +105,9 @@ class Covering:
         return replace(self.clip, frames=changed, warnings=[])
 
     def with_region_covered(self, mask: np.ndarray) -> Clip:
-        """Return the clip with a mask of shape `(height, width)` covered in all frames."""
-        changed = torch.where(torch.from_numpy(mask), self.covered_frames, self.clip.frames)
+        """Return the clip with a mask covered: `(height, width)` in all frames, or `(frames, height, width)`."""
+        where = torch.from_numpy(mask if mask.ndim == 2 else mask[:, None])
+        changed = torch.where(where, self.covered_frames, self.clip.frames)
         return replace(self.clip, frames=changed, warnings=[])
 
     def without(self, passage: slice, sound: torch.Tensor) -> Clip:
@@ -150,6 +169,7 @@ class Covering:
             values["frames"] = shown.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
             times = clip.timestamps.numpy()
             values["frame_times"] = np.array([clip.start + times[block].mean() for block in self.blocks])
+            values["placed"] = self.placed
         if self.passages:
             values["band_edges_hz"] = np.array(BAND_EDGES_HZ)
             middles = [(passage.start + passage.stop) / 2 for passage in self.passages]

@@ -24,7 +24,7 @@ STRONG = 2.0
 """Multiple of the floor from which a single time cell counts."""
 LIP_LAG = 0.2
 """Seconds by which the mouth may lead or follow the sound."""
-VERSION = 1
+VERSION = 2
 """Version of the measurement. Cached evidence of another version is measured again."""
 
 
@@ -60,6 +60,9 @@ class Evidence:
             pictures were not compared.
         sound_map (`dict[str, list[float]]`): Band -> level of the fake minus that of the source in each time cell, dB.
         step (`float`): Length of a time cell, seconds.
+        placed (`str`, *optional*):
+            By what the regions are placed: `"landmarks"` of the face that was found in the fake, a given `"box"`, or the
+            `"frame"`, as a fixed layout, where no face was found; None if pictures were not compared.
         picture_floor (`float`): Value of `picture_map` above which a difference counts.
         sound_floor (`float`):
             Value of `sound_map` above which a difference counts, dB. A band's constant part counts above 10 dB.
@@ -80,6 +83,7 @@ class Evidence:
     picture_map: dict[str, list[float]] = field(default_factory=dict)
     sound_map: dict[str, list[float]] = field(default_factory=dict)
     step: float = STEP
+    placed: str | None = None
     picture_floor: float = 0.0
     sound_floor: float = 0.0
     picture_lag: float | None = None
@@ -154,7 +158,8 @@ def measure_evidence(
         source (the same, *optional*): The genuine clip that it was made from.
         fake_audio, source_audio (*optional*): Separate sound files.
         face_box (`tuple[float, float, float, float]`, *optional*):
-            (left, top, right, bottom) of the face as fractions of the frame, for clips that are not face crops.
+            (left, top, right, bottom) of the face as fractions of the frame. By default regions are placed by the landmarks of
+            the main face, and fill the frame where none is found; the result's `placed` says which.
 
     Raises:
         MediaError: when one of the two cannot be read; `name` tells which.
@@ -212,6 +217,7 @@ def _add_picture(result: Evidence, pictures: PictureEvidence) -> None:
     result.warnings += pictures.warnings
     if not pictures.ratios:
         return
+    result.placed = pictures.placed
     result.picture_lag = round(pictures.lag, 3)
     result.picture_floor = round(pictures.floor, 2)
     result.picture_map = {k: [round(float(x), 2) for x in v] for k, v in pictures.ratios.items()}

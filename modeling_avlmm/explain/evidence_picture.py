@@ -17,6 +17,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from ..media import MediaReader
+from .face_places import MainFace
 from .regions import STEP, Box, region_masks
 
 RATE = 10.0  # instants compared per second: two in a time cell
@@ -46,6 +47,7 @@ class PictureEvidence:
         ratios (`dict[str, np.ndarray]`): Region -> difference in units of the expected error, one value per time cell.
         floor (`float`): Ratio above which a difference counts.
         lag (`float`): Seconds by which the fake's picture is later than the source's.
+        placed (`str`): By what the regions are placed, of [`~regions.PLACED`].
         mouth, source_mouth (`np.ndarray` of shape `(T,)`, *optional*):
             Movement of the mouth region at `RATE`, in the fake and in the source.
         warnings (`list[str]`): Reasons for comparisons that were not made.
@@ -54,6 +56,7 @@ class PictureEvidence:
     ratios: dict[str, np.ndarray] = field(default_factory=dict)
     floor: float = 0.0
     lag: float = 0.0
+    placed: str = "frame"
     mouth: np.ndarray | None = None
     source_mouth: np.ndarray | None = None
     warnings: list[str] = field(default_factory=list)
@@ -65,7 +68,7 @@ def compare_pictures(fake: MediaReader, source: MediaReader, face_box: Box | Non
 
     Args:
         fake, source ([`~media.MediaReader`]): Two files with a picture.
-        face_box (`tuple`, *optional*): See [`~regions.region_masks`].
+        face_box (`tuple`, *optional*): See [`~regions.region_masks`]. By default the face is looked for in the fake.
 
     Raises:
         MediaError: when frames of either cannot be decoded.
@@ -80,7 +83,8 @@ def compare_pictures(fake: MediaReader, source: MediaReader, face_box: Box | Non
         )
         return found
     size = _grid(shape)
-    seen = _read(fake, RATE, size)
+    seen_face = MainFace() if face_box is None else None
+    seen = _read(fake, RATE, size, seen_face)
     rate = min(source.info.average_fps or RATE, MAX_RATE)
     shown = _read(source, rate, size)
     if len(seen) < 2 or len(shown) < 2:
@@ -94,7 +98,8 @@ def compare_pictures(fake: MediaReader, source: MediaReader, face_box: Box | Non
     if usable.mean() < 0.5:
         found.warnings.append("less than half of the fake has a counterpart in time: pictures not compared")
         return found
-    mouth = region_masks(*size, face_box)["mouth"]
+    found.placed, masks = _masks(seen_face, len(seen), size, face_box)
+    mouth = masks["mouth"]
     found.mouth = _movement(seen, mouth)
     found.source_mouth = _movement(shown[np.clip(index, 0, len(shown) - 1)], mouth)
     retimed = abs(np.log((fake.info.average_fps or RATE) / (source.info.average_fps or RATE))) > 0.005
@@ -109,12 +114,13 @@ def compare_pictures(fake: MediaReader, source: MediaReader, face_box: Box | Non
     found.floor = float(np.clip(FLOOR_FACTOR * quiet, FLOOR_MIN, FLOOR_MAX))
     cells = (np.flatnonzero(usable) / RATE / STEP + 1e-6).astype(int)
     count = int(np.ceil(len(seen) / RATE / STEP - 1e-6))
-    for name, mask in region_masks(*size, face_box).items():
-        values = np.zeros(count)
-        if mask.any():
-            for cell in np.unique(cells):
-                here = cells == cell
-                values[cell] = np.sqrt(differences[here][:, mask].mean() / expected[here][:, mask].mean())
+    for name, mask in masks.items():
+        values, mask = np.zeros(count), mask[usable]
+        for cell in np.unique(cells):
+            here = cells == cell
+            inside = mask[here]
+            if inside.any():
+                values[cell] = np.sqrt(differences[here][inside].mean() / expected[here][inside].mean())
         found.ratios[name] = values
     return found
 
@@ -122,8 +128,21 @@ def compare_pictures(fake: MediaReader, source: MediaReader, face_box: Box | Non
 def mouth_movement(reader: MediaReader, face_box: Box | None = None) -> np.ndarray | None:
     """Return the movement of the mouth region at `RATE`, shape `(T,)`; None for a picture of a single frame."""
     size = _grid((reader.info.height, reader.info.width))
-    seen = _read(reader, RATE, size)
-    return _movement(seen, region_masks(*size, face_box)["mouth"]) if len(seen) > 1 else None
+    face = MainFace() if face_box is None else None
+    seen = _read(reader, RATE, size, face)
+    return _movement(seen, _masks(face, len(seen), size, face_box)[1]["mouth"]) if len(seen) > 1 else None
+
+
+def _masks(
+    face: MainFace | None, count: int, size: tuple[int, int], face_box: Box | None
+) -> tuple[str, dict[str, np.ndarray]]:
+    """Return by what the regions are placed, and their masks in `count` instants, each `(count, rows, columns)`."""
+    landmarks = None if face is None else face.landmarks_at(np.arange(count) / RATE)
+    if landmarks is not None:
+        return "landmarks", region_masks(*size, landmarks=landmarks)
+    masks = region_masks(*size, face_box)
+    fixed = {name: np.broadcast_to(mask, (count, *size)) for name, mask in masks.items()}
+    return "frame" if face_box is None else "box", fixed
 
 
 def _grid(shape: tuple[int, int]) -> tuple[int, int]:
@@ -132,13 +151,20 @@ def _grid(shape: tuple[int, int]) -> tuple[int, int]:
     return rows, columns
 
 
-def _read(reader: MediaReader, rate: float, size: tuple[int, int]) -> np.ndarray:
-    """Return the frames shown at k / `rate` on the grid, float32 in 0..1 of shape `(T, rows, columns, 3)`."""
-    parts = list(_windows(reader, rate, size))
+def _read(
+    reader: MediaReader, rate: float, size: tuple[int, int], face: MainFace | None = None
+) -> np.ndarray:
+    """Return the frames shown at k / `rate` on the grid, float32 in 0..1 of shape `(T, rows, columns, 3)`.
+
+    The whole frames are shown to `face`.
+    """
+    parts = list(_windows(reader, rate, size, face))
     return np.concatenate(parts) if parts else np.zeros((0, *size, 3), dtype=np.float32)
 
 
-def _windows(reader: MediaReader, rate: float, size: tuple[int, int]) -> Iterator[np.ndarray]:
+def _windows(
+    reader: MediaReader, rate: float, size: tuple[int, int], face: MainFace | None
+) -> Iterator[np.ndarray]:
     """Yield the frames of [`_read`] in windows of two seconds, so that few full frames are in memory."""
     count = int(np.ceil(min(reader.info.duration, MAX_SECONDS) * rate - 1e-6))
     per_window = max(1, int(2 * rate))
@@ -147,6 +173,8 @@ def _windows(reader: MediaReader, rate: float, size: tuple[int, int]) -> Iterato
         clip = reader.read(first / rate, stop / rate, fps=rate, with_audio=False)
         if clip.frames is None:  # the picture ends before the sound
             return
+        if face is not None:
+            face.look(clip.frames, clip.timestamps.numpy() + clip.start)
         frames = clip.frames.float() / 255
         shrinks = frames.shape[-1] > size[1] or frames.shape[-2] > size[0]
         frames = torch.nn.functional.interpolate(frames, size, mode="bilinear", antialias=shrinks)
@@ -253,6 +281,9 @@ def _tiles(differences: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 
 def _movement(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return the mean change of the masked pixels from frame to frame, shape `(T,)`."""
-    change = np.abs(np.diff(frames.mean(-1), axis=0))[:, mask].mean(1)
+    """Return the mean change of the masked pixels from frame to frame, shape `(T,)`; `mask` is `(T, rows, columns)`."""
+    inside = mask[1:] & mask[:-1]
+    change = (np.abs(np.diff(frames.mean(-1), axis=0)) * inside).sum((1, 2)) / np.maximum(
+        inside.sum((1, 2)), 1
+    )
     return np.concatenate([change[:1], change])

@@ -16,7 +16,7 @@ from ..pipeline_avd import AVDeepfakeDetectionPipeline
 from ..processing_ssavd import SSAVDProcessor
 from .attribution_maps import Attribution, AttributionError, limits_of, log_odds, ranked
 from .covering import BAND_EDGES_HZ, Covering, band_sounds
-from .regions import SOUND_BANDS, region_masks
+from .regions import SOUND_BANDS
 
 STEPS = 64
 """Points on the path to the clip, placed by Gauss-Legendre: densest near the ends, where noise gives way to pauses."""
@@ -136,9 +136,14 @@ def _sum_picture(found: Attribution, covering: Covering, moved: torch.Tensor) ->
     one_hot = F.one_hot(cell, grid).double()
     cells = torch.einsum("thw,hr,wc->trc", moved, one_hot, one_hot)
     found.picture = np.stack([cells[owner == step].sum(0).numpy() for step in range(len(covering.blocks))])
-    masks = region_masks(side, side, covering.options.face_box)
-    total = moved.sum(0).numpy()
-    found.regions = ranked({name: float(total[mask].sum()) for name, mask in masks.items()})
+    masks = covering.region_masks(side, side)
+    if (
+        covering.landmarks is not None
+    ):  # one mask for each frame of the clip; the network may see other frames
+        frame = np.clip(np.searchsorted(times, at + 1e-6, side="right") - 1, 0, None)
+        masks = {name: mask[frame] for name, mask in masks.items()}
+    total = moved.numpy()
+    found.regions = ranked({name: float((total * mask).sum()) for name, mask in masks.items()})
 
 
 def _sum_sound(found: Attribution, covering: Covering, bands: torch.Tensor, gradient: torch.Tensor) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from face_factory import Person, clip_with_faces, face_clip
 from ssavd_factory import stir
 from transformers import pipeline
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from modeling_avlmm import Clip, SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
 from modeling_avlmm.explain.attribution import AttributionError, attribute
-from modeling_avlmm.explain.attribution_maps import log_odds
-from modeling_avlmm.explain.covering import BAND_EDGES_HZ, band_sounds, without_detail
+from modeling_avlmm.explain.attribution_maps import AttributionOptions, limits_of, log_odds
+from modeling_avlmm.explain.covering import BAND_EDGES_HZ, Covering, band_sounds, without_detail
 from modeling_avlmm.explain.gradients import noise_for
 from modeling_avlmm.explain.regions import FACE_REGIONS, SOUND_BANDS, region_masks
 from modeling_avlmm.modeling_outputs import AVDetectionOutput
@@ -246,3 +247,49 @@ def test_limits_are_told(clip):
 def test_wrong_options(clip, options, message):
     with pytest.raises(AttributionError, match=message):
         attribute(make(), clip, **options)
+
+
+def test_regions_follow_the_landmarks_of_a_face_and_the_limits_say_so():
+    drawn = clip_with_faces(1.0, fps=4, people=[Person(0, (0.3, 0.5), (0.5, 0.5), height=0.5)])
+    clip = Clip(drawn.frames, torch.from_numpy(drawn.times), None, 0.0, 1.0, "face")
+    height, width = drawn.frames.shape[-2:]
+    landmarks = drawn.landmarks[0] / [width, height]
+    true = region_masks(height, width, landmarks=landmarks)
+    covering = Covering(None, clip, AttributionOptions())
+    assert covering.placed == "landmarks"
+    for name in ("eyes", "mouth", "nose"):
+        both, either = true[name] & covering.masks[name], true[name] | covering.masks[name]
+        assert both.sum() / either.sum() > 0.5, name
+    covered = covering.with_region_covered(covering.masks["mouth"]).frames
+    changed = (covered != clip.frames).any(1).numpy()
+    assert not (changed & ~covering.masks["mouth"]).any()
+    found = covering.attribution(
+        method="occlusion", measure="score", score=0.5, baseline=0.1, regions={"mouth": 0.4}
+    )
+    assert found.placed == "landmarks"
+    assert "placed by five landmarks" in " ".join(limits_of(found))
+
+
+def test_without_a_face_regions_fill_the_frame_and_the_limits_say_so():
+    frames = torch.full((2, 3, 64, 64), 90, dtype=torch.uint8)
+    covering = Covering(None, Clip(frames, torch.arange(2.0), None, 0.0, 2.0, "grey"), AttributionOptions())
+    assert covering.placed == "frame"
+    np.testing.assert_array_equal(covering.masks["mouth"], region_masks(64, 64)["mouth"])
+    found = covering.attribution(
+        method="occlusion", measure="score", score=0.5, baseline=0.1, regions={"mouth": 0.4}
+    )
+    assert "No face was found" in " ".join(limits_of(found))
+    boxed = Covering(None, covering.clip, AttributionOptions(face_box=(0, 0, 0.5, 0.5)))
+    assert boxed.placed == "box"
+
+
+def test_a_detector_of_faces_is_explained_on_its_most_suspicious_face(tmp_path):
+    """The toy calls light pictures fake: of two people, the one with light skin."""
+    people = [Person(2, (0.25, 0.5), (0.25, 0.5)), Person(3, (0.75, 0.5), (0.75, 0.5))]
+    path = face_clip(tmp_path / "two.mp4", people, seconds=2.0, fps=4)
+    detector = toy_of_mouth(np.ones((56, 56), dtype=bool))
+    detector.processor.set_faces("all", 1.3, 20)
+    found = attribute(detector, str(path), part="video", grid=2, frame_steps=1, sound_steps=1)
+    assert found.placed == "landmarks"
+    assert found.frames.shape[1] == found.frames.shape[2]  # a crop
+    assert found.frames.mean() > 110

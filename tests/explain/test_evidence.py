@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from face_factory import Person, clip_with_faces
 from media_factory import ffmpeg
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from torchcodec.encoders import Encoder
@@ -19,6 +20,7 @@ from modeling_avlmm.explain.evidence_sound import shift_of
 from modeling_avlmm.explain.regions import (
     BAND_NAMES,
     FACE_REGIONS,
+    LANDMARKS,
     REGION_NAMES,
     SOUND_BANDS,
     region_masks,
@@ -127,6 +129,40 @@ def test_a_face_box_moves_the_regions():
         region_masks(10, 10, (0.5, 0.0, 0.4, 1.0))
 
 
+def test_landmarks_place_the_regions():
+    square = region_masks(100, 100)
+    placed = region_masks(100, 100, landmarks=np.array(LANDMARKS))
+    for name in FACE_REGIONS:
+        np.testing.assert_array_equal(placed[name], square[name])
+    # half the size, moved to a corner of a wide frame
+    small = np.array(LANDMARKS) * [0.25, 0.5]
+    corner = region_masks(100, 200, landmarks=small)
+    np.testing.assert_array_equal(corner["mouth"][:50, :50], region_masks(50, 50)["mouth"])
+    assert not corner["mouth"][50:].any() and not corner["mouth"][:, 50:].any()
+    # on its side: the mouth is to the left of the eyes
+    turned = region_masks(100, 100, landmarks=np.array([[1 - y, x] for x, y in LANDMARKS]))
+    np.testing.assert_array_equal(turned["mouth"], np.rot90(square["mouth"], -1))
+    several = region_masks(100, 100, landmarks=np.array([LANDMARKS, LANDMARKS]))
+    assert several["nose"].shape == (2, 100, 100) and sum(several.values()).min() == 1
+
+
+def test_regions_follow_a_face_that_is_found():
+    drawn = clip_with_faces(
+        2.0, fps=10, size=(240, 240), people=[Person(0, (0.35, 0.4), (0.42, 0.4), height=0.5)]
+    )
+    frames = drawn.frames.permute(0, 2, 3, 1).numpy() / 255
+    mouth = region_masks(240, 240, landmarks=drawn.landmarks[0] / 240)["mouth"]
+    fake = frames.copy()
+    for k in range(8, 14):
+        fake[k][mouth[k]] = 1 - fake[k][mouth[k]]
+    found = measure_evidence(media(fake, None, 10), media(frames, None, 10))
+    assert found.placed == "landmarks"
+    assert found.regions[0] == "mouth" and found.picture[0].segments == [[0.8, 1.4]]
+    assert Evidence.from_dict(found.to_dict()) == found
+    boxed = measure_evidence(media(fake, None, 10), media(frames, None, 10), face_box=(0, 0, 1, 1))
+    assert boxed.placed == "box"
+
+
 @pytest.mark.parametrize("region", ["eyes", "mouth", "forehead", "nose"])
 def test_a_planted_region_and_time_are_found(genuine, region):
     frames, sound = genuine
@@ -135,6 +171,7 @@ def test_a_planted_region_and_time_are_found(genuine, region):
     assert found.regions == [region]
     assert found.picture[0].segments == [[0.8, 1.4]]
     assert found.bands == [] and found.measured and found.found
+    assert found.placed == "frame"  # there is no face in the pattern
 
 
 @pytest.mark.parametrize("band", list(SOUND_BANDS))
