@@ -76,10 +76,10 @@ def test_a_run_that_was_killed_goes_on_where_a_batch_began(
     kept += cut is None
 
     opened = []
-    windows = type(detector)._windows
+    windows = type(detector)._rows
     monkeypatch.setattr(
         type(detector),
-        "_windows",
+        "_rows",
         lambda self, source, *rest: opened.append(source["path"]) or windows(self, source, *rest),
     )
     assert predict(detector, dataset, tmp_path / "p", batch_size=batch_size) == whole
@@ -115,7 +115,7 @@ def test_several_processes_leave_what_one_does(detector, dataset, tmp_path, monk
         ["clip", "silent", "sound"],
         ["broken", "short"],
     ]
-    monkeypatch.setattr(type(detector), "_windows", None)  # nothing is left to be scored
+    monkeypatch.setattr(type(detector), "_rows", None)  # nothing is left to be scored
     assert run(0, processes=1) == alone
 
 
@@ -133,13 +133,13 @@ def test_two_clips_of_one_name_are_refused(detector, dataset, tmp_path):
 
 
 def test_workers_score_as_one_process_does(detector, dataset, clips, tmp_path, monkeypatch):
-    from modeling_avlmm import pipeline_avd
+    from modeling_avlmm import pipeline_inputs
 
     longer = Dataset.from_dict(
         {"video": [str(clips[n]) for n in ("long", "clip", "long")], "path": list("abc")}
     )
     options = {"window_seconds": 2.0, "batch_size": 4}
-    monkeypatch.setattr(pipeline_avd, "WORKER_WINDOWS", 4)  # fewer than the long file has
+    monkeypatch.setattr(pipeline_inputs, "WORKER_WINDOWS", 4)  # fewer than the long file has
     alone = predict(detector, longer, tmp_path / "alone", **options)
     assert [len(p["windows"]) for p in alone] == [5, 1, 5]
     assert predict(detector, longer, tmp_path / "workers", num_workers=2, **options) == alone
@@ -487,7 +487,7 @@ def test_nothing_is_scored_twice(tiny_detector, clip_folder, tmp_path, monkeypat
     from modeling_avlmm.pipeline_avd import AVDeepfakeDetectionPipeline
 
     report = evaluate(tiny_detector, clip_folder, tmp_path / "out")
-    monkeypatch.setattr(AVDeepfakeDetectionPipeline, "_windows", None)
+    monkeypatch.setattr(AVDeepfakeDetectionPipeline, "_rows", None)
     assert evaluate(tiny_detector, clip_folder, tmp_path / "out") == report
 
 
@@ -532,7 +532,7 @@ def test_perturbations_and_the_audit_are_in_the_report(tiny_detector, clip_folde
     assert (out / "plots" / "robustness.svg").is_file() and (out / "audit" / "audit.md").is_file()
     assert json.loads((out / "audit" / "audit.json").read_text())["summary"] == report["audit"]["summary"]
 
-    monkeypatch.setattr("modeling_avlmm.pipeline_avd.AVDeepfakeDetectionPipeline._windows", None)
+    monkeypatch.setattr("modeling_avlmm.pipeline_avd.AVDeepfakeDetectionPipeline._rows", None)
     assert evaluate(tiny_detector, clip_folder, out, **options)["robustness"] == report["robustness"]
 
 

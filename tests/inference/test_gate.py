@@ -95,13 +95,13 @@ def same(one: dict, other: dict, tolerance: float = 1e-5) -> bool:
 
 def opened(monkeypatch) -> list[tuple[int, str]]:
     """Return a list that collects, from now on, which model reads which file."""
-    seen, windows = [], AVDeepfakeDetectionPipeline._windows
+    seen, windows = [], AVDeepfakeDetectionPipeline._rows
 
     def counted(self, source, *rest):
         seen.append((self.model.config.model_type, Path(source).stem))
         return windows(self, source, *rest)
 
-    monkeypatch.setattr(AVDeepfakeDetectionPipeline, "_windows", counted)
+    monkeypatch.setattr(AVDeepfakeDetectionPipeline, "_rows", counted)
     return seen
 
 
