@@ -150,7 +150,7 @@ def test_unsure_files_fill_the_models_batches(detector, clips, expected, monkeyp
     sizes, forward = {"ssavd": [], "avlmm": []}, AVDeepfakeDetectionPipeline._forward
 
     def counted(self, batch):
-        sizes[self.model.config.model_type].append(len(batch["windows"]))
+        sizes[self.model.config.model_type].append(len(batch["rows"]))
         return forward(self, batch)
 
     monkeypatch.setattr(AVDeepfakeDetectionPipeline, "_forward", counted)
