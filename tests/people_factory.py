@@ -84,8 +84,8 @@ def faces_of(clip: FaceClip, scores: list[list[float | None]]) -> list[dict]:
     return entries
 
 
-def crop_attribution(index: int = 1, places: list[list[float]] | None = None) -> Attribution:
-    """Return an attribution on crops of a face: two steps, with the strongest place in the middle of the second."""
+def crop_attribution() -> Attribution:
+    """Return an attribution on crops of the second of [`two_people`]: two steps, the strongest place amid the second."""
     picture = np.zeros((2, 3, 3))
     picture[1, 1, 1], picture[0, 0, 0] = 0.4, 0.1
     return Attribution(
@@ -101,8 +101,7 @@ def crop_attribution(index: int = 1, places: list[list[float]] | None = None) ->
         frame_times=np.array([3.5, 5.0]),
         frames=np.full((2, 48, 48, 3), 120, dtype=np.uint8),
         regions={"mouth": 0.4, "eyes": 0.1},
-        face=index,
-        places=np.array(places or [[0.6, 0.2, 0.8, 0.5], [0.62, 0.2, 0.82, 0.5]]),
+        places=np.array([[0.6, 0.2, 0.8, 0.5], [0.62, 0.2, 0.82, 0.5]]),
         aspect=1.5,
     )
 

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from ..explain.attribution import Attribution
-from ..explain.people import fake_passages, most_suspicious, name_of_face, people_of
+from ..explain.people import fake_passages, most_suspicious, people_of, person_at
 from ..explain.regions import BAND_NAMES, REGION_NAMES
 from ..explain.words import capital, clock, describe_disagreement, describe_windows
 from .figures import (
@@ -128,8 +128,10 @@ def _picture_plot(found: Attribution, result: dict) -> Plot:
         if _covering(found)
         else "Orange: this cell raised the log-odds; purple: it lowered them."
     )
-    if found.face is not None:
-        colours = f"Frames are cut out around {name_of_face(result, found.face)}; below each, its place in the whole picture. {colours}"
+    if found.places is not None:
+        person = person_at(result, found.frame_times, found.places)
+        name = "a face" if person is None else person.name
+        colours = f"Frames are cut out around {name}; below each, its place in the whole picture. {colours}"
     place = f"at {clock(found.frame_times[step])}, row {r + 1} of {rows} from the top and column {c + 1} of {columns} from the left"
     return Plot(
         "In the picture",

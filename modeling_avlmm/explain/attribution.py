@@ -9,11 +9,12 @@ al., "Axiomatic Attribution for Deep Networks", arXiv 1703.01365) are for networ
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from ..faces import FaceTrack, square_boxes
 from ..media import Clip, MediaReader
 from ..pipeline_avd import SCORE_NAMES, AVDeepfakeDetectionPipeline, split_source
 from .attribution_maps import (
@@ -69,15 +70,40 @@ def attribute(
     """
     chosen = AttributionOptions(**options)
     part = chosen.part
-    clip = source if isinstance(source, Clip) else _read(detector, source, window, part)
+    clip, place = (source, None) if isinstance(source, Clip) else _read(detector, source, window, part)
     if (part == "video" and not clip.has_video) or (part == "audio" and not clip.has_audio):
         raise AttributionError(f"{clip.name}: the window has no {PART_NAMES[part]} to have a score.")
     covering = Covering(detector, clip, chosen)
     explain = integrated_gradients if chosen.method == "gradients" else occlusion
-    return explain(covering, on_progress)
+    found = explain(covering, on_progress)
+    if place is not None and found.frame_times is not None:
+        found.places, found.aspect = place.at(found.frame_times), place.aspect
+    return found
 
 
-def _read(detector: AVDeepfakeDetectionPipeline, source: Any, window: dict | None, part: str) -> Clip:
+@dataclass(frozen=True)
+class FacePlace:
+    """Place of the crops of a face in frames of `width` x `height` pixels."""
+
+    track: FaceTrack
+    width: int
+    height: int
+    margin: float
+
+    @property
+    def aspect(self) -> float:
+        """Width of a frame by its height."""
+        return self.width / self.height
+
+    def at(self, times: np.ndarray) -> np.ndarray:
+        """Return left, top, right and bottom of the crops at `times` (T,), as fractions of the frame, shape (T, 4)."""
+        squares = square_boxes(self.track.box_at(times), self.width, self.height, self.margin)
+        return squares / (self.width, self.height, self.width, self.height)
+
+
+def _read(
+    detector: AVDeepfakeDetectionPipeline, source: Any, window: dict | None, part: str
+) -> tuple[Clip, FacePlace | None]:
     processor = detector.processor
     media, audio = split_source(source)
     with MediaReader(media, audio=audio, trim_leading_silence=processor.trim_leading_silence) as reader:
@@ -100,19 +126,26 @@ def _read(detector: AVDeepfakeDetectionPipeline, source: Any, window: dict | Non
     return _suspicious_face(detector, clip, part)
 
 
-def _suspicious_face(detector: AVDeepfakeDetectionPipeline, clip: Clip, part: str) -> Clip:
-    """Return a window as a detector of faces takes it: cut to the face with the highest score, or without a picture."""
+def _suspicious_face(
+    detector: AVDeepfakeDetectionPipeline, clip: Clip, part: str
+) -> tuple[Clip, FacePlace | None]:
+    """Return a window as a detector of faces takes it: cut to the face with the highest score, and where that is; or without
+    a picture."""
     people = detector.processor.face_windows()
     if people is None:
-        return clip
+        return clip, None
     faces, notes = people.choose(clip)
     cuts = [detector.processor.part(clip, face) for face in faces or [None]]
     scores = [0.0]
     if len(cuts) > 1:
         rows = [{"encoded": detector.processor.encode(cut, (part,))} for cut in cuts]
         scores = [row[SCORE_NAMES[part]] or 0.0 for row in detector.forward(detector.collate(rows))]
-    chosen = cuts[int(np.argmax(scores))]
-    return replace(chosen, warnings=[*chosen.warnings, *notes])
+    best = int(np.argmax(scores))
+    chosen = replace(cuts[best], warnings=[*cuts[best].warnings, *notes])
+    if not faces:
+        return chosen, None
+    height, width = clip.frames.shape[-2:]
+    return chosen, FacePlace(faces[best].track, width, height, detector.processor.face_margin)
 
 
 def occlusion(covering: Covering, on_progress: Callable[[int, int], None] | None = None) -> Attribution:

@@ -108,10 +108,9 @@ class Attribution:
             Drop of the score when a cell is covered during a step; negative where the score rises.
         frame_times (`np.ndarray` of shape `(frames,)`, *optional*): Middle of each step, seconds on the file's clock.
         frames (`np.ndarray` of shape `(frames, height, width, 3)`, *optional*): A small RGB frame of each step, uint8.
-        face (`int`, *optional*):
-            `index` of the face whose crops the frames are, in the result's `faces`; None for whole frames.
         places (`np.ndarray` of shape `(frames, 4)`, *optional*):
-            Place of each crop in the upright picture: left, top, right, bottom as fractions of its width and height.
+            For frames that are crops of a face, the place of each in the upright picture: left, top, right, bottom as
+            fractions of its width and height.
         aspect (`float`, *optional*): Width of the upright picture by its height; given with `places`.
         regions (`dict[str, float]`): Drop when a face region is covered throughout, largest first.
         placed (`str`): By what the regions are placed: `"landmarks"`, a given `"box"`, or the `"frame"`, where no face
@@ -136,7 +135,6 @@ class Attribution:
     picture: np.ndarray | None = None
     frame_times: np.ndarray | None = None
     frames: np.ndarray | None = None
-    face: int | None = None
     places: np.ndarray | None = None
     aspect: float | None = None
     regions: dict[str, float] = field(default_factory=dict)

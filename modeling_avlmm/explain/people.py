@@ -110,9 +110,26 @@ def people_of(result: dict) -> list[Person] | None:
     ]
 
 
-def name_of_face(result: dict, index: int) -> str:
-    """Return the name of the person with an `index` in a result's `faces`: `person 1 (left)`."""
-    return next(person.name for person in people_of(result) if person.number == index + 1)
+def person_at(result: dict, times: np.ndarray, places: np.ndarray) -> Person | None:
+    """
+    Return the person whose face is closest to the middle of some places; None if nobody is on screen at these times.
+
+    Args:
+        result (`dict`): A result of the pipeline.
+        times (`np.ndarray` of shape `(T,)`): Seconds.
+        places (`np.ndarray` of shape `(T, 4)`): Left, top, right, bottom as fractions of the picture.
+    """
+    distances = {}
+    for person in people_of(result) or ():
+        boxes = [person.box_at(float(time)) for time in times]
+        apart = [
+            np.add(box[:2], box[2:]) - place[:2] - place[2:]
+            for box, place in zip(boxes, places, strict=True)
+            if box
+        ]
+        if apart:
+            distances[person.number] = float(np.hypot(*np.transpose(apart)).mean()), person
+    return min(distances.values(), key=lambda found: found[0], default=(0.0, None))[1]
 
 
 def places(faces: list[dict]) -> list[str | None]:

@@ -10,7 +10,7 @@ import jinja2
 import numpy as np
 
 from ..explain.attribution_maps import Attribution
-from ..explain.people import name_of_face
+from ..explain.people import person_at
 from ..explain.regions import BAND_NAMES, REGION_NAMES
 from ..explain.segments import join_segments
 from ..explain.words import (
@@ -180,8 +180,9 @@ def closeup_view(found: Attribution, result: dict) -> str:
         ]
         if rows:
             tables.append((title, rows))
-    person = None if found.face is None else name_of_face(result, found.face)
-    return render("closeup.html", found=found, pictures=pictures, tables=tables, person=person)
+    person = None if found.places is None else person_at(result, found.frame_times, found.places)
+    name = "a face" if person is None else person.name
+    return render("closeup.html", found=found, pictures=pictures, tables=tables, person=name)
 
 
 def _percent(place: np.ndarray) -> dict[str, float]:

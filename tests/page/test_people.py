@@ -143,6 +143,19 @@ def test_people_of_a_file_are_found_scored_and_boxed(visits, tmp_path):
             assert overlap(box, true) > 0.5, (time, box, true)
 
 
+def test_a_close_look_is_at_the_most_suspicious_person(visits, tmp_path):
+    clip = clip_with_faces(2.0, size=(480, 270), people=[LEFT, RIGHT])
+    page, visit = judged(visits, write_clip(tmp_path / "two.mp4", clip))
+    page.look_closer(visit)
+    found = visit.attribution
+    assert found.aspect == pytest.approx(480 / 270) and found.places.shape == (4, 4)
+    for time, place in zip(found.frame_times, found.places, strict=True):
+        true = clip.boxes[1, round(time * clip.fps)] / (480, 270, 480, 270)
+        assert (place[:2] + place[2:]) / 2 == pytest.approx((true[:2] + true[2:]) / 2, abs=0.04)
+        assert (place[2] - place[0]) * 480 == pytest.approx((place[3] - place[1]) * 270)
+    assert re.search(r"cut out around person \d \(right\)", closeup_view(found, visit.result))
+
+
 def test_a_file_without_face_and_sound_has_no_verdict_and_names_no_folder(visits, clips):
     page, visit = judged(visits, clips["silent"])
     words = text_of(verdict_view(visit, page.detector) + page.player(visit))
