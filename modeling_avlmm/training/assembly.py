@@ -28,8 +28,11 @@ def facevoice_config(recipe: FaceVoiceRecipe) -> FaceVoiceConfig:
         if name not in known:
             raise unknown_field(name, known, "model.options.")
     try:
-        return FaceVoiceConfig(**recipe.options)
-    except ValueError as error:
+        config = FaceVoiceConfig(**recipe.options)
+        with torch.device("meta"):  # the networks check their own options
+            FaceVoiceForDeepfakeDetection(config)
+        return config
+    except (ValueError, RuntimeError) as error:  # timm raises the latter for a backbone that it does not know
         raise RecipeError(f"model.options: {error}") from error
 
 

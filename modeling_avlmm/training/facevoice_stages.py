@@ -21,7 +21,7 @@ from ..inference.face_cache import FaceCache
 from ..modeling_facevoice import FaceVoiceForDeepfakeDetection
 from ..processing_facevoice import FaceVoiceProcessor
 from .array_store import ArrayStore
-from .assembly import load_detector, make_detector
+from .assembly import facevoice_config, load_detector, make_detector
 from .batches import DropList
 from .face_store import FaceReader, face_store, redrawn_store
 from .genuine_data import TRAINING_FILES, Recording, genuine_recordings, training_files
@@ -380,6 +380,8 @@ def facevoice_stages(recipe: GenuineRecipe) -> list[FaceVoiceStage]:
         if kind not in PICTURE_KINDS:
             raise unknown_field(kind, PICTURE_KINDS, "picture.kinds.")
     synthesisers(recipe)
+    if recipe.model.start is None:
+        facevoice_config(recipe.model)
     stages: list[FaceVoiceStage] = []
     for kind, given in (
         (PictureStage, recipe.model.picture_weights),

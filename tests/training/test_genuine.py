@@ -162,6 +162,11 @@ def test_a_dry_run_says_what_there_is(recipe, dataset_cache, tmp_path, capsys):
         assert shown in printed, printed
     assert not (tmp_path / "dry").exists()
     for words, message in (
+        (
+            ["--model.options.sound_options", "{channels: [4]}"],
+            r"model.options: sound_options has no \['channels'\]",
+        ),
+        (["--model.options.backbone", "resnet1"], r"model.options: Unknown model \(resnet1\)"),
         (["--sound.held_out_kinds", "[vocoder]"], r"Unknown field sound.kinds.vocoder"),
         (
             ["--picture.kinds", "{faces: 1}"],
