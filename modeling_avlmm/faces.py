@@ -206,10 +206,10 @@ class FaceTracker:
                 taken.add(column)
         for person in going if cut else []:
             person.ended = person.cut = person.times[-1] < time
-        for place, face in enumerate(faces):
-            if place not in taken and face.score >= SURE_ENOUGH:
+        for place in sorted(range(len(faces)), key=lambda place: faces[place].box[0]):  # from left to right
+            if place not in taken and faces[place].score >= SURE_ENOUGH:
                 self._people.append(_Person())
-                self._people[-1].add(time, face, patches[place])
+                self._people[-1].add(time, faces[place], patches[place])
         for person in self._people:
             if person.index is None and not person.ended and (person.sure or person.count >= CONFIRM):
                 person.index = self.found

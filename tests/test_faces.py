@@ -187,6 +187,12 @@ def test_many_faces_keep_their_numbers():
         np.testing.assert_allclose(np.diff(track.landmarks[:, 0, 0]), 1.0)
 
 
+def test_people_who_appear_together_are_numbered_from_left_to_right():
+    seen = [[face_at(x=60.0, score=0.99), face_at(x=10.0, score=0.92)]] * 2
+    left, right = FaceTracker(Played(seen)).update(grey(2), np.arange(2) / 5)
+    assert (left.index, right.index) == (0, 1) and left.boxes[0, 0] < right.boxes[0, 0]
+
+
 # ---- window by window
 
 
