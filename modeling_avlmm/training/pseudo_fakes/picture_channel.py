@@ -46,6 +46,8 @@ class PictureChannel:
 
     Attributes:
         blur (`float`, *optional*): standard deviation of a Gaussian in pixels.
+        sharpen (`float`, *optional*): share of the detail (what a Gaussian of 1 pixel takes away) added again, as cameras and
+            broadcasters do.
         gain, contrast, gamma, saturation (`float`): of the colours; 1 leaves them as they are.
         tint (`tuple[float, float, float]`): added to red, green and blue, of 255.
         shrink (`float`, *optional*): share of the side to shrink to, and enlarge from again.
@@ -57,6 +59,7 @@ class PictureChannel:
     """
 
     blur: float | None = None
+    sharpen: float | None = None
     gain: float = 1.0
     contrast: float = 1.0
     gamma: float = 1.0
@@ -80,6 +83,7 @@ class PictureChannel:
         saturation = 0.0 if rng.random() < 0.03 else 1 + spread * float(rng.uniform(-0.3, 0.3))
         return cls(
             blur=_sometimes(rng, 0.15, 0.3, 1.0),
+            sharpen=_sometimes(rng, 0.15, 0.2, 1.2),
             gain=1 + spread * float(rng.uniform(-0.2, 0.2)),
             contrast=1 + spread * float(rng.uniform(-0.2, 0.2)),
             gamma=float(np.exp(spread * rng.uniform(-0.25, 0.25))),
@@ -103,6 +107,9 @@ class PictureChannel:
         height, width = picture.shape[:2]
         if self.blur:
             picture = cv2.GaussianBlur(picture, (0, 0), self.blur)
+        if self.sharpen:
+            soft = cv2.GaussianBlur(picture, (0, 0), 1.0)
+            picture = cv2.addWeighted(picture, 1 + self.sharpen, soft, -self.sharpen, 0)
         picture = self._recolour(picture)
         if self.shrink:
             small = (max(8, round(self.shrink * width)), max(8, round(self.shrink * height)))

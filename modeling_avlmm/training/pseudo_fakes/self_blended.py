@@ -55,6 +55,7 @@ KINDS: Mapping[str, float] = {
 SMALLEST_CROP = 32  # pixels; a smaller crop has no room for a face with an edge
 VISIBLE = 10  # levels of 255
 TRIES = 4  # at a visible fake; the last one is taken as it is
+SMALLEST_SHARE = 0.45  # of `side`: a quarter of the faces may be that small before they are enlarged, as small ones in videos
 LARGEST_WORK = 288  # pixels of the square in which fakes are made; larger squares are shrunk first
 
 
@@ -214,7 +215,7 @@ def self_blended_pair(
     names, chances = list(kinds), np.asarray(list(kinds.values()), float)
     kind = names[int(rng.choice(len(names), p=chances / chances.sum()))]
     square = _square(crop, landmarks, rng)
-    low = min(square[2], side)
+    low = min(square[2], side if rng.random() < 0.75 else round(SMALLEST_SHARE * side))
     work = int(rng.integers(low, max(low, min(square[2], LARGEST_WORK)) + 1))
     work, mirror = max(work, SMALLEST_CROP), bool(rng.random() < 0.5)
     points = _points(landmarks, square, work, mirror)
