@@ -5,6 +5,7 @@ import torch
 from .configuration_facevoice import HOP, SAMPLING_RATE
 from .media import Clip
 from .processing_clips import FACE_MARGIN, VerdictProcessor, resized
+from .speech_activity import speech_activity
 
 
 class FaceVoiceProcessor(VerdictProcessor):
@@ -28,6 +29,9 @@ class FaceVoiceProcessor(VerdictProcessor):
             Side of the square crop, as a multiple of the longer side of the face's box.
         min_face_size (`float`, *optional*, defaults to 48):
             Longer side of the smallest face that is scored, in pixels of the frame; smaller ones are reported only.
+        speech_only (`bool`, *optional*, defaults to `False`):
+            Judge the sound of rows with speech only ([`speech_activity`]): music and noise say nothing of a voice. By default
+            any sound is taken for speech, as in training, whose recordings are speech.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class FaceVoiceProcessor(VerdictProcessor):
         faces: str = "all",
         face_margin: float = FACE_MARGIN,
         min_face_size: float = 48,
+        speech_only: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -48,6 +53,7 @@ class FaceVoiceProcessor(VerdictProcessor):
         self.max_seconds = max_seconds
         self.image_size = image_size
         self.trim_leading_silence = trim_leading_silence
+        self.speech_only = speech_only
         self.set_faces(faces, face_margin, min_face_size)
 
     @property
@@ -65,7 +71,8 @@ class FaceVoiceProcessor(VerdictProcessor):
 
         Returns:
             `dict`: `pixel_values (T, 3, image_size, image_size)` uint8, `frame_mask (T,)`, `audio_values (S,)` and
-            `audio_mask (S // 160,)`, which is 1 for every 10 ms that hold sound.
+            `audio_mask (S // 160,)`, which is 1 for every 10 ms that hold sound, and 0 throughout where speech is
+            asked for and there is none.
         """
         side = self.image_size
         pixel_values = torch.zeros(self.max_frames, 3, side, side, dtype=torch.uint8)
@@ -82,7 +89,8 @@ class FaceVoiceProcessor(VerdictProcessor):
             # A window's length is rounded to samples, so there may be one too many.
             audio = clip.audio[: self.audio_samples]
             audio_values[: len(audio)] = audio
-            audio_mask[: -(-len(audio) // HOP)] = True
+            if not self.speech_only or speech_activity(audio).seconds:
+                audio_mask[: -(-len(audio) // HOP)] = True
         return {
             "pixel_values": pixel_values,
             "frame_mask": frame_mask,

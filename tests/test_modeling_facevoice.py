@@ -12,7 +12,9 @@ from modeling_avlmm import (
     AutoModelForAVDeepfakeDetection,
     FaceVoiceConfig,
     FaceVoiceForDeepfakeDetection,
+    FaceVoiceProcessor,
 )
+from modeling_avlmm.media import Clip
 
 
 def log_odds(logits: torch.Tensor) -> torch.Tensor:
@@ -137,6 +139,27 @@ def test_half_precision_is_storage_only(auto, tmp_path):
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (
         tmp_path / "model.safetensors"
     ).read_bytes()
+
+
+def test_sound_without_speech_is_not_judged(tmp_path):
+    time = torch.arange(4 * 16_000) / 16_000
+    hertz = 130 * 2 ** (
+        0.3 * torch.sin(2 * torch.pi * 0.7 * time) + 0.15 * torch.sin(2 * torch.pi * 4 * time)
+    )
+    turns = 2 * torch.pi * hertz.double().cumsum(0) / 16_000
+    voice = sum(torch.sin(k * turns) / k for k in range(1, 20)).float() * torch.sin(
+        4 * torch.pi * time
+    ).clamp(min=0)
+    noise = torch.randn(4 * 16_000, generator=torch.Generator().manual_seed(0))
+    FaceVoiceProcessor(speech_only=True).save_pretrained(tmp_path)
+    for processor, heard in (
+        (FaceVoiceProcessor(), True),
+        (FaceVoiceProcessor.from_pretrained(tmp_path), False),
+    ):
+        for sound, judged in ((voice, True), (noise, heard)):
+            row = processor.encode_media(Clip(None, None, 0.1 * sound, 0.0, 4.0, "sound"))
+            assert bool(row["audio_mask"].any()) == judged
+            torch.testing.assert_close(row["audio_values"], 0.1 * sound)
 
 
 def test_impossible_sizes_are_refused():

@@ -64,6 +64,7 @@ PUBLISHED = {
         "modeling_facevoice_sound.py",
         "modeling_verdicts.py",
         "processing_facevoice.py",
+        "speech_activity.py",
     },
     "ssavd": SHARED
     | {
