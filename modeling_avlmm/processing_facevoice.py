@@ -4,8 +4,11 @@ import torch
 
 from .configuration_facevoice import HOP, SAMPLING_RATE
 from .media import Clip
+from .media_errors import PlacedWarning
 from .processing_clips import FACE_MARGIN, VerdictProcessor, resized
 from .speech_activity import speech_activity
+
+NO_SPEECH = "no speech was heard at {} s: the sound was not scored there"
 
 
 class FaceVoiceProcessor(VerdictProcessor):
@@ -29,9 +32,9 @@ class FaceVoiceProcessor(VerdictProcessor):
             Side of the square crop, as a multiple of the longer side of the face's box.
         min_face_size (`float`, *optional*, defaults to 48):
             Longer side of the smallest face that is scored, in pixels of the frame; smaller ones are reported only.
-        speech_only (`bool`, *optional*, defaults to `False`):
-            Judge the sound of rows with speech only ([`speech_activity`]): music and noise say nothing of a voice. By default
-            any sound is taken for speech, as in training, whose recordings are speech.
+        speech_only (`bool`, *optional*, defaults to `True`):
+            Judge the sound of rows with speech only ([`speech_activity`]): music and noise say nothing of a voice. Rows
+            without speech get a warning.
     """
 
     def __init__(
@@ -44,7 +47,7 @@ class FaceVoiceProcessor(VerdictProcessor):
         faces: str = "all",
         face_margin: float = FACE_MARGIN,
         min_face_size: float = 48,
-        speech_only: bool = False,
+        speech_only: bool = True,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -71,8 +74,8 @@ class FaceVoiceProcessor(VerdictProcessor):
 
         Returns:
             `dict`: `pixel_values (T, 3, image_size, image_size)` uint8, `frame_mask (T,)`, `audio_values (S,)` and
-            `audio_mask (S // 160,)`, which is 1 for every 10 ms that hold sound, and 0 throughout where speech is
-            asked for and there is none.
+            `audio_mask (S // 160,)`, which is 1 for every 10 ms that hold sound, and 0 throughout where speech is asked for
+            and none is heard: the clip's warnings say so.
         """
         side = self.image_size
         pixel_values = torch.zeros(self.max_frames, 3, side, side, dtype=torch.uint8)
@@ -89,8 +92,10 @@ class FaceVoiceProcessor(VerdictProcessor):
             # A window's length is rounded to samples, so there may be one too many.
             audio = clip.audio[: self.audio_samples]
             audio_values[: len(audio)] = audio
-            if not self.speech_only or speech_activity(audio).seconds:
+            if not self.speech_only or speech_activity(audio).speech.any():
                 audio_mask[: -(-len(audio) // HOP)] = True
+            else:
+                clip.warnings.append(PlacedWarning(NO_SPEECH, [f"{clip.start:.2f}-{clip.end:.2f}"]))
         return {
             "pixel_values": pixel_values,
             "frame_mask": frame_mask,

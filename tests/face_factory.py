@@ -178,10 +178,14 @@ def joined(*clips: FaceClip) -> FaceClip:
 
 
 def voice(seconds: float, sampling_rate: int = 16_000) -> torch.Tensor:
-    """Return a hum with the rhythm of syllables, float32 (samples,)."""
+    """Return a hum with the melody and rhythm of syllables, which counts as speech, float32 (samples,)."""
     time = torch.arange(round(seconds * sampling_rate), dtype=torch.float64) / sampling_rate
-    tone = sum(torch.sin(2 * torch.pi * 120 * k * time) / k for k in range(1, 12))
-    return (0.12 * tone * torch.sin(2 * torch.pi * 1.5 * time).abs()).float()
+    turns = 2 * torch.pi * time
+    hertz = 130 * 2 ** (0.3 * torch.sin(0.7 * turns) + 0.15 * torch.sin(4 * turns))
+    phase = 2 * torch.pi * hertz.cumsum(0) / sampling_rate
+    tone = sum(torch.sin(k * phase) / k for k in range(1, 20))
+    breath = torch.randn(len(time), generator=torch.Generator().manual_seed(0))
+    return (0.1 * tone * torch.sin(2 * turns).clamp(0, 1).sqrt() + 0.001 * breath).float()
 
 
 def write_clip(path: str | Path, clip: FaceClip, sound: bool = True) -> Path:

@@ -47,5 +47,5 @@ def save_tiny(folder: Path, **options) -> Path:
     """Save a small detector with its processor."""
     model = tiny(**options)
     model.save_pretrained(folder)
-    FaceVoiceProcessor.from_config(model.config).save_pretrained(folder)
+    FaceVoiceProcessor.from_config(model.config, speech_only=False).save_pretrained(folder)
     return folder

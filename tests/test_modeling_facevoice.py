@@ -151,10 +151,10 @@ def test_sound_without_speech_is_not_judged(tmp_path):
         4 * torch.pi * time
     ).clamp(min=0)
     noise = torch.randn(4 * 16_000, generator=torch.Generator().manual_seed(0))
-    FaceVoiceProcessor(speech_only=True).save_pretrained(tmp_path)
+    FaceVoiceProcessor(speech_only=False).save_pretrained(tmp_path)
     for processor, heard in (
-        (FaceVoiceProcessor(), True),
-        (FaceVoiceProcessor.from_pretrained(tmp_path), False),
+        (FaceVoiceProcessor(), False),
+        (FaceVoiceProcessor.from_pretrained(tmp_path), True),
     ):
         for sound, judged in ((voice, True), (noise, heard)):
             row = processor.encode_media(Clip(None, None, 0.1 * sound, 0.0, 4.0, "sound"))
