@@ -29,7 +29,7 @@ FACE_REGIONS: dict[str, Box] = {
 that contains it: `cheeks` is its box without nose and mouth, `outside` is the rest of the frame."""
 
 LANDMARKS = ((0.365, 0.43), (0.635, 0.43), (0.50, 0.58), (0.388, 0.735), (0.612, 0.735))
-"""Where right eye, left eye, nose and the corners of the mouth of an upright face lie in the layout."""
+"""Places of right eye, left eye, nose and corners of the mouth of an upright face in the layout."""
 
 PLACED = ("landmarks", "box", "frame")
 """By what regions are placed: the landmarks of the face that was found, a given box, or the frame, where no face is known."""
