@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import nn
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from ..modeling_facevoice import FaceVoiceForDeepfakeDetection
 from .genuine_recipe import PairsRecipe
 from .progress import say
-from .trainers import ProgressMixin, count_flops
+from .trainers import CountingTrainer
 
 LogOdds = Callable[[FaceVoiceForDeepfakeDetection, dict], torch.Tensor]
 
@@ -140,7 +140,7 @@ class Averaging(TrainerCallback):
         model.update_average(state.global_step)
 
 
-class PairTrainer(ProgressMixin, Trainer):
+class PairTrainer(CountingTrainer):
     """
     `Trainer` for [`PairTraining`], with the AUC on made fakes of held-out people.
 
@@ -151,21 +151,6 @@ class PairTrainer(ProgressMixin, Trainer):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, compute_metrics=pair_metrics, **kwargs)
         self.add_callback(Averaging())
-        self._flops_per_sample: float | None = None
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        if not inputs:
-            # Nothing of the batch could be made: a loss that changes nothing, so that every process has one.
-            loss = sum(p.sum() for p in model.parameters() if p.requires_grad) * 0.0
-            return (loss, {}) if return_outputs else loss
-        samples = len(inputs["labels"])
-        if model.training:
-            if self._flops_per_sample is None:
-                self._flops_per_sample = count_flops(self.model, inputs) / samples
-            # The backward pass computes gradients of inputs and of weights: twice the forward pass.
-            self.progress.count(clips=samples, flops=3 * self._flops_per_sample * samples)
-        outputs = model(**inputs)
-        return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def create_optimizer(self, model=None):
         if self.optimizer is None:

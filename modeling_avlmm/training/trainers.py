@@ -214,7 +214,34 @@ class AVSFTTrainer(ProgressMixin, SFTTrainer):
         """Write nothing: checkpoints of a run need no model card, a detector gets its own when it is published."""
 
 
-class DetectorTrainer(ProgressMixin, Trainer):
+class CountingTrainer(ProgressMixin, Trainer):
+    """
+    `Trainer` that counts clips and operations, and goes on where a batch is empty.
+
+    Args:
+        kwargs: As for [`ProgressMixin`] and `Trainer`.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._flops_per_clip: float | None = None
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if not inputs:
+            # Nothing of the batch could be read or made: a loss that changes nothing, so that every process has one.
+            loss = sum(p.sum() for p in model.parameters() if p.requires_grad) * 0.0
+            return (loss, {}) if return_outputs else loss
+        clips = len(inputs["labels"])
+        if model.training:
+            if self._flops_per_clip is None:
+                self._flops_per_clip = count_flops(self.model, inputs) / clips
+            # The backward pass computes gradients of inputs and of weights: twice the forward pass.
+            self.progress.count(clips=clips, flops=3 * self._flops_per_clip * clips)
+        outputs = model(**inputs)
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+
+class DetectorTrainer(CountingTrainer):
     """
     `Trainer` for a small detector, with the overall verdict's AUC on validation.
 
@@ -228,21 +255,6 @@ class DetectorTrainer(ProgressMixin, Trainer):
         self.preprocess_logits_for_metrics = verdict_logits
         if patience is not None:
             self.add_callback(EarlyStoppingCallback(early_stopping_patience=patience))
-        self._flops_per_clip: float | None = None
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        if not inputs:
-            # Nothing of the batch could be read: a loss that changes nothing, so that every process has one.
-            loss = sum(p.sum() for p in model.parameters() if p.requires_grad) * 0.0
-            return (loss, {}) if return_outputs else loss
-        clips = len(inputs["labels"])
-        if model.training:
-            if self._flops_per_clip is None:
-                self._flops_per_clip = count_flops(self.model, inputs) / clips
-            # The backward pass computes gradients of inputs and of weights: twice the forward pass.
-            self.progress.count(clips=clips, flops=3 * self._flops_per_clip * clips)
-        outputs = model(**inputs)
-        return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def _determine_best_metric(self, metrics: dict[str, float], trial) -> bool:
         # Of weights with equal AUC `Trainer` keeps the first. The later ones had a lower rate, and know more of picture
