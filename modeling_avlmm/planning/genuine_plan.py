@@ -21,8 +21,8 @@ from ..training.genuine_data import Recording
 from ..training.pair_training import PairTraining
 from ..training.recipe_values import check_place
 from ..training.recipes import GenuineRecipe
-from .live_bytes import GIB, MemoryNeed, Pass, memory_need, without_values
-from .phrases import advice
+from .live_bytes import MemoryNeed, Pass, memory_need, without_values
+from .phrases import advice, files_line
 
 Change = Callable[[GenuineRecipe], GenuineRecipe]
 
@@ -108,11 +108,7 @@ class FaceVoicePlan:
 
     def files_line(self, need: MemoryNeed) -> str:
         """Say what the run would write, and how large that is."""
-        checkpoint = need.weights + need.optimizer
-        return (
-            f"writes {self.stage.folder}/: model/ (up to {need.weights / GIB:.3f} GiB), log.jsonl, drops.jsonl; while it runs "
-            f"up to 2 checkpoints of at most {checkpoint / GIB:.3f} GiB"
-        )
+        return files_line(self.stage.folder, need)
 
     def advice(self, need: MemoryNeed, limit: float) -> Iterator[str]:
         """Yield lines that say what would help."""

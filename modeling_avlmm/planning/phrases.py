@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -111,3 +112,12 @@ def steps_line(
     if steps is None:
         return f"{epochs:g} epochs, {a_step} clips a step ({parts})"
     return f"{steps} steps of {count_of(a_step, 'clip')} ({parts}): {steps * a_step if draws is None else draws} clips"
+
+
+def files_line(folder: str | Path, need: MemoryNeed) -> str:
+    """Return the line that says what the training of a small detector would write, and how large that is."""
+    checkpoint = need.weights + need.optimizer
+    return (
+        f"writes {folder}/: model/ (up to {need.weights / GIB:.3f} GiB), log.jsonl, drops.jsonl; while it runs up to 2 "
+        f"checkpoints of at most {checkpoint / GIB:.3f} GiB"
+    )

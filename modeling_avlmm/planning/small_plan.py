@@ -21,9 +21,9 @@ from ..training.small_detectors import (
     processor_for,
     steps_of,
 )
-from .live_bytes import GIB, MemoryNeed, Pass, memory_need, without_values
+from .live_bytes import MemoryNeed, Pass, memory_need, without_values
 from .memory import checkpoint_activations
-from .phrases import advice, steps_line
+from .phrases import advice, files_line, steps_line
 
 Change = Callable[[SmallDetectorRecipe], SmallDetectorRecipe]
 
@@ -86,11 +86,7 @@ class SmallDetectorPlan:
 
     def files_line(self, need: MemoryNeed) -> str:
         """Say what the run would write, and how large that is."""
-        checkpoint = need.weights + need.optimizer
-        return (
-            f"writes {self.recipe.output_dir}/: model/ (up to {need.weights / GIB:.3f} GiB), log.jsonl, drops.jsonl; while it "
-            f"runs up to 2 checkpoints of at most {checkpoint / GIB:.3f} GiB"
-        )
+        return files_line(self.recipe.output_dir, need)
 
     def advice(self, need: MemoryNeed, limit: float) -> Iterator[str]:
         """Yield lines that say what would help."""
