@@ -12,7 +12,7 @@ from .configuration_detector import IGNORE_INDEX, LABEL_COLUMNS, PARTS, AVDetect
 from .face_crops import FACE_MARGIN, FaceTrack, crop_clip
 from .face_finder import FaceFinder
 from .face_windows import NO_FACE, NO_FACE_AT, FaceWindows, WindowFace
-from .media import Clip, MediaReader
+from .media import SAMPLING_RATE, Clip, MediaReader
 from .media_errors import NothingToScoreError
 from .media_tracks import EPS
 
@@ -182,6 +182,15 @@ class VerdictProcessor(ClipProcessor):
 
     A subclass has `encode_media`, which makes the tensors of a clip's picture and sound.
     """
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return ["pixel_values", "audio_values", "frame_mask", "audio_mask", "questions"]
+
+    @property
+    def audio_samples(self) -> int:
+        """Samples of a row."""
+        return round(self.max_seconds * SAMPLING_RATE)
 
     @property
     def face_side(self) -> int:

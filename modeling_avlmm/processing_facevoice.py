@@ -2,7 +2,7 @@
 
 import torch
 
-from .configuration_facevoice import HOP, SAMPLING_RATE
+from .configuration_facevoice import HOP
 from .media import Clip
 from .media_errors import PlacedWarning
 from .processing_clips import FACE_MARGIN, VerdictProcessor, resized
@@ -58,15 +58,6 @@ class FaceVoiceProcessor(VerdictProcessor):
         self.trim_leading_silence = trim_leading_silence
         self.speech_only = speech_only
         self.set_faces(faces, face_margin, min_face_size)
-
-    @property
-    def model_input_names(self) -> list[str]:
-        return ["pixel_values", "audio_values", "frame_mask", "audio_mask", "questions"]
-
-    @property
-    def audio_samples(self) -> int:
-        """Samples of a row."""
-        return round(self.max_seconds * SAMPLING_RATE)
 
     def encode_media(self, clip: Clip) -> dict:
         """

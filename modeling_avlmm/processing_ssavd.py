@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from .media import SAMPLING_RATE, Clip
+from .media import Clip
 from .media_tracks import EPS
 from .processing_clips import FACE_MARGIN, FACES, MIN_FACE_SIZE, VerdictProcessor, resized
 
@@ -51,15 +51,6 @@ class SSAVDProcessor(VerdictProcessor):
         self.image_size = image_size
         self.trim_leading_silence = trim_leading_silence
         self.set_faces(faces, face_margin, min_face_size)
-
-    @property
-    def model_input_names(self) -> list[str]:
-        return ["pixel_values", "audio_values", "frame_mask", "audio_mask", "questions"]
-
-    @property
-    def audio_samples(self) -> int:
-        """Samples of a row."""
-        return round(self.max_seconds * SAMPLING_RATE)
 
     def encode_media(self, clip: Clip) -> dict:
         """
