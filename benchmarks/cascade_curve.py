@@ -39,7 +39,7 @@ from modeling_avlmm.evaluation.plots import STYLE
 from modeling_avlmm.evaluation.predictions import PredictionsError, read_predictions
 from modeling_avlmm.inference.loading import DetectorError, load_detector
 from modeling_avlmm.inference.provenance import environment
-from modeling_avlmm.pipeline_avd import calibrated
+from modeling_avlmm.modeling_outputs import calibrated
 
 SAME = ("dataset", "protocol", "synthetic", "split", "validation_split")
 STEPS = 20

@@ -17,33 +17,14 @@ from .face_crops import FaceTrack
 from .face_windows import FaceWindows
 from .media import Clip, MediaError, MediaReader
 from .media_errors import NothingToScoreError
-from .modeling_outputs import calibrated, score_columns
+from .modeling_outputs import score_columns
 from .pipeline_inputs import Files, TableRows, batched, split_source
 from .pipeline_results import (
-    NO_VERDICT,
-    OVERFLOW,
-    UNCERTAIN,
     Settings,
-    calibrated_scores,
     file_result,
     place_of,
-    timeline,
-    verdict,
 )
 from .processing_clips import checked_faces
-
-__all__ = [
-    "NO_VERDICT",
-    "OVERFLOW",
-    "SCORE_NAMES",
-    "UNCERTAIN",
-    "AVDeepfakeDetectionPipeline",
-    "calibrated",
-    "calibrated_scores",
-    "split_source",
-    "timeline",
-    "verdict",
-]
 
 
 class AVDeepfakeDetectionPipeline(ChunkPipeline):

@@ -12,7 +12,8 @@ from ssavd_factory import tiny
 from transformers import pipeline
 
 from modeling_avlmm import AVLMMForDeepfakeDetection, AVLMMProcessor, MediaError, SSAVDProcessor
-from modeling_avlmm.pipeline_avd import SCORE_NAMES, calibrated
+from modeling_avlmm.configuration_detector import SCORE_NAMES
+from modeling_avlmm.modeling_outputs import calibrated
 
 TASK = "av-deepfake-detection"
 SCORES = tuple(SCORE_NAMES.values())

@@ -25,7 +25,7 @@ from modeling_avlmm.__main__ import main
 from modeling_avlmm.inference.loading import load_detector
 from modeling_avlmm.media import UnreadableMediaError
 from modeling_avlmm.modeling_outputs import fake_probability
-from modeling_avlmm.pipeline_avd import timeline
+from modeling_avlmm.pipeline_results import timeline
 from modeling_avlmm.publishing.elsewhere import DETECT, run_without_package
 from modeling_avlmm.publishing.publish import PublishError, publish
 

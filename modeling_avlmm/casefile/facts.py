@@ -19,7 +19,8 @@ from ..explain.words import PART_TITLES, clock, deciding
 from ..inference.provenance import detector_identity
 from ..media import MediaError, MediaReader
 from ..media_sources import is_link, name_of
-from ..pipeline_avd import AVDeepfakeDetectionPipeline, split_source
+from ..pipeline_avd import AVDeepfakeDetectionPipeline
+from ..pipeline_inputs import split_source
 from ..processing_clips import ClipProcessor
 from .people import face_facts
 

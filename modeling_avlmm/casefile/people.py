@@ -14,7 +14,7 @@ from ..explain.people import NUMBERS, Person, faces_sentence, most_suspicious, p
 from ..explain.words import clock, count_of
 from ..media import MediaError, MediaReader
 from ..media_sources import is_link
-from ..pipeline_avd import split_source
+from ..pipeline_inputs import split_source
 
 COLOURS = ("#0b7f7d", "#7b4fd0", "#c2318a", "#4c7f22", "#8f5f33", "#4c5fd7")
 """A colour for each person, readable under white text and unlike those of the verdicts. From the seventh on they repeat."""

@@ -12,7 +12,8 @@ from transformers import DynamicCache, GenerationConfig, StoppingCriteria, TextI
 from ..configuration_avlmm import AVLMMConfig
 from ..media import Clip, MediaReader
 from ..modeling_avlmm import AVLMMForDeepfakeDetection
-from ..pipeline_avd import AVDeepfakeDetectionPipeline, split_source
+from ..pipeline_avd import AVDeepfakeDetectionPipeline
+from ..pipeline_inputs import split_source
 from ..processing_avlmm import AVLMMProcessor
 from .conversation import (
     Turns,

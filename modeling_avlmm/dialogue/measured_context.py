@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..configuration_detector import LABELS, PARTS
+from ..configuration_detector import LABELS, PARTS, SCORE_NAMES
 from ..explain.segments import join_segments
 from ..explain.words import PART_NOUNS, PART_THRESHOLD, label_of, threshold_of
-from ..pipeline_avd import SCORE_NAMES
 
 
 def part_scores(result: Mapping) -> dict[str, float | None]:

@@ -15,9 +15,9 @@ from datasets import Dataset, Video
 from dataset_scripts.files import write_whole, written_whole
 from dataset_scripts.json_lines import JSONLines, read_json_lines
 
+from ..configuration_detector import SCORE_NAMES
 from ..inference.gate import block_size
 from ..inference.pipeline import AVDeepfakeDetectionPipeline
-from ..pipeline_avd import SCORE_NAMES
 from .evaluation_error import EvaluationError
 from .pace import telling_pace
 

@@ -14,7 +14,7 @@ from dataset_scripts.files import write_whole
 
 from ..configuration_detector import PARTS
 from ..explain.words import PART_NAMES
-from ..pipeline_avd import calibrated
+from ..modeling_outputs import calibrated
 from .audit.summary import audit_summary
 from .metrics_table import COLUMNS, number, remarks, report_rows
 from .plots import write_plots

@@ -7,9 +7,9 @@ from importlib.resources import files
 
 import yaml
 
-from ..configuration_detector import PARTS
+from ..configuration_detector import PARTS, SCORE_NAMES
 from ..explain.words import threshold_of
-from ..pipeline_avd import SCORE_NAMES, calibrated
+from ..modeling_outputs import calibrated
 from .breakdowns import breakdowns, class_mix
 from .calibration import conformal_band, fit_temperature
 from .metrics import choose_threshold, detection_metrics, localization_metrics

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from ..configuration_detector import SCORE_NAMES
 from ..faces import FaceTrack, square_boxes
 from ..media import Clip, MediaReader
-from ..pipeline_avd import SCORE_NAMES, AVDeepfakeDetectionPipeline, split_source
+from ..pipeline_avd import AVDeepfakeDetectionPipeline
+from ..pipeline_inputs import split_source
 from .attribution_maps import (
     SATURATED,
     Attribution,

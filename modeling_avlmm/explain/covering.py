@@ -11,8 +11,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..configuration_detector import SCORE_NAMES
 from ..media import SAMPLING_RATE, Clip
-from ..pipeline_avd import SCORE_NAMES, AVDeepfakeDetectionPipeline, calibrated
+from ..modeling_outputs import calibrated
+from ..pipeline_avd import AVDeepfakeDetectionPipeline
 from .attribution_maps import Attribution, AttributionError, AttributionOptions
 from .face_places import landmarks_of
 from .regions import SOUND_BANDS, region_masks

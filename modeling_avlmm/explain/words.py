@@ -287,7 +287,7 @@ def describe_disagreement(result: dict) -> str:
 
 
 def _scores(result: dict) -> dict[str, float | None]:
-    from ..pipeline_avd import SCORE_NAMES  # on demand: it loads torch
+    from ..configuration_detector import SCORE_NAMES  # on demand: it loads torch
 
     return {part: result[name] for part, name in SCORE_NAMES.items()}
 

@@ -20,7 +20,7 @@ from dataset_scripts.files import sha256_of, written_whole
 from .. import faces
 from ..faces import FaceFinder, FaceTrack, find_tracks
 from ..media import MediaReader
-from ..pipeline_avd import split_source
+from ..pipeline_inputs import split_source
 
 COLUMNS = {"times": (), "boxes": (4,), "landmarks": (5, 2), "scores": ()}
 """Fields of a track with one row a time, stored one track after another, and the shape of a row."""

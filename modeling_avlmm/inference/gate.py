@@ -10,7 +10,7 @@ from torch.utils.data import Subset
 from transformers import Pipeline, pipeline
 
 from ..hub_mixin import PIPELINE_TASK
-from ..pipeline_avd import NO_VERDICT
+from ..pipeline_results import NO_VERDICT
 from .loading import without_loading_bar
 
 BLOCK = 16

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoProcessor
 
 from ..media import Clip
 from ..modeling_outputs import score_columns
-from ..pipeline_avd import calibrated_scores
+from ..pipeline_results import calibrated_scores
 from .onnx_engines import ENGINES, ONNXExportError
 from .onnx_graphs import GRAPHS
 

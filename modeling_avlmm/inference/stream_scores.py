@@ -10,8 +10,7 @@ from ..configuration_detector import SCORE_NAMES, AVDetectorConfig
 from ..face_windows import FaceWindows, WindowFace
 from ..media import Clip
 from ..media_errors import NothingToScoreError
-from ..pipeline_avd import OVERFLOW, calibrated_scores, verdict
-from ..pipeline_results import place_of
+from ..pipeline_results import OVERFLOW, calibrated_scores, place_of, verdict
 from ..pipeline_scores import FileScores, suspicion
 from ..processing_clips import VerdictProcessor
 

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from ..configuration_detector import SCORE_NAMES
 from ..explain.attribution_maps import Attribution
 from ..explain.people import person_at
 from ..explain.regions import BAND_NAMES, REGION_NAMES
@@ -28,7 +29,7 @@ from ..explain.words import (
     threshold_in,
 )
 from ..inference.default_model import embedded_title
-from ..pipeline_avd import SCORE_NAMES, AVDeepfakeDetectionPipeline
+from ..pipeline_avd import AVDeepfakeDetectionPipeline
 from .people import people_view
 from .pictures import heat_pictures
 from .session import Visit

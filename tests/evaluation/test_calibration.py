@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss
 
 from modeling_avlmm.evaluation.calibration import conformal_band, fit_temperature
 from modeling_avlmm.evaluation.metrics import detection_metrics
-from modeling_avlmm.pipeline_avd import calibrated as tempered_score
+from modeling_avlmm.modeling_outputs import calibrated as tempered_score
 
 
 def calibrated(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from modeling_avlmm.configuration_detector import AVDetectorConfig
+from modeling_avlmm.configuration_detector import SCORE_NAMES, AVDetectorConfig
 from modeling_avlmm.explain.attribution_maps import Attribution
 from modeling_avlmm.explain.segments import join_segments
 from modeling_avlmm.explain.words import (
@@ -21,7 +21,6 @@ from modeling_avlmm.explain.words import (
     part_rows,
     verdict_line,
 )
-from modeling_avlmm.pipeline_avd import SCORE_NAMES
 
 NOTICE = "demonstration model trained on drawn faces"
 

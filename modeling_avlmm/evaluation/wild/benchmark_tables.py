@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ...configuration_detector import SCORE_NAMES
 from ...explain.words import PART_NAMES, count_of
-from ...pipeline_avd import SCORE_NAMES
 from ..audit.shortcuts import groups_of
 from ..predictions import LABEL_OF
 from ..ranking import mean_over_kinds_auc, overall_auc, share_of, within_groups_auc

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dataset_scripts.errors import nearest
 
-from ...pipeline_avd import SCORE_NAMES
+from ...configuration_detector import SCORE_NAMES
 from ..evaluation_error import EvaluationError
 
 ALL_SCORES = tuple(SCORE_NAMES.values())

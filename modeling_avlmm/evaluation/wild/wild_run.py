@@ -15,9 +15,9 @@ import datasets
 from dataset_scripts.files import write_whole
 from dataset_scripts.wild import TABLES, tables_in
 
+from ...configuration_detector import SCORE_NAMES
 from ...inference.default_model import EMBEDDED_MODEL
 from ...inference.provenance import environment, model_slug, short_name
-from ...pipeline_avd import SCORE_NAMES
 from ..audit.property_jobs import read_properties
 from ..evaluate import PREDICTIONS, evaluate_protocol
 from ..evaluation_error import EvaluationError
