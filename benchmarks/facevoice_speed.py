@@ -4,10 +4,10 @@
     python benchmarks/facevoice_speed.py --threads 2 --model modeling_avlmm/default_model --save
 
 Makes a synthetic 480p recording with ffmpeg: a drawn face that moves over a moving test picture, with noise and a voice-like
-sound (H.264, AAC). It is scored by the pipeline, windows of 4 s, with PyTorch, onnxruntime and OpenVINO, each also with a process
-that decodes and finds faces beside the network. All take turns in one run and the quickest turn counts, as it was disturbed least. Beside the wall
-time stands the time of all cores: on a busy machine only that, and the ratios, mean something. `start` runs
-`python -m modeling_avlmm detect` on the first 6 s in a process of its own. Without --model the weights are random, which
+sound (H.264, AAC). It is scored by the pipeline, windows of 4 s, with PyTorch and onnxruntime, each also with a process that
+decodes and finds faces beside the network. All take turns in one run and the quickest turn counts, as it was disturbed
+least. Beside the wall time stands the time of all cores: on a busy machine only that, and the ratios, mean something. `start`
+runs `python -m modeling_avlmm detect` on the first 6 s in a process of its own. Without --model the weights are random, which
 costs the same as trained ones.
 """
 
@@ -30,7 +30,6 @@ from transformers import AutoProcessor
 from modeling_avlmm import AutoModelForAVDeepfakeDetection, FaceVoiceConfig, FaceVoiceProcessor, MediaReader
 from modeling_avlmm.inference.loading import load_detector
 from modeling_avlmm.inference.onnx_detector import ONNXDetector
-from modeling_avlmm.inference.onnx_engines import ENGINES
 from modeling_avlmm.inference.onnx_export import example_inputs, export_onnx
 from modeling_avlmm.inference.onnx_model import ONNXModel
 
@@ -82,33 +81,33 @@ def parts(model: Path, exported: Path, clip: Path, threads: int) -> dict[str, Ca
         window = reader.read(end=processor.max_seconds, fps=processor.fps)
     face = processor.face_windows(None).choose(window)[0][0]
     inputs = example_inputs(network.config, 1)
-    engines = {engine: ONNXDetector(exported, threads=threads, engine=engine) for engine in ENGINES}
+    graphs = ONNXDetector(exported, threads=threads)
 
     def decode() -> None:
         with MediaReader(clip) as reader:
             for start in range(0, 5 * int(processor.max_seconds), int(processor.max_seconds)):
                 reader.read(start, start + processor.max_seconds, fps=processor.fps)
 
-    works = {
+    return {
         "decode (5 windows)": decode,
         "faces": lambda: processor.face_windows(None).choose(window),
         "crops": lambda: processor.part(window, face),
         "pytorch": torch.inference_mode()(lambda: network(**inputs)),
+        "onnxruntime": lambda: graphs.logits(inputs),
     }
-    return works | {name: lambda engine=engine: engine.logits(inputs) for name, engine in engines.items()}
 
 
 def whole(model: Path, exported: Path, clip: Path, threads: int) -> dict[str, Callable[[], object]]:
     """Return the ways to score the whole recording."""
-    networks = {"pytorch": load_detector(str(model), device="cpu")[0]}
-    for engine in ENGINES:
-        detector, _ = load_detector(str(exported), device="cpu")
-        detector.model = ONNXModel(exported, threads=threads, engine=engine)
-        networks[engine] = detector
+    networks = {
+        name: load_detector(str(folder), device="cpu")[0]
+        for name, folder in (("pytorch", model), ("onnxruntime", exported))
+    }
+    networks["onnxruntime"].model = ONNXModel(exported, threads=threads)
     works: dict[str, Callable[[], object]] = {}
-    for engine, network in networks.items():
-        works[f"pipeline {engine}"] = lambda network=network: network(str(clip))
-        works[f"pipeline {engine}, one loading process"] = lambda network=network: network(
+    for name, network in networks.items():
+        works[f"pipeline {name}"] = lambda network=network: network(str(clip))
+        works[f"pipeline {name}, one loading process"] = lambda network=network: network(
             [str(clip)], num_workers=1
         )
     return works
@@ -175,7 +174,7 @@ def main() -> None:
     for line in rows:
         print(json.dumps(line))
     if options.save:
-        packages = ("torch", "timm", "onnxruntime", "openvino", "torchcodec")
+        packages = ("torch", "timm", "onnxruntime", "torchcodec")
         write_results(rows, "facevoice_speed", packages, threads=options.threads)
 
 

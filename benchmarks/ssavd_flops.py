@@ -1,4 +1,4 @@
-"""Measure the cost of SSAVD with its published and its fast front end, on PyTorch, onnxruntime and OpenVINO, in one run.
+"""Measure the cost of SSAVD with its published and its fast front end, on PyTorch and onnxruntime, in one run.
 
     python benchmarks/ssavd_flops.py --threads 2
     python benchmarks/ssavd_flops.py --preset large --save
@@ -6,13 +6,11 @@
 FLOPs are 2 per multiply-add of every convolution and matrix product (`torch.utils.flop_counter`), for one clip and without
 training heads; they are the same everywhere. Clips per second depend on the machine and on what else runs there, so all take
 turns, and the quickest pass of each counts, as it was disturbed least. `speedup` is over the published front end on the same
-engine, `times_of_published` over the published front end on PyTorch. Engines that are not installed are left out; on a GPU
-only PyTorch is measured. On a busy machine set OMP_WAIT_POLICY=PASSIVE; otherwise threads that wait for one another keep the
-cores from those that work.
+engine, `times_of_published` over the published front end on PyTorch. On a GPU only PyTorch is measured. On a busy machine set
+OMP_WAIT_POLICY=PASSIVE; otherwise threads that wait for one another keep the cores from those that work.
 """
 
 import argparse
-import importlib.util
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,9 +23,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
 from modeling_avlmm.configuration_ssavd import FRONT_ENDS, PRESETS
 from modeling_avlmm.inference.onnx_detector import ONNXDetector
-from modeling_avlmm.inference.onnx_engines import ENGINES
 from modeling_avlmm.inference.onnx_export import export_onnx
 from modeling_avlmm.inference.provenance import environment
+
+ENGINES = ("pytorch", "onnxruntime")
 
 
 def build(preset: str, frontend: str) -> SSAVDForDeepfakeDetection:
@@ -76,7 +75,7 @@ def engines(
     threads: int,
     batch: dict[str, torch.Tensor],
 ) -> dict[str, Callable[[], object]]:
-    """Return functions that pass the batch through PyTorch and through each other engine that is wanted and installed."""
+    """Return functions that pass the batch through PyTorch and, where it is wanted, through onnxruntime."""
 
     @torch.no_grad()
     def by_pytorch() -> None:
@@ -85,8 +84,7 @@ def engines(
             torch.cuda.synchronize()
 
     found = {"pytorch": by_pytorch}
-    there = [name for name in wanted if name in ENGINES and importlib.util.find_spec(name)]
-    if not there or model.device.type != "cpu":
+    if "onnxruntime" not in wanted or model.device.type != "cpu":
         return found
     if not (folder / "exported").exists():
         model.save_pretrained(folder / "model")
@@ -94,10 +92,8 @@ def engines(
         export_onnx(folder / "model", folder / "exported")
     clips, frames = batch["pixel_values"].shape[:2]
     whole = {"frame_mask": torch.ones(clips, frames).bool(), "audio_mask": torch.ones(clips).bool()}
-    for name in there:
-        detector = ONNXDetector(folder / "exported", threads=threads, engine=name)
-        found[name] = lambda detector=detector: detector.logits({**batch, **whole})
-    return found
+    detector = ONNXDetector(folder / "exported", threads=threads)
+    return found | {"onnxruntime": lambda: detector.logits({**batch, **whole})}
 
 
 def seconds_per_pass(passes: dict, repeats: int) -> dict:
@@ -154,7 +150,7 @@ def main() -> None:
     parser.add_argument(
         "--batch-sizes", type=int, nargs="+", default=[1, 8], help="clips at a time [%(default)s]"
     )
-    parser.add_argument("--engines", nargs="+", choices=["pytorch", *ENGINES], default=["pytorch", *ENGINES])
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
     parser.add_argument("--repeats", type=int, default=15, help="timed passes of each network [%(default)s]")
     parser.add_argument("--threads", type=int, default=2, help="threads of the CPU [%(default)s]")
     parser.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")

@@ -4,7 +4,7 @@
     python benchmarks/ssavd_streaming.py --threads 2 --memory --save
 
 Makes a synthetic 480p recording with ffmpeg (moving test picture, noise and tone; H.264 and AAC in MPEG-TS) and streams it
-with every network: fast and sinc front end, on PyTorch, onnxruntime, onnxruntime with eight bits and OpenVINO. Weights are random,
+with every network: fast and sinc front end, on PyTorch, onnxruntime and onnxruntime with eight bits. Weights are random,
 which costs the same as trained ones. All take turns in one run, so that a busy machine is busy for all of them, and the
 quickest turn counts, as it was disturbed least. On a busy machine only the ratios mean something. `decode` is reading and
 decoding alone; with more than one thread it runs beside the network. With --memory each network also streams 60 and 600 seconds
@@ -33,7 +33,7 @@ from modeling_avlmm.inference.onnx_export import export_onnx
 from modeling_avlmm.inference.provenance import environment
 from modeling_avlmm.inference.streaming import StreamingDetector
 
-ENGINES = ("pytorch", "onnxruntime", "onnxruntime_int8", "openvino")
+ENGINES = ("pytorch", "onnxruntime", "onnxruntime_int8")
 
 
 def make_recording(path: Path, seconds: int) -> Path:
@@ -62,8 +62,7 @@ def make_detector(folder: Path, frontend: str) -> None:
 def load(folder: Path, engine: str, threads: int) -> StreamingDetector:
     if engine == "pytorch":
         return StreamingDetector(folder / "pytorch", threads=threads)
-    name, network = engine.removesuffix("_int8"), max(1, threads - 1)
-    detector = ONNXDetector(folder / "onnx", engine.endswith("_int8"), network, name)
+    detector = ONNXDetector(folder / "onnx", engine.endswith("_int8"), max(1, threads - 1))
     return StreamingDetector(detector, threads=threads)
 
 
@@ -190,7 +189,7 @@ def main() -> None:
         )
     print(f"on {environment()['device']}, {options.threads} threads, load {rows[0]['load_at_start']}")
     if options.save:
-        write_results(rows, "ssavd_streaming", ("torch", "onnxruntime", "openvino"), threads=options.threads)
+        write_results(rows, "ssavd_streaming", ("torch", "onnxruntime"), threads=options.threads)
 
 
 if __name__ == "__main__":

@@ -42,12 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, metavar="N", help="threads; with 2 or more, one of them decodes [1]"
     )
-    parser.add_argument(
-        "--engine",
-        choices=("onnxruntime", "openvino"),
-        default="onnxruntime",
-        help="engine for an ONNX folder [%(default)s]",
-    )
     parser.add_argument("--json", action="store_true", help="print one JSON object a line, the summary last")
 
 
@@ -63,10 +57,8 @@ def _stream(options: argparse.Namespace) -> int:
     quiet_libraries()
     model = options.model
     if options.int8:
-        model = ONNXDetector(model, True, max(1, (options.threads or 1) - 1), options.engine)
-    detector = StreamingDetector(
-        model, hop_seconds=options.hop_seconds, threads=options.threads, engine=options.engine
-    )
+        model = ONNXDetector(model, True, max(1, (options.threads or 1) - 1))
+    detector = StreamingDetector(model, hop_seconds=options.hop_seconds, threads=options.threads)
     source = sys.stdin.buffer if options.file == "-" else options.file
     status = 0
     try:

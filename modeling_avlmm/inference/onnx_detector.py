@@ -1,4 +1,4 @@
-"""A detector on onnxruntime or OpenVINO: SSAVD or facevoice without a network in PyTorch."""
+"""A detector on onnxruntime: SSAVD or facevoice without a network in PyTorch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +10,7 @@ from transformers import AutoConfig, AutoProcessor
 from ..media import Clip
 from ..modeling_outputs import score_columns
 from ..pipeline_results import calibrated_scores
-from .onnx_engines import ENGINES, ONNXExportError
-from .onnx_graphs import GRAPHS
+from .onnx_graphs import GRAPHS, ONNXExportError
 
 MODEL_FILE, INT8_FILE = "model.onnx", "model_int8.onnx"
 EXPORT = "python -m modeling_avlmm onnx --model MODEL --to DIR"
@@ -39,25 +38,12 @@ class ONNXDetector:
         folder (`str` or `Path`): The folder.
         int8 (`bool`, *optional*, defaults to `False`): Use `model_int8.onnx` (SSAVD only).
         threads (`int`, *optional*): Threads of one pass. Defaults to the number of cores.
-        engine (`str`, *optional*, defaults to `"onnxruntime"`):
-            Engine that runs the network. `"openvino"` runs SSAVD about twice as fast on x86 processors, in float32 too
-            (`benchmarks/ssavd_streaming.py`). It takes no 8-bit weights.
 
     Raises:
-        ONNXExportError: If the file is missing, or the engine is missing or unknown.
+        ONNXExportError: If the file or onnxruntime is missing.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        int8: bool = False,
-        threads: int | None = None,
-        engine: str = "onnxruntime",
-    ):
-        if engine not in ENGINES:
-            raise ONNXExportError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}.")
-        if int8 and engine == "openvino":
-            raise ONNXExportError("int8=True needs engine='onnxruntime'.")
+    def __init__(self, folder: str | Path, int8: bool = False, threads: int | None = None):
         paths = [Path(folder) / INT8_FILE] if int8 else graph_files(folder)
         if not paths or not paths[0].is_file():
             path = Path(folder) / (INT8_FILE if int8 else MODEL_FILE)
@@ -65,7 +51,7 @@ class ONNXDetector:
             raise ONNXExportError(f"{path}: there is no such file. Write it with `{how}`.")
         self.config = AutoConfig.from_pretrained(folder)
         self.processor = AutoProcessor.from_pretrained(folder)
-        self._graphs = GRAPHS[self.config.model_type](paths, self.config, engine=engine, threads=threads)
+        self._graphs = GRAPHS[self.config.model_type](paths, self.config, threads)
 
     def logits(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """
@@ -100,4 +86,4 @@ class ONNXDetector:
         return [calibrated_scores(row, self.config, temperature) for row in rows]
 
 
-__all__ = ["ONNXDetector", "ONNXExportError", "graph_files"]
+__all__ = ["ONNXDetector", "graph_files"]

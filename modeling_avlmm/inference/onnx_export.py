@@ -25,8 +25,7 @@ from ..modeling_ssavd import SSAVDForDeepfakeDetection
 from .auto import AutoModelForAVDeepfakeDetection
 from .loading import without_loading_bar
 from .onnx_detector import INT8_FILE, ONNXDetector
-from .onnx_engines import ONNXExportError
-from .onnx_graphs import GRAPHS, arrays, output_names
+from .onnx_graphs import GRAPHS, ONNXExportError, arrays, output_names
 
 TOLERANCES = {"ssavd": 1e-3, "facevoice": 1e-4}
 """Largest difference of a logit between PyTorch and onnxruntime; our own choice."""

@@ -1,8 +1,8 @@
-"""The graphs of each system that is exported: from a batch to logits, without a network in PyTorch."""
+"""The graphs of each system that is exported: from a batch to logits on onnxruntime, without a network in PyTorch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,11 +13,39 @@ from ..configuration_detector import LOGITS
 from ..configuration_facevoice import FaceVoiceConfig
 from ..configuration_ssavd import SSAVDConfig
 from ..modeling_verdicts import part_verdicts
-from .onnx_engines import Runner, open_graph
 
 INPUTS = ("pixel_values", "audio_values", "frame_mask", "audio_mask")
-CROPS = 5
-"""Face crops that OpenVINO takes at once: one second of video, and none is computed in vain."""
+
+Runner = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
+"""From arrays by name, of any number of rows, to the graph's outputs."""
+
+
+class ONNXExportError(ValueError):
+    """An export that cannot be made or run, or that does not compute what the model computes."""
+
+
+def open_graph(path: Path, outputs: Sequence[str], threads: int | None = None) -> Runner:
+    """
+    Return a function that runs a graph.
+
+    Args:
+        path (`Path`): The `.onnx` file.
+        outputs (`Sequence[str]`): Names of the outputs, in the order in which they are returned.
+        threads (`int`, *optional*): Threads of one pass. Defaults to the number of cores.
+
+    Raises:
+        ONNXExportError: If onnxruntime cannot be imported.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ONNXExportError("onnxruntime cannot be imported. Run `pip install onnxruntime`.") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors: its optimizer warns of every constant that it leaves alone
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda inputs: session.run(list(outputs), inputs)
 
 
 class SSAVDGraph:
@@ -25,8 +53,8 @@ class SSAVDGraph:
 
     files: ClassVar[tuple[str, ...]] = ("model.onnx",)
 
-    def __init__(self, paths: Sequence[Path], config: SSAVDConfig, **options):
-        self._run: Runner = open_graph(paths[0], output_names(config), **options)
+    def __init__(self, paths: Sequence[Path], config: SSAVDConfig, threads: int | None = None):
+        self._run: Runner = open_graph(paths[0], output_names(config), threads)
         self.config = config
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -38,9 +66,9 @@ class FaceVoiceGraphs:
 
     files: ClassVar[tuple[str, ...]] = ("picture.onnx", "sound.onnx")
 
-    def __init__(self, paths: Sequence[Path], config: FaceVoiceConfig, **options):
-        self._picture: Runner = open_graph(paths[0], ["log_odds"], rows=CROPS, **options)
-        self._sound: Runner = open_graph(paths[1], ["log_odds"], **options)
+    def __init__(self, paths: Sequence[Path], config: FaceVoiceConfig, threads: int | None = None):
+        self._picture: Runner = open_graph(paths[0], ["log_odds"], threads)
+        self._sound: Runner = open_graph(paths[1], ["log_odds"], threads)
         self.config = config
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -17,11 +17,11 @@ from .onnx_detector import ONNXDetector, graph_files
 
 class ONNXModel(PreTrainedModel):
     """
-    A model whose networks run on onnxruntime or OpenVINO.
+    A model whose networks run on onnxruntime.
 
     Args:
         folder (`str` or `Path`): A folder that [`export_onnx`] wrote.
-        options: Options of [`ONNXDetector`], such as `threads` and `engine`.
+        options: Options of [`ONNXDetector`], such as `threads`.
 
     Raises:
         ONNXExportError: As [`ONNXDetector`].

@@ -27,7 +27,6 @@ from .auto import AutoModelForAVDeepfakeDetection
 from .growing_file import GrowingFile, GrowingTracks, Picture
 from .loading import without_loading_bar
 from .onnx_detector import ONNXDetector, graph_files
-from .onnx_engines import ENGINES
 from .stream_scores import Scores, StreamScores
 from .stream_windows import MAX_JUMP, StreamWindows
 
@@ -67,8 +66,6 @@ class StreamingDetector:
             With more than one, one thread decodes the next windows of a file while the others score. PyTorch's threads
             are those of the whole process, and are left alone if `threads` is not given; a loaded [`ONNXDetector`] has
             its own.
-        engine (`str`, *optional*, defaults to `"onnxruntime"`): Engine for an exported detector's folder, see
-            [`ONNXDetector`].
 
     Raises:
         ValueError: If the hop is out of range or the detector is of another kind.
@@ -81,12 +78,11 @@ class StreamingDetector:
         processor: VerdictProcessor | None = None,
         hop_seconds: float = 1.0,
         threads: int | None = None,
-        engine: str = ENGINES[0],
     ):
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}.")
         network = None if threads is None else max(1, threads - 1)
-        self._score, self.config, self.processor = _scorer(model, processor, network, engine)
+        self._score, self.config, self.processor = _scorer(model, processor, network)
         self.window_seconds, self.hop_seconds = self.processor.max_seconds, hop_seconds
         self.threads = threads or 1
         if not 0 < hop_seconds <= MAX_HOP * self.window_seconds:
@@ -280,12 +276,12 @@ class StreamingDetector:
 
 
 def _scorer(
-    model: Any, processor: Any, threads: int | None, engine: str
+    model: Any, processor: Any, threads: int | None
 ) -> tuple[Callable[[Mapping], Scores], AVDetectorConfig, VerdictProcessor]:
     """Return a function from a batch to columns of P(fake), with the detector's configuration and processor."""
     if isinstance(model, str | Path):
         if graph_files(model):
-            model = ONNXDetector(model, threads=threads or 1, engine=engine)
+            model = ONNXDetector(model, threads=threads or 1)
         else:
             processor = AutoProcessor.from_pretrained(model)
             with without_loading_bar():

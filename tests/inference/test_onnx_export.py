@@ -18,9 +18,8 @@ from modeling_avlmm import SSAVDForDeepfakeDetection, SSAVDProcessor
 from modeling_avlmm.cli import onnx as onnx_command
 from modeling_avlmm.inference.default_model import DEMONSTRATION_MODEL
 from modeling_avlmm.inference.onnx_detector import ONNXDetector
-from modeling_avlmm.inference.onnx_engines import ONNXExportError
 from modeling_avlmm.inference.onnx_export import check_inputs, example_inputs
-from modeling_avlmm.inference.onnx_graphs import output_names
+from modeling_avlmm.inference.onnx_graphs import ONNXExportError, output_names
 from modeling_avlmm.inference.streaming import StreamingDetector
 
 for package in ("onnx", "onnxruntime", "onnxscript"):
@@ -149,20 +148,6 @@ def test_streaming_on_onnxruntime(folders, tmp_path):
     for window, other in zip(windows, expected, strict=True):
         for name in SCORES:
             assert window[name] == pytest.approx(other[name], abs=1e-5)
-
-
-def test_openvino_gives_the_same_logits(folders):
-    pytest.importorskip("openvino", reason="openvino is not installed (pip install modeling-avlmm[openvino])")
-    detector = ONNXDetector(folders[2], threads=1, engine="openvino")
-    for inputs in check_inputs(folders[0].config):
-        assert_same_logits(folders[0], detector, inputs)
-
-
-def test_bad_engines(folders):
-    with pytest.raises(ONNXExportError, match="engine must be one of onnxruntime, openvino, not 'tensorrt'"):
-        ONNXDetector(folders[2], engine="tensorrt")
-    with pytest.raises(ONNXExportError, match="int8=True needs"):
-        ONNXDetector(folders[2], int8=True, engine="openvino")
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -1,4 +1,4 @@
-"""facevoice as ONNX: the same verdicts as PyTorch, on both engines, in the pipeline and by the commands."""
+"""facevoice as ONNX: the same verdicts as PyTorch, in the pipeline and by the commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modeling_avlmm.__main__ import main
 from modeling_avlmm.inference import onnx_export
 from modeling_avlmm.inference.loading import DetectorError, load_detector
 from modeling_avlmm.inference.onnx_detector import ONNXDetector
-from modeling_avlmm.inference.onnx_engines import ENGINES, ONNXExportError
+from modeling_avlmm.inference.onnx_graphs import ONNXExportError
 
 for package in ("onnx", "onnxruntime", "onnxscript"):
     pytest.importorskip(package, reason=f"{package} is not installed (pip install modeling-avlmm[onnx])")
@@ -29,11 +29,9 @@ def folders(tmp_path_factory):
     return root / "model", root / "exported", onnx_export.export_onnx(root / "model", root / "exported")
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_logits_are_those_of_pytorch(folders, engine):
-    pytest.importorskip(engine, reason=f"{engine} is not installed")
+def test_logits_are_those_of_pytorch(folders):
     model = FaceVoiceForDeepfakeDetection.from_pretrained(folders[0]).eval()
-    detector = ONNXDetector(folders[1], threads=1, engine=engine)
+    detector = ONNXDetector(folders[1], threads=1)
     for inputs in onnx_export.check_inputs(model.config):
         with torch.no_grad():
             expected = model(**inputs)
