@@ -181,11 +181,13 @@ def test_growing_file_and_incomplete_tail(model, processor, pipe, movie, tmp_pat
     whole = remux(movie, tmp_path / "whole.ts").read_bytes()
     growing = tmp_path / "growing.ts"
     growing.write_bytes(b"")
-    seen_at = []
+    seen_at, first = [], threading.Event()
 
     def write():
         with growing.open("ab", buffering=0) as file:
             for begin in range(0, len(whole), 7_777):
+                if begin + 7_777 >= len(whole):  # on a busy machine the writer would be done first
+                    first.wait(timeout=30)
                 file.write(whole[begin : begin + 7_777])
                 time.sleep(0.01)
 
@@ -196,6 +198,7 @@ def test_growing_file_and_incomplete_tail(model, processor, pipe, movie, tmp_pat
     for window in detector.stream_file(growing, patience=1.0, poll=0.005):
         windows.append(window)
         seen_at.append(growing.stat().st_size)
+        first.set()
     writer.join()
     assert_same(windows, pipe(str(growing), window_seconds=3, hop_seconds=1)["windows"])
     assert seen_at[0] < len(whole), "the first window was known before the last byte was written"
