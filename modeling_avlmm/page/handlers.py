@@ -11,6 +11,7 @@ import gradio as gr
 from ..casefile.pdf import PDFUnavailableError
 from .actions import Page
 from .session import ClipRefusedError, Visit
+from .uploads import NOT_UPLOADED
 from .views import address, closeup_view, notice, render, verdict_view
 
 BUSY = "Looking at the picture and listening to the sound. If others came first, this waits its turn."
@@ -62,6 +63,8 @@ class Handlers:
             return {at.note: gr.skip()}
         cleared = {at.file: None, at.camera: None, at.microphone: None}
         try:
+            if not self.page.visits.uploads.spend(Path(upload)):
+                raise ClipRefusedError(NOT_UPLOADED)
             self.page.visits.of(request.session_hash).take(Path(upload), self.page.limits)
         except ClipRefusedError as error:
             return {**cleared, at.note: notice("error", str(error))}

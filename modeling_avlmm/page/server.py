@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import signal
 import socket
+import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from .actions import Page
 from .layout import build_blocks, look
 from .session import Visits
+from .uploads import OwnRequestsOnly
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -133,6 +136,8 @@ def make_app(blocks: gr.Blocks, visits: Visits, host: str, **options: Any) -> Fa
         )
 
     app = gr.mount_gradio_app(app, blocks, path="/", server_name=host, **options)
+    blocks.has_launched = True  # otherwise Gradio leaves out its own check of file names
+    app.add_middleware(OwnRequestsOnly, uploads=visits.uploads)
     app.add_middleware(KeepInside)
     if is_loopback(host):
         app.add_middleware(
@@ -168,8 +173,11 @@ class PageServer:
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
 
     def run(self) -> None:
-        """Serve until `stop` or Ctrl+C, then delete all files of all visits."""
+        """Serve until `stop`, Ctrl+C or SIGTERM, then delete all files of all visits."""
         try:
+            if threading.current_thread() is threading.main_thread():
+                # uvicorn raises a signal again once it has shut down; SIGTERM would then end the process at once
+                signal.signal(signal.SIGTERM, signal.default_int_handler)
             self._server.run(sockets=[self._socket])
         except KeyboardInterrupt:  # raised again by uvicorn once it has shut down in good order
             return

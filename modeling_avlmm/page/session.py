@@ -17,6 +17,7 @@ from ..explain.attribution import Attribution
 from ..explain.words import minutes
 from ..media import MediaError, MediaInfo, MediaReader
 from ..media_errors import UnsupportedSourceError
+from .uploads import Uploads
 
 BROWSER_VIDEO = {"h264", "vp8", "vp9", "av1"}
 BROWSER_AUDIO = {"aac", "mp3", "opus", "vorbis", "flac", "pcm_s16le", "pcm_s24le", "pcm_f32le", "pcm_u8"}
@@ -71,6 +72,7 @@ class Visit:
         analyst ([`AVAnalyst`], *optional*): Answers questions about the clip.
         messages (`list[dict]`): The conversation, with `role` and `content`.
         generation (`int`): Number of the clip in this visit.
+        arrivals (`int`): Number of files that were given so far.
         closed (`bool`): The visit has ended.
     """
 
@@ -85,35 +87,48 @@ class Visit:
     analyst: AVAnalyst | None = None
     messages: list[dict] = field(default_factory=list)
     generation: int = 0
+    arrivals: int = 0
     closed: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, upload: Path, limits: Limits) -> None:
         """
-        Make an uploaded file the clip of this visit. The upload itself is deleted in any case.
+        Make an uploaded file the clip of this visit. The upload itself is moved, or deleted if it is refused.
+
+        Args:
+            upload (`Path`): An upload that nobody else can take ([`Uploads.spend`]).
+            limits ([`Limits`]): Largest file and longest clip.
 
         Raises:
             ClipRefusedError: if it is too large, too long or no media. The clip before it stays.
         """
         name = upload.name
-        number = self.generation + 1
+        with self.lock:
+            self.arrivals += 1
+            number = self.arrivals
         held = self.folder / f"{number}{upload.suffix.lower()[:8]}"
-        identity = _hold(upload, held)
+        try:
+            os.replace(upload, held)
+            upload.parent.rmdir()
+        except OSError as error:  # the session has ended meanwhile, or the page
+            raise ClipRefusedError("This session has ended. Load the page again.") from error
         try:
             info = checked(held, name, limits)
         except ClipRefusedError:
             held.unlink(missing_ok=True)
             raise
-        finally:
-            discard(upload, identity)
         digest = sha256_of(held)
         with self.lock:
             if self.closed:  # the tab was closed while the file was on its way
                 held.unlink(missing_ok=True)
                 raise ClipRefusedError("This session has ended. Load the page again.")
-            for old in self.folder.iterdir():
-                if old != held:
-                    old.unlink()
+            if number < self.generation:
+                held.unlink(missing_ok=True)
+                raise ClipRefusedError("Another clip took this one's place meanwhile.")
+            if self.clip is not None:
+                self.clip.unlink(missing_ok=True)
+            for report in self.folder.glob("report.*"):
+                report.unlink()
             self.clip, self.name, self.sha256, self.info = held, name, digest, info
             self.result = self.attribution = self.analyst = None
             self.messages = []
@@ -165,6 +180,7 @@ class Visits:
 
     def __init__(self, root: Path | None = None):
         self.root = Path(tempfile.mkdtemp(prefix="avlmm-page-")) if root is None else Path(root)
+        self.uploads = Uploads(self.root)
         self._of: dict[str, Visit] = {}
         self._lock = threading.Lock()
 
@@ -236,33 +252,3 @@ def checked(path: Path, name: str, limits: Limits) -> MediaInfo:
             "If it plays elsewhere, export it as MP4 or WAV and try again."
         ) from error
     return info
-
-
-def discard(upload: Path, identity: tuple[int, int] | None) -> None:
-    """Delete an upload, if it still has this identity, and its folder if that is empty then."""
-    try:
-        # Gradio names an upload's folder after its content. If someone else has just sent the same bytes, another file is
-        # at the same path, and they still need it.
-        if _identity(upload) == identity:
-            upload.unlink()
-        upload.parent.rmdir()
-    except OSError:  # gone already, or the folder is not empty
-        return
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino
-
-
-def _hold(upload: Path, held: Path) -> tuple[int, int]:
-    """Give the bytes of an upload a second name, and return the identity of the upload."""
-    try:
-        identity = _identity(upload)
-        try:
-            os.link(upload, held)
-        except OSError:  # a file system without links
-            shutil.copyfile(upload, held)
-    except FileNotFoundError as error:
-        raise ClipRefusedError(f"{upload.name} is no longer there. Give it again.") from error
-    return identity

@@ -94,26 +94,6 @@ def test_text_is_not_media_whatever_its_name(visits, tmp_path, text):
         visits.of("tab").take(upload(visits.root, source), Limits())
 
 
-def test_two_people_with_the_same_file_do_not_delete_it_for_one_another(visits, clips):
-    one, other = visits.of("one"), visits.of("other")
-    path = upload(visits.root, clips["clip"])
-    first = path.stat().st_ino
-    one.take(path, Limits())
-    again = upload(visits.root, clips["clip"])
-    assert again == path and again.stat().st_ino != first
-    other.take(again, Limits())
-    visits.end("one")
-    assert other.clip.read_bytes() == clips["clip"].read_bytes() and one.clip is None
-
-
-def test_an_upload_that_was_replaced_meanwhile_is_left_for_its_owner(visits, clips):
-    from modeling_avlmm.page.session import discard
-
-    path = upload(visits.root, clips["clip"])
-    discard(path, (0, 0))
-    assert path.exists()
-
-
 def test_a_closed_visit_takes_nothing(visits, clips):
     visit = visits.of("tab")
     visits.end("tab")
