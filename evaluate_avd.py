@@ -108,6 +108,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     options.add_batch_size(running, 8)
     options.add_workers(running)
     options.add_loading(running)
+    options.add_reading(running)
     running.add_argument(
         "--dry-run", action="store_true", help="only say what would be scored, and whether a pass fits"
     )
@@ -163,7 +164,8 @@ def run(arguments: argparse.Namespace) -> int:
             tell("a pass does not fit; nothing was scored.", "evaluate_avd")
             return FAILED
     elif arguments.predictions is None:
-        print_report(*evaluate_protocol(EvaluationOptions.from_arguments(arguments)))
+        with options.reading(arguments):
+            print_report(*evaluate_protocol(EvaluationOptions.from_arguments(arguments)))
     else:
         folder = arguments.output_dir or arguments.predictions.parent
         how = ReportOptions.from_arguments(arguments)

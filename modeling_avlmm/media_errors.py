@@ -41,6 +41,14 @@ class UnreadableMediaError(MediaError):
     """The input is empty, not media, without frames and sound, or too damaged to use."""
 
 
+class DecoderCrashedError(MediaError):
+    """The process that decoded the input ended: FFmpeg crashed, or the system ended it for its memory."""
+
+
+class DecoderStalledError(MediaError):
+    """The input took longer to decode than the limit, and decoding was stopped."""
+
+
 class NothingToScoreError(UnreadableMediaError):
     """The input was read, but there is nothing in it that a detector takes."""
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import http.client
 import io
+import mmap
 import os
+import re
 import stat
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +46,8 @@ from .media_tracks import (
 
 MIN_BYTES_PER_SECOND = 16 * 1024  # after `timeout`, a slower download is given up; our own choice
 _HTTP_ONLY = "Only http and https links are followed"
+Opener = Callable[[Any, str, "int | None", bool, "list[str]"], "tuple[Any, Any]"]
+_opener: list[Opener] = []  # in place of `tracks_here`, see `open_elsewhere`
 _TEXT_CODECS = {"ansi", "bintext", "xbin", "idf"}  # FFmpeg "plays" text files with these
 _SOUND_FILES = (b"RIFF", b"RF64", b"fLaC", b"OggS")  # only these: libsndfile can crash on arbitrary bytes
 _PICTURE_CODECS = {"mjpeg", "png", "bmp", "webp", "gif"}
@@ -295,10 +302,62 @@ def _open_soundfile(handle: Any) -> SoundFileAudio | None:
     return SoundFileAudio(file) if file.frames > 0 else None
 
 
+@contextmanager
+def faults_of(name: str) -> Iterator[None]:
+    """Turn every fault of reading one file into a [`MediaError`]; a missing library stays an `ImportError`."""
+    try:
+        yield
+    except (MediaError, ImportError):
+        raise
+    except Exception as error:  # whatever FFmpeg, torchcodec and libsndfile make of a damaged file
+        told = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if isinstance(error, MemoryError) or re.search("alloc", told):
+            raise MediaTooLargeError(name, f"takes too much memory to decode ({told})", DAMAGED) from error
+        kind = type(error).__name__
+        raise UnreadableMediaError(
+            name, f"cannot be decoded ({kind}: {told.rstrip('.')})", DAMAGED
+        ) from error
+
+
+def mapped(path: str) -> torch.Tensor:
+    """
+    Return the bytes of a file, uint8, read from the disk as they are used.
+
+    torchcodec lets the demuxer of bytes open nothing else: no playlist, manifest or description in a file reaches another
+    file or address, and a name such as `img%03d.png` stands for itself. For a path it does not.
+    """
+    with open(path, "rb") as file:
+        view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    # by its address, as PyTorch warns of memory that cannot be written; nothing here writes
+    content = (ctypes.c_uint8 * len(view)).from_address(np.frombuffer(view, np.uint8).ctypes.data)
+    content.view = view  # lives as long as the tensor
+    return torch.from_numpy(np.ctypeslib.as_array(content))
+
+
+@contextmanager
+def open_elsewhere(opener: Opener) -> Iterator[None]:
+    """Let files be opened by another function than [`tracks_here`], in this process and those that it forks."""
+    _opener.append(opener)
+    try:
+        yield
+    finally:
+        _opener.remove(opener)
+
+
 def open_tracks(
     handle: Any, name: str, threads: int | None, audio_only: bool, notes: list[str]
 ) -> tuple[Any, Any]:
     """Return the video and the audio track of an encoded file (path, bytes or byte tensor); `None` for a missing one."""
+    opener = _opener[-1] if _opener else tracks_here
+    with faults_of(name):
+        return opener(handle, name, threads, audio_only, notes)
+
+
+def tracks_here(
+    path_or_bytes: Any, name: str, threads: int | None, audio_only: bool, notes: list[str]
+) -> tuple[Any, Any]:
+    """Return what [`open_tracks`] does, decoded in this process."""
+    handle = mapped(path_or_bytes) if isinstance(path_or_bytes, str) else path_or_bytes
     video, audio, reason = None, None, "no video and no audio track"
     try:
         demuxer = torchcodec_decoders().Demuxer(handle, streams="all")
@@ -308,18 +367,18 @@ def open_tracks(
             picture = next(stream for stream in demuxer.streams if stream.index == best).metadata
             video = FileVideo(name, handle, threads or decoding_threads(picture.width, picture.height))
         if header.best_audio_stream_index is not None:
-            sound = without_picture(handle) if isinstance(handle, str) else None
+            sound = without_picture(path_or_bytes) if isinstance(path_or_bytes, str) else None
             audio = FileAudio(name, handle if sound is None else sound, demuxer)
     except (RuntimeError, ValueError, ArithmeticError) as error:
         # ArithmeticError: torchcodec divides by a damaged aspect ratio
         video, reason = None, explain(error)
     except ImportError:
-        audio = _open_soundfile(handle)  # sound files need no FFmpeg
+        audio = _open_soundfile(path_or_bytes)  # sound files need no FFmpeg
         if audio is None:
             raise
         return None, audio
     if video is None and audio is None:
-        audio = _open_soundfile(handle)
+        audio = _open_soundfile(path_or_bytes)
         if audio is None:
             raise UnreadableMediaError(name, f"is not readable as media ({reason})", DAMAGED)
         return None, audio

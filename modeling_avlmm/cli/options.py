@@ -1,6 +1,7 @@
 """Options that several commands share, so that each is named and explained once."""
 
 import argparse
+import contextlib
 import os
 
 from ..inference.default_model import DEFAULT_MODEL, default_model
@@ -117,6 +118,38 @@ def add_workers(parser: argparse.ArgumentParser, what: str = "processes that dec
     parser.add_argument("--num-workers", type=int, default=0, metavar="N", help=f"{what} [%(default)s]")
 
 
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Add --read-seconds, --read-memory and --read-here; [`reading`] applies them."""
+    parser.add_argument(
+        "--read-seconds",
+        type=above_zero,
+        default=120.0,
+        metavar="SECONDS",
+        help="longest wait for a file to open, and for a window of it [%(default)g]",
+    )
+    parser.add_argument(
+        "--read-memory",
+        type=above_zero,
+        default=4.0,
+        metavar="GIB",
+        help="memory that decoding a file may take [%(default)g]",
+    )
+    parser.add_argument(
+        "--read-here",
+        action="store_true",
+        help="decode in this process, without limits: a file that crashes FFmpeg ends the run",
+    )
+
+
+def reading(options: argparse.Namespace) -> contextlib.AbstractContextManager:
+    """Return the context in which files are decoded: in processes of their own, unless --read-here is given."""
+    if options.read_here:
+        return contextlib.nullcontext()
+    from ..inference.reader_process import ReaderLimits, reader_processes  # here, as it imports PyTorch
+
+    return reader_processes(ReaderLimits(seconds=options.read_seconds, memory_gib=options.read_memory))
+
+
 def add_push(parser: argparse.ArgumentParser) -> None:
     """Add --push-to, --public and --token, for a dataset repository."""
     parser.add_argument("--push-to", metavar="REPO", help="upload to this dataset repository, owner/name")
@@ -131,6 +164,14 @@ def add_push(parser: argparse.ArgumentParser) -> None:
 def add_token(parser: argparse.ArgumentParser) -> None:
     """Add --token."""
     parser.add_argument("--token", help="Hub token [the one of `hf auth login`]")
+
+
+def above_zero(text: str) -> float:
+    """Parse a number above 0."""
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+    return value
 
 
 def positive(text: str) -> int:

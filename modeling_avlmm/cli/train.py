@@ -4,6 +4,7 @@ import argparse
 from functools import partial
 
 from .console import CONTINUES, UsageError, guarded, tell
+from .options import add_reading, reading
 
 HELP = "train a detector from a recipe"
 DESCRIPTION = (
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory-gib", type=float, metavar="N", help="memory to fit in, for --dry-run [the device's own]"
     )
+    add_reading(parser)
     parser.set_defaults(overrides=[])
 
 
@@ -64,7 +66,8 @@ def _train(options: argparse.Namespace) -> int:
     from ..training.progress import say
     from ..training.run import train
 
-    model_dir = train(recipe)
+    with reading(options):
+        model_dir = train(recipe)
     say(
         f"The detector is in {model_dir}.\nNext: python evaluate_avd.py --model {model_dir} "
         f"--dataset {recipe.data.dataset} --data-dir {recipe.data.data_dir}"

@@ -8,7 +8,7 @@ from functools import partial
 
 from ..inference.quiet import quiet_libraries
 from .console import WRONG_USAGE, UsageError, guarded, tell
-from .options import add_default_model, add_device, add_gate, model_or_default
+from .options import add_default_model, add_device, add_gate, add_reading, model_or_default, reading
 
 HELP = "a page in the browser: verdict, timeline, conversation, report"
 DESCRIPTION = (
@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="longest clip accepted [%(default)g]",
     )
     add_device(parser)
+    add_reading(parser)
     parser.add_argument(
         "--open",
         action=argparse.BooleanOptionalAction,
@@ -51,16 +52,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command until it is stopped, and return its exit status."""
-    return guarded(partial(_serve, options), ValueError)
+    return guarded(partial(_start, options), ValueError)
 
 
-def _serve(options: argparse.Namespace) -> int:
+def _start(options: argparse.Namespace) -> int:
     # Gradio's own switch, set before it is imported: it would tell its makers that it was started.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
         import gradio  # noqa: F401
     except ImportError as error:
         raise UsageError(MISSING) from error
+    with reading(options):
+        return _serve(options)
+
+
+def _serve(options: argparse.Namespace) -> int:
     from ..dialogue.generation import can_write
     from ..inference.loading import load_detector
     from ..page.actions import Page

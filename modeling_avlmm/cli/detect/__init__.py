@@ -4,12 +4,15 @@
 and `resume` keeps results on disk, so that a run can be stopped and go on.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import os
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...inference.quiet import quiet_libraries
 from ..console import STOPPED, UsageError, guarded, tell
@@ -19,10 +22,15 @@ from ..options import (
     add_faces,
     add_gate,
     add_loading,
+    add_reading,
     add_windows,
     check_gate,
     model_or_default,
+    reading,
 )
+
+if TYPE_CHECKING:
+    from .inputs import Survey
 
 HELP = "tell whether files are deepfakes"
 DESCRIPTION = (
@@ -75,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     running = parser.add_argument_group("running")
     add_batch_size(running, 1)
     add_loading(running)
+    add_reading(running)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -110,10 +119,15 @@ def _detect(options: argparse.Namespace) -> int:
         tell(line)
     if not found.files:
         raise UsageError("there is nothing to look at")
+    quiet_libraries()
+    with reading(options):
+        return _look_at(options, found)
+
+
+def _look_at(options: argparse.Namespace, found: Survey) -> int:
     from ...inference.loading import load_detector
     from .detection_run import DetectionRun
 
-    quiet_libraries()
     model = model_or_default(options.model)
     loading = (options.device, options.dtype, options.trust_remote_code, options.gate, options.gate_band)
     detector, zero_shot = load_detector(model, *loading)

@@ -1,0 +1,281 @@
+"""Decoding in processes of its own, so that a file which crashes, stalls or overfills FFmpeg costs only itself."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from ..media_errors import DecoderCrashedError, DecoderStalledError, MediaError
+from ..media_sources import open_elsewhere
+from .reader_messages import Inbox, anonymous_file, receive, send
+from .reader_server import ENDED, ReaderLimits
+
+__all__ = ["ReaderLimits", "reader_processes"]
+
+START_SECONDS = 180.0
+"""Longest wait for a reader process; the first imports PyTorch, and a busy disk is slow."""
+IDLE = 4
+"""Readers that are kept for the next file; our own choice."""
+LEAVE_OUT = "It is damaged in a way that FFmpeg does not survive: re-encode it or leave it out"
+RAISE_LIMIT = "Leave it out, or raise the limit if the file is worth it"
+_CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from {} import nursery; nursery(int(sys.argv[1]))"
+
+
+@contextlib.contextmanager
+def reader_processes(limits: ReaderLimits | None = None) -> Iterator[None]:
+    """
+    Decode every file in a process of its own while the context lasts.
+
+    A file that crashes FFmpeg raises [`DecoderCrashedError`], one that exceeds the time [`DecoderStalledError`], and one
+    that needs too much memory [`MediaTooLargeError`]; the next file is read by a new process. Applies to all threads of
+    this process and to the workers of a `DataLoader` that it forks; a worker that is spawned decodes by itself. Each open
+    file has a reader to itself, and readers go from file to file. Needs a POSIX system: on Windows, files are decoded in
+    this process.
+
+    Args:
+        limits ([`ReaderLimits`], *optional*): Limits on what one file may cost.
+
+    Example:
+
+    ```python
+    >>> with reader_processes(ReaderLimits(memory_gib=2)):
+    ...     results = detector(uploads)
+    ```
+    """
+    if not hasattr(socket, "send_fds"):
+        yield
+        return
+    pool = _Readers(limits or ReaderLimits())
+    try:
+        with open_elsewhere(pool.open):
+            yield
+    finally:
+        pool.close()
+
+
+class _Nursery:
+    """The process that forks readers. It is started once, and ends with the processes that know it."""
+
+    def __init__(self) -> None:
+        self._orders, theirs = socket.socketpair()
+        code = _CODE.format(f"{__package__}.reader_server")
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code, str(theirs.fileno()), json.dumps(sys.path)],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # what FFmpeg and malloc say of a damaged file
+                env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+            )
+        atexit.register(self.end)
+
+    def reader(self, limits: ReaderLimits) -> _Reader:
+        """Return a new reader. Raises `OSError` or `EOFError` if the nursery is gone."""
+        mine, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(self._orders, [b"r"], [theirs.fileno()])
+        return _Reader(mine, limits)
+
+    def end(self) -> None:
+        """End the process, unless others use it."""
+        atexit.unregister(self.end)
+        self._orders.close()
+        self._process.wait()
+
+
+_nurseries: list[_Nursery] = []  # of this process and of those that it forks; at most one
+
+
+def _nursery() -> _Nursery:
+    if not _nurseries:
+        _nurseries.append(_Nursery())
+    return _nurseries[0]
+
+
+class _Readers:
+    """The readers of a process and of those that it forks."""
+
+    def __init__(self, limits: ReaderLimits):
+        self.limits = limits
+        self._lock = threading.Lock()
+        self._idle: list[_Reader] = []
+        self._owner, self.closed = os.getpid(), False
+        _nursery()  # at once: it imports while the caller loads a model
+
+    def take(self) -> _Reader:
+        """Return a reader that nobody uses."""
+        with self._lock:
+            if self._owner != os.getpid():  # in a fork: those readers are its parent's
+                self._owner, self._idle = os.getpid(), []
+            if self._idle:
+                return self._idle.pop()
+            try:
+                return _nursery().reader(self.limits)
+            except (OSError, EOFError):  # somebody ended the nursery
+                _nurseries.clear()
+                return _nursery().reader(self.limits)
+
+    def give_back(self, reader: _Reader, owner: int) -> None:
+        """Keep a reader whose file was closed for the next file, if it is well."""
+        if owner != os.getpid():
+            return
+        with self._lock:
+            if not self.closed and reader.close_file() and len(self._idle) < IDLE:
+                self._idle.append(reader)
+                return
+        reader.end()
+
+    def open(
+        self, handle: Any, name: str, threads: int | None, audio_only: bool, notes: list[str]
+    ) -> tuple[Any, Any]:
+        """Open a file in a reader; see [`~media_sources.open_tracks`]."""
+        opened = _OpenFile(self, name)
+        path, content = handle, None
+        if not isinstance(handle, str):
+            path = handle.untyped_storage().filename if torch.is_tensor(handle) else None
+        if path is None:
+            content = anonymous_file()
+            with os.fdopen(os.dup(content), "wb") as file:
+                file.write(handle.numpy().data if torch.is_tensor(handle) else handle)
+        try:
+            found = opened.ask(notes, "open", path, name, threads, audio_only, file=content)
+        finally:
+            if content is not None:
+                os.close(content)
+        video, audio = (
+            found[kind] and TrackElsewhere(opened, kind, found[kind]) for kind in ("video", "audio")
+        )
+        return video, audio
+
+    def close(self) -> None:
+        """End the readers that nobody uses; the others end with their files."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+            self.closed = True
+        for reader in idle:
+            reader.end()
+
+
+class _Reader:
+    """One reader process, over its socket."""
+
+    def __init__(self, connection: socket.socket, limits: ReaderLimits):
+        self.connection, self.limits = connection, limits
+        self.alive, self._inbox = True, Inbox()
+        connection.settimeout(START_SECONDS)
+        try:
+            self.process, _ = receive(connection)
+            send(connection, (limits, torch.get_num_threads()))
+        except OSError:
+            connection.close()
+            raise
+
+    def ask(self, name: str, *request: Any, file: int | None = None) -> tuple[Any, list[str]]:
+        """Return the answer to a request and its warnings.
+
+        Raises:
+            MediaError: If the file cannot be read, or ended the process or its time.
+        """
+        self.connection.settimeout(self.limits.seconds)
+        try:
+            send(self.connection, (self._inbox.freed(), *request), file)
+            answer, notes = self._inbox.receive(self.connection)
+        except TimeoutError as error:
+            self.end()
+            reason = f"its decoder gave no answer for {self.limits.seconds:g} s and was stopped"
+            raise DecoderStalledError(name, reason, RAISE_LIMIT) from error
+        except (EOFError, OSError) as error:
+            self.end()
+            raise DecoderCrashedError(name, "its decoder ended without a word", LEAVE_OUT) from error
+        except BaseException:  # Ctrl-C: its answer would be taken for that to another request
+            self.end()
+            raise
+        if answer == ENDED:
+            self.end()
+            raise DecoderCrashedError(name, f"its decoder crashed ({_signal_name(notes)})", LEAVE_OUT)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer, notes
+
+    def close_file(self) -> bool:
+        """Close the open file, and return whether the process is well."""
+        with contextlib.suppress(MediaError):
+            if self.alive:
+                self.ask("", "close")
+        return self.alive
+
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        if self.alive:
+            self.alive = False
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process, signal.SIGKILL)
+            self.connection.close()
+
+
+class _OpenFile:
+    """A file that is open in a reader. The reader is given back when nothing refers to the file any more."""
+
+    def __init__(self, readers: _Readers, name: str):
+        self.name, self.limit = name, readers.limits.file_seconds
+        self.spent, self.failure = 0.0, None
+        self._reader = readers.take()
+        weakref.finalize(self, readers.give_back, self._reader, os.getpid())
+
+    def ask(self, notes: list[str], *request: Any, file: int | None = None) -> Any:
+        """Return the answer of the reader, and add its warnings to `notes`."""
+        if self.failure is not None:
+            raise self.failure
+        began = time.monotonic()
+        try:
+            if self.spent > self.limit:
+                reason = f"it was read for {self.spent:.0f} s, and the limit is {self.limit:g} s"
+                raise DecoderStalledError(self.name, reason, RAISE_LIMIT)
+            answer, told = self._reader.ask(self.name, *request, file=file)
+        except (DecoderCrashedError, DecoderStalledError) as error:
+            self.failure = error
+            raise
+        self.spent += time.monotonic() - began
+        notes += told
+        return answer
+
+
+class TrackElsewhere:
+    """
+    A track of a file that is open in a reader process; it has the attributes of the track there.
+
+    Args:
+        opened: The file.
+        kind (`str`): `"video"` or `"audio"`.
+        facts (`dict`): The attributes.
+    """
+
+    def __init__(self, opened: _OpenFile, kind: str, facts: dict[str, Any]):
+        vars(self).update(facts)
+        self._opened, self._kind = opened, kind
+
+    def read(self, *span: Any) -> Any:
+        """Return what `read` of the track returns; the last argument takes its warnings."""
+        *span, notes = span
+        return self._opened.ask(notes, self._kind, *span)
+
+
+def _signal_name(status: int) -> str:
+    """Return a wait status in words."""
+    if status >= 0:
+        return f"exit status {status}"
+    return signal.Signals(-status).name

@@ -1,0 +1,162 @@
+"""The other side of a reader process: a nursery that forks readers, and a reader, which decodes one file after another.
+
+The nursery imports PyTorch and FFmpeg once and decodes nothing, so that a reader in place of one that died takes
+milliseconds. A reader is a fork of it; FFmpeg may crash, swell or stall there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from ..media_errors import MediaError, MediaTooLargeError
+from ..media_sources import faults_of, tracks_here
+from ..media_tracks import torchcodec_decoders
+from .reader_messages import Outbox, mapped_file, receive, send
+
+ENDED = "ended"
+"""The nursery's word that a reader died, followed by its wait status."""
+GRACE = 30
+"""Seconds after its limit in which a reader whose owner is gone ends itself."""
+_FACTS = (int, float, str, bool, type(None))
+
+
+@dataclass(frozen=True)
+class ReaderLimits:
+    """
+    Limits on what one file may cost.
+
+    Args:
+        seconds (`float`, *optional*, defaults to 120): Longest wait for opening a file or for one window of it.
+        file_seconds (`float`, *optional*, defaults to 3600): Longest time in which all of a file is read.
+        memory_gib (`float`, *optional*, defaults to 4): Memory that decoding may take, beside the frames that it gives.
+    """
+
+    seconds: float = 120.0
+    file_seconds: float = 3600.0
+    memory_gib: float = 4.0
+
+    def __post_init__(self):
+        for name, value in asdict(self).items():
+            if not value > 0:
+                raise ValueError(f"{name} must be above 0, not {value!r}.")
+
+
+def nursery(descriptor: int) -> None:
+    """Fork a reader for every socket that arrives, and tell its owner when it dies, until the owners are gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner to answer
+    with contextlib.suppress(ImportError):  # told file by file
+        torchcodec_decoders()
+    orders = socket.socket(fileno=descriptor)
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    readers: dict[int, socket.socket] = {}
+    while True:
+        ready, _, _ = select.select([orders, woken], [], [])
+        if woken in ready:
+            os.read(woken, 512)
+            _reap(readers)
+        if orders in ready:
+            word, files, _, _ = socket.recv_fds(orders, 1, 1)
+            if not word:
+                return
+            owner = socket.socket(fileno=files[0])
+            if child := os.fork():
+                readers[child] = owner
+                continue
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for other in (orders, *readers.values()):
+                other.close()
+            try:
+                read(owner)
+            finally:
+                os._exit(0)
+
+
+def _reap(readers: dict[int, socket.socket]) -> None:
+    while readers:
+        child, status = os.waitpid(-1, os.WNOHANG)
+        if not child:
+            return
+        with readers.pop(child) as owner, contextlib.suppress(OSError):
+            Outbox().send(owner, (ENDED, os.waitstatus_to_exitcode(status)))
+
+
+def read(owner: socket.socket) -> None:
+    """Answer what the owner asks, until it is gone."""
+    send(owner, os.getpid())
+    outbox = Outbox()
+    tracks: dict[str, Any] = {}
+    name = ""
+    with contextlib.suppress(EOFError, OSError):
+        (limits, threads), _ = receive(owner)
+        _bound_memory(limits.memory_gib)
+        torch.set_num_threads(threads)
+        while True:
+            (freed, what, *given), file = receive(owner)
+            outbox.freed(freed)
+            # ends this process even in a stalled decoder, should its owner be gone
+            signal.setitimer(signal.ITIMER_REAL, limits.seconds + GRACE)
+            notes: list[str] = []
+            try:
+                if what == "close":
+                    tracks = {}
+                    answer: Any = None
+                elif what == "open":
+                    name = given[1]
+                    with faults_of(name):
+                        tracks = _opened(file, *given, notes)
+                    answer = {
+                        kind: None if track is None else _facts(track) for kind, track in tracks.items()
+                    }
+                else:
+                    with faults_of(name):
+                        answer = tracks[what].read(*given, notes)
+            except (MediaError, ImportError) as error:
+                answer = error
+            except MemoryError:  # while the error was being told
+                answer = MediaTooLargeError(name, f"takes more than {limits.memory_gib:g} GiB to decode")
+            outbox.send(owner, (answer, notes))
+            del answer
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _opened(
+    file: int | None, path: str | None, name: str, threads: int | None, audio_only: bool, notes: list[str]
+) -> dict[str, Any]:
+    """Open a path, or the content of a descriptor, as tracks."""
+    source: Any = path
+    if file is not None:
+        source = torch.frombuffer(mapped_file(file), dtype=torch.uint8)
+        os.close(file)
+    video, audio = tracks_here(source, name, threads, audio_only, notes)
+    return {"video": video, "audio": audio}
+
+
+def _facts(track: Any) -> dict[str, Any]:
+    """Return the plain attributes of a track: sizes, times, names."""
+    return {name: value for name, value in vars(track).items() if isinstance(value, _FACTS)}
+
+
+def _bound_memory(gib: float) -> None:
+    """Let memory requests fail beyond a limit, and leave no core dump."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform != "linux":  # elsewhere the limit is not kept by the system
+        return
+    with open("/proc/self/status") as file:
+        used = next(int(line.split()[1]) for line in file if line.startswith("VmData")) * 1024
+    limit = used + round(gib * 1024**3)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
