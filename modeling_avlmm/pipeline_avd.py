@@ -14,9 +14,11 @@ from transformers.pipelines.pt_utils import PipelineChunkIterator
 
 from .configuration_detector import PARTS, SCORE_NAMES
 from .face_crops import FaceTrack
+from .face_finder import FaceFinderError
 from .face_windows import FaceWindows
 from .media import Clip, MediaError, MediaReader
 from .media_errors import NothingToScoreError
+from .media_sources import name_of
 from .modeling_outputs import score_columns
 from .pipeline_inputs import Files, TableRows, batched, split_source
 from .pipeline_results import (
@@ -212,6 +214,7 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         faces: str | None = None,
         tracks: Callable[[Any], list[FaceTrack] | None] | None = None,
     ) -> Iterator[dict]:
+        self._check_window(window_seconds)
         people = None
         try:
             people = self.processor.face_windows(faces, None if tracks is None else partial(tracks, source))
@@ -219,8 +222,20 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         except MediaError as error:
             if on_error == "raise":
                 raise
-            message = {"type": type(error).__name__, "message": str(error)}
-            yield {"error": message, "people": None if people is None else people.found, "is_last": True}
+            yield _broken_off(error, str(error), people)
+        except (OSError, ImportError, FaceFinderError):
+            raise  # what is missing or full is missing for every file
+        except Exception as error:  # one file never ends a run
+            if on_error == "raise":
+                raise
+            told = (str(error).strip() or "no message").splitlines()[0]
+            text = f"{name_of(split_source(source)[0])}: cannot be scored ({type(error).__name__}: {told})"
+            yield _broken_off(error, text, people)
+
+    def _check_window(self, window_seconds: float | None) -> None:
+        longest = self.processor.max_seconds
+        if window_seconds is not None and window_seconds > longest:
+            raise ValueError(f"window_seconds={window_seconds:g} is more than one pass takes ({longest:g}).")
 
     def _rows(self, source, window_and_hop, questions, people: FaceWindows | None) -> Iterator[dict]:
         """Yield what the network takes at once: a window, or one face in a window."""
@@ -276,8 +291,6 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             if reader.info.duration <= longest:
                 return [(0.0, reader.info.duration)]
             window_seconds = longest
-        if window_seconds > longest:
-            raise ValueError(f"window_seconds={window_seconds:g} is more than one pass takes ({longest:g}).")
         return reader.windows(window_seconds, hop_seconds)
 
     def get_iterator(
@@ -349,3 +362,9 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         """Save everything the pipeline needs: model, custom code, pipeline entry and the whole processor."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
+
+
+def _broken_off(error: Exception, message: str, people: FaceWindows | None) -> dict:
+    """Return the last row of a file that cannot be read further."""
+    found = None if people is None else people.found
+    return {"error": {"type": type(error).__name__, "message": message}, "people": found, "is_last": True}

@@ -11,7 +11,7 @@ from transformers import BatchFeature
 from .configuration_avlmm import BACKBONES, DEFAULT_PROMPTS, LABEL_WORDS, known_thinker, split_hub_options
 from .configuration_detector import IGNORE_INDEX, PARTS
 from .media import SAMPLING_RATE, Clip
-from .media_errors import NothingToScoreError
+from .media_errors import NothingToScoreError, UnreadableMediaError
 from .processing_clips import FACE_MARGIN, FACES, MIN_FACE_SIZE, ClipProcessor, nothing_in
 from .processing_patches import frames_to_patches, normalize_patches
 
@@ -240,6 +240,7 @@ class AVLMMProcessor(ClipProcessor):
 
         Raises:
             NothingToScoreError: If there is nothing to look at or listen to.
+            UnreadableMediaError: If the picture has a shape that the video processor refuses.
         """
         features, audio_tokens = self._encode_audio(clip)
         pixels, grid, grid_times = self._encode_video(clip)
@@ -335,7 +336,14 @@ class AVLMMProcessor(ClipProcessor):
     def _encode_video(self, clip: Clip) -> tuple[torch.Tensor | None, torch.Tensor | None, np.ndarray | None]:
         if clip.frames is None:
             return None, None, None
-        pixels, grid = frames_to_patches(clip.frames, self.video_processor, self.min_pixels, self.max_pixels)
+        try:
+            pixels, grid = frames_to_patches(
+                clip.frames, self.video_processor, self.min_pixels, self.max_pixels
+            )
+        except ValueError as error:  # the stock resizing refuses pictures that are far from square
+            height, width = clip.frames.shape[-2:]
+            reason = f"its picture of {width}x{height} pixels cannot be resized ({error})"
+            raise UnreadableMediaError(clip.name, reason, "Cut it to what is to be judged") from error
         # A grid joins `temporal_patch_size` frames (the last grid repeats its last frame) and starts when its first
         # frame is on screen.
         grid_times = clip.timestamps.numpy().astype(float)[:: self.video_processor.temporal_patch_size]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import io
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -147,6 +148,35 @@ def test_files_that_are_not_media(tmp_path):
             MediaReader(source)
     with pytest.raises(UnreadableMediaError, match="empty"):
         MediaReader(b"")
+
+
+def test_a_file_opens_no_other_file(tmp_path, clip_path):
+    manifest = tmp_path / "manifest.mpd"
+    ffmpeg("-i", clip_path, "-c", "copy", "-f", "dash", manifest)
+    hidden = tmp_path / "hidden.mp4"  # a comment hides what it is from a look at its first bytes
+    hidden.write_text("<!-- a recording -->" + manifest.read_text().split("?>", 1)[1])
+    listed = subprocess.run(["ffprobe", "-v", "error", str(hidden)], capture_output=True, check=True)
+    assert listed.stderr == b"", "FFmpeg by itself follows the manifest"
+    for source in (
+        hidden,
+        str(hidden),
+        hidden.read_bytes(),
+        io.BytesIO(hidden.read_bytes()),
+        {"path": str(hidden)},
+    ):
+        with pytest.raises(UnreadableMediaError, match="not readable as media"):
+            read_clip(source)
+
+
+def test_a_name_stands_for_itself(tmp_path):
+    from PIL import Image
+
+    for name, grey in (("img001.png", 50), ("img002.png", 100), ("img%03d.png", 150)):
+        Image.new("RGB", (64, 48), (grey, grey, grey)).save(tmp_path / name)
+    with MediaReader(tmp_path / "img%03d.png") as reader:
+        assert reader.info.num_frames == 1 and int(reader.read().frames.max()) == 150
+    clip = make_clip(tmp_path / "clip%02d.mp4", 1)
+    assert read_clip(clip).has_audio
 
 
 # --------------------------------------------------------------------------------------------------- arrays

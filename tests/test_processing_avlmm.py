@@ -7,6 +7,7 @@ from media_factory import make_clip, random_clip
 from transformers import Qwen2_5OmniProcessor
 
 from modeling_avlmm import AVLMMProcessor, MediaError, Question
+from modeling_avlmm.media_errors import UnreadableMediaError
 
 
 @pytest.fixture(scope="module")
@@ -230,3 +231,11 @@ def test_saves_and_loads_all_of_itself(processor, tmp_path):
     clip = random_clip()
     for name, value in changed([clip]).items():
         np.testing.assert_array_equal(value, loaded([clip])[name], err_msg=name)
+
+
+def test_a_picture_that_cannot_be_resized_is_an_error_of_its_clip(processor):
+    clip = random_clip(size=(16, 4000))
+    with pytest.raises(
+        UnreadableMediaError, match=r"its picture of 4000x16 pixels cannot be resized \(absolute aspect"
+    ):
+        processor.encode(clip)

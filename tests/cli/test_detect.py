@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from media_factory import make_clip, remux
 from ssavd_factory import SMALL, stir
 from transformers import pipeline
 
@@ -378,6 +379,47 @@ def test_a_file_that_ends_the_process_twice_is_left_out(small, folder, tmp_path,
     assert status == 1 and result["error"]["type"] == "ProcessEnded" and result["label"] is None
     journal.write_bytes(head + begun + begun + b'{"stopped": true}\n')
     assert detect(capsys, small, folder / "b.mp4", "--resume", journal)[1] == whole
+
+
+def test_one_file_never_ends_a_run(small, folder, tmp_path, capsys, monkeypatch):
+    base = make_clip(folder / "base.mp4", 1)
+    two = remux(
+        base, folder / "d.avi", "-map", "0:v", "-map", "0:v", "-map", "0:a", "-c:v", "mpeg4", "-c:a", "mp2"
+    )
+    data = two.read_bytes()  # the codec of the first track is unknown
+    two.write_bytes(data.replace(b"FMP4", b"ZZZZ", data.count(b"FMP4") // 2))
+    make_clip(folder / "wide.mkv", 1, size=(4000, 16), codec="ffv1")
+    encode = SSAVDProcessor.encode
+
+    def broken(self, clip, *rest, **options):
+        if clip.name.endswith("b.mp4"):
+            raise ArithmeticError("a fault of ours")
+        return encode(self, clip, *rest, **options)
+
+    monkeypatch.setattr(SSAVDProcessor, "encode", broken)
+    status, results, _ = detect(capsys, small, folder, "--resume", tmp_path / "j.jsonl")
+    by_name = {Path(result["file"]).name: result for result in results}
+    assert status == 1 and len(results) == 7 and by_name["one.MP4"]["label"] and by_name["wide.mkv"]["label"]
+    assert by_name["b.mp4"]["error"]["message"].endswith(
+        "cannot be scored (ArithmeticError: a fault of ours)"
+    )
+    assert by_name["d.avi"]["error"] is None or by_name["d.avi"]["error"]["message"].startswith(str(two))
+
+
+def test_a_file_that_ends_two_runs_with_an_error_is_left_out(small, folder, tmp_path, capsys, monkeypatch):
+    journal = tmp_path / "j.jsonl"
+
+    def broken(*_, **__):
+        raise RuntimeError("the network failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SSAVDForDeepfakeDetection, "forward", broken)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="the network failed"):
+                detect(capsys, small, folder / "b.mp4", "--resume", journal)
+        patch.setattr(SSAVDForDeepfakeDetection, "forward", lambda *_, **__: 1 / 0)
+        status, (result,), _ = detect(capsys, small, folder / "b.mp4", "--resume", journal)
+    assert status == 1 and result["error"]["type"] == "ProcessEnded" and "b.mp4" in result["error"]["message"]
 
 
 def test_a_journal_is_written_by_one_run(tmp_path):

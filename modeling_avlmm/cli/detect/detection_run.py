@@ -58,8 +58,7 @@ class DetectionRun:
         done = 0
         if options.resume:
             self.journal = Journal(options.resume, run_identity(detector, self.given))
-            # When an error or the user ends the run, the files that were begun did not cause it.
-            stack.callback(lambda: self.journal.close(stopped=not self.complete))
+            stack.push(self._close_journal)
             done = sum(file in self.journal for file in self._files()) if len(self.journal) else 0
         if done:
             tell(f"{done} of {found.files} files were done before")
@@ -78,6 +77,11 @@ class DetectionRun:
             from .overview import Overview  # as for the PDF
 
             self.report = Overview(detector, found)
+
+    def _close_journal(self, kind: type[BaseException] | None, *_: object) -> None:
+        # When the user or the disk ends the run, the files that were begun did not cause it. Any other error may be one's.
+        blameless = kind is None or issubclass(kind, (OSError, KeyboardInterrupt))
+        self.journal.close(stopped=blameless and not self.complete)
 
     def _files(self) -> Iterator[str]:
         return walk(self.options.files, self.options.all_files)
