@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,12 +139,12 @@ def crop_side(squares: np.ndarray) -> int:
     return int(np.median(squares[:, 2] - squares[:, 0]))
 
 
-def crops(frames: torch.Tensor, squares: np.ndarray, side: int | None = None) -> torch.Tensor:
+def crops(frames: Sequence[torch.Tensor], squares: np.ndarray, side: int | None = None) -> torch.Tensor:
     """
     Cut a square out of each frame and bring it to one size by one antialiased bilinear resampling.
 
     Args:
-        frames (`torch.Tensor`): uint8, shape (T, 3, H, W).
+        frames (`torch.Tensor` or sequence of them): uint8, shape (T, 3, H, W).
         squares (`np.ndarray`): int, shape (T, 4), from [`square_boxes`].
         side (`int`, *optional*): Side of the crops in pixels. Defaults to the squares' median side.
 
@@ -153,7 +154,7 @@ def crops(frames: torch.Tensor, squares: np.ndarray, side: int | None = None) ->
     if len(frames) != len(squares):
         raise ValueError(f"{len(frames)} frames and {len(squares)} squares")
     if not len(frames):
-        return frames.new_zeros(0, 3, side or 1, side or 1)
+        return torch.zeros(0, 3, side or 1, side or 1, dtype=torch.uint8)
     side = side or crop_side(squares)
     out = torch.empty(len(frames), 3, side, side, dtype=torch.uint8)
     for place, frame, (left, top, right, bottom) in zip(
@@ -209,5 +210,5 @@ def crop_clip(clip: Any, track: FaceTrack, margin: float = FACE_MARGIN, side: in
     height, width = clip.frames.shape[-2:]
     squares = square_boxes(track.box_at(times[kept]), width, height, margin)
     chosen = torch.from_numpy(kept)
-    frames = crops(clip.frames[chosen], squares, side)
+    frames = crops([frame for frame, there in zip(clip.frames, kept, strict=True) if there], squares, side)
     return dataclasses.replace(clip, frames=frames, timestamps=clip.timestamps[chosen], warnings=warnings)

@@ -28,7 +28,15 @@ from .face_crops import (
     points_in_crop,
     square_boxes,
 )
-from .face_finder import SURE_ENOUGH, FaceFinder, FaceFinderError, as_picture, opencv, single_thread
+from .face_finder import (
+    SURE_ENOUGH,
+    FaceFinder,
+    FaceFinderError,
+    as_picture,
+    halved,
+    opencv,
+    single_thread,
+)
 from .media import MediaReader
 
 __all__ = [
@@ -169,7 +177,7 @@ class FaceTracker:
             person.forget(self._start - SMOOTH_SECONDS)
         self._people = [p for p in self._people if not p.ended or p.times[-1] >= self._start - self._step]
         chosen = self._chosen(times)
-        looked_at = frames[chosen]
+        looked_at = frames if len(chosen) == len(frames) else frames[chosen]  # a copy takes as long as a look
         found = self.finder(looked_at, times[chosen])
         with single_thread(opencv()):
             for frame, place, faces in zip(looked_at, chosen, found, strict=True):
@@ -274,6 +282,7 @@ def _looks(picture: np.ndarray, size: tuple[int, int], box: np.ndarray | None = 
         left, top = np.floor(box[:2]).astype(int)
         right, bottom = np.ceil(box[2:]).astype(int)
         picture = picture[top:bottom, left:right]
+    picture = halved(opencv(), picture, 2 * max(size))
     small = opencv().resize(picture, size, interpolation=3).astype(np.float64).reshape(-1)  # 3: INTER_AREA
     small -= small.mean()
     norm = float(np.linalg.norm(small))

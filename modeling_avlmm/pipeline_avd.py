@@ -27,6 +27,7 @@ from .pipeline_results import (
     place_of,
 )
 from .processing_clips import checked_faces
+from .reading_ahead import ahead
 
 
 class AVDeepfakeDetectionPipeline(ChunkPipeline):
@@ -218,7 +219,8 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         people = None
         try:
             people = self.processor.face_windows(faces, None if tracks is None else partial(tracks, source))
-            yield from self._rows(source, (window_seconds, hop_seconds), questions, people)
+            # The next row is made while the network judges the last one.
+            yield from ahead(self._rows(source, (window_seconds, hop_seconds), questions, people))
         except MediaError as error:
             if on_error == "raise":
                 raise
@@ -243,10 +245,11 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         trim = self.processor.trim_leading_silence
         with MediaReader(source, audio=audio, trim_leading_silence=trim) as reader:
             spans = self._spans(reader, *window_and_hop)
-            for index, (start, end) in enumerate(spans):
-                clip = reader.read(
-                    start=start, end=end, fps=self.processor.fps, max_frames=self.processor.max_frames
-                )
+            sampling = {"fps": self.processor.fps, "max_frames": self.processor.max_frames}
+            clips = (reader.read(start, end, **sampling) for start, end in spans)
+            # Faces are found in one window while the next is decoded.
+            for index, clip in enumerate(clips if people is None else ahead(clips)):
+                start, end = spans[index]
                 faces, notes = ([], []) if people is None else people.choose(clip)
                 faces = faces or [None]
                 for place, face in enumerate(faces):

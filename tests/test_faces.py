@@ -13,6 +13,7 @@ from face_factory import LEFT, RIGHT, Person, clip_with_faces, face_clip, joined
 
 from modeling_avlmm import face_finder, faces, media
 from modeling_avlmm.face_crops import Face, FaceTrack, crop_clip, crops, points_in_crop, square_boxes
+from modeling_avlmm.face_finder import halved, opencv
 from modeling_avlmm.faces import FaceFinder, FaceFinderError, FaceTracker, find_tracks, smoothed
 from modeling_avlmm.media import MediaReader
 
@@ -102,6 +103,31 @@ def test_a_finder_gives_the_same_on_one_thread_and_on_two():
     for one, two in zip(FaceFinder(threads=1)(clip.frames), FaceFinder(threads=2)(clip.frames), strict=True):
         assert len(one) == len(two) == 2
         np.testing.assert_array_equal(np.stack([f.box for f in one]), np.stack([f.box for f in two]))
+
+
+def test_a_picture_between_two_of_the_same_faces_has_their_mean(finder, monkeypatch):
+    clip = clip_with_faces(0.5)
+    looks = []
+    look = FaceFinder._look
+    monkeypatch.setattr(
+        FaceFinder, "_look", lambda self, f, at, *rest: (looks.extend(at), look(self, f, at, *rest))
+    )
+    (one,), (mean,), (two,), *_ = finder(clip.frames[:5], clip.times[:5])
+    assert looks == [0, 2, 4]
+    np.testing.assert_allclose(mean.box, (one.box + two.box) / 2)
+    np.testing.assert_allclose(mean.landmarks, (one.landmarks + two.landmarks) / 2)
+    looks.clear()
+    finder(clip.frames[:3], np.arange(3.0))  # too far apart
+    assert looks == [0, 2, 1]
+
+
+def test_halving_averages_and_stops_above_the_side():
+    picture = np.arange(9 * 8 * 3, dtype=np.uint8).reshape(9, 8, 3)
+    half = halved(opencv(), picture, 4)
+    assert half.shape == (4, 4, 3)  # the last row is left out
+    means = picture[:8].reshape(4, 2, 4, 2, 3).mean((1, 3))
+    np.testing.assert_allclose(half, means, atol=0.51)
+    assert halved(opencv(), picture, 5) is picture
 
 
 def test_a_photograph_on_the_wall_is_a_face_like_any_other(finder):
@@ -207,7 +233,8 @@ def test_windows_give_the_tracks_of_the_whole(finder):
     for track in whole:
         pieces = parts[track.index]
         np.testing.assert_array_equal(np.concatenate([p.times for p in pieces]), track.times)
-        np.testing.assert_array_equal(np.concatenate([p.landmarks for p in pieces]), track.landmarks)
+        # the last picture of a window is looked at, where in the whole it may lie between two that are
+        np.testing.assert_allclose(np.concatenate([p.landmarks for p in pieces]), track.landmarks, atol=4)
         # at the end of a window the smoothing cannot look ahead
         np.testing.assert_allclose(np.concatenate([p.boxes for p in pieces]), track.boxes, atol=3)
 
@@ -373,7 +400,7 @@ def test_find_tracks_reads_window_by_window(finder, visit, monkeypatch):
     assert len(at_once) == len(in_windows) == 2
     for one, other in zip(at_once, in_windows, strict=True):
         np.testing.assert_allclose(one.times, other.times, atol=1e-9)
-        np.testing.assert_array_equal(one.landmarks, other.landmarks)
+        np.testing.assert_allclose(one.landmarks, other.landmarks, atol=4)
         assert one.end == pytest.approx(other.end)
     assert [track.times.round(3).tolist() for track in part] == [[1.2, 1.4, 1.6]] * 2
 

@@ -36,6 +36,7 @@ SHARED = {
     "pipeline_results.py",
     "pipeline_scores.py",
     "processing_clips.py",
+    "reading_ahead.py",
 }
 PUBLISHED = {
     "avlmm": SHARED
