@@ -2,7 +2,8 @@
 
 Importing this package makes its models known to the Auto classes of `transformers`, its pipeline
 `av-deepfake-detection` to `pipeline`, and its datasets to `load_dataset`. The import is cheap: `transformers` and
-`datasets` are told once they are imported themselves, and the names below are imported when they are first used.
+`datasets` are told once they are imported themselves, and the names below are imported when they are first used. Import it
+before PyTorch, so that PyTorch's threads wait without spinning (`inference.threads`).
 """
 
 from importlib import import_module
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import dataset_scripts
 
-from .inference import registration
+from .inference import registration, threads
 
 if TYPE_CHECKING:
     from .configuration_avlmm import AVLMMConfig
@@ -96,5 +97,6 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, "__version__"})
 
 
+threads.choose_threads()
 registration.register()
 dataset_scripts.register()

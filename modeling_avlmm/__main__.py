@@ -10,7 +10,6 @@ evaluate_avd.py evaluates a detector. COMMAND --help explains a command.
 """
 
 import argparse
-import os
 import sys
 
 from .cli import audit, bench, demo, detect, export, instruct, onnx, publish, stream, train, ui, wild
@@ -47,8 +46,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    # Threads of OpenMP that wait for work spin, and take the cores from decoding. Read when PyTorch is imported.
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
     parser = build_parser()
     options, unknown = parser.parse_known_args(arguments)
     if "overrides" in options:  # of a recipe, whose fields the parser does not know

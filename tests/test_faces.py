@@ -106,7 +106,7 @@ def test_a_finder_gives_the_same_on_one_thread_and_on_two():
 
 
 def test_a_picture_between_two_of_the_same_faces_has_their_mean(finder, monkeypatch):
-    clip = clip_with_faces(0.5)
+    clip = clip_with_faces(0.5, people=[Person(0, (0.5, 0.5), (0.53, 0.5))])
     looks = []
     look = FaceFinder._look
     monkeypatch.setattr(

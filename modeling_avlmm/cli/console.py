@@ -1,6 +1,7 @@
 """The frame around every command: one plain line for each error and warning, and the exit status."""
 
 import contextlib
+import gc
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -47,6 +48,17 @@ def guarded(
         except KeyboardInterrupt:
             tell(stopped, program)
             return STOPPED
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """Import libraries without looking for garbage: nearly all of their millions of objects stay for good."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()  # later collections leave out what is here now
+        gc.enable()
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..explain.words import PART_NAMES
+from ..inference.threads import usable_cores
 from .console import CONTINUES, guarded, tell
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _demonstrate(options: argparse.Namespace) -> int:
     folder = options.output_dir
 
     heading(1, "Making the demonstration benchmark")
-    make_demo_benchmark(folder / "data", workers=os.cpu_count() or 1)
+    make_demo_benchmark(folder / "data", workers=usable_cores())
     corpora = {"fakeavceleb": folder / "data" / "FakeAVCeleb_v1.2", "mavos_dd": folder / "data" / "MAVOS-DD"}
 
     heading(2, "Training")

@@ -37,7 +37,7 @@ class ONNXDetector:
     Args:
         folder (`str` or `Path`): The folder.
         int8 (`bool`, *optional*, defaults to `False`): Use `model_int8.onnx` (SSAVD only).
-        threads (`int`, *optional*): Threads of one pass. Defaults to the number of cores.
+        threads (`int`, *optional*): Threads of one pass. Defaults to PyTorch's number.
 
     Raises:
         ONNXExportError: If the file or onnxruntime is missing.

@@ -31,7 +31,7 @@ def open_graph(path: Path, outputs: Sequence[str], threads: int | None = None) -
     Args:
         path (`Path`): The `.onnx` file.
         outputs (`Sequence[str]`): Names of the outputs, in the order in which they are returned.
-        threads (`int`, *optional*): Threads of one pass. Defaults to the number of cores.
+        threads (`int`, *optional*): Threads of one pass. Defaults to PyTorch's number.
 
     Raises:
         ONNXExportError: If onnxruntime cannot be imported.
@@ -42,8 +42,9 @@ def open_graph(path: Path, outputs: Sequence[str], threads: int | None = None) -
         raise ONNXExportError("onnxruntime cannot be imported. Run `pip install onnxruntime`.") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors: its optimizer warns of every constant that it leaves alone
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    # Threads that spin while they wait take the cores from decoding.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return lambda inputs: session.run(list(outputs), inputs)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -13,6 +12,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, ProcessorMixin, Trainer, set_seed
 
 from ..explain.words import count_of
+from ..inference.threads import usable_cores
 from .analysis_stage import AnalysisStage
 from .avlmm_stages import AlignmentStage, AVLMMStage, starting_point
 from .batches import Collator, DropList, load_split
@@ -106,7 +106,8 @@ def train(recipe: AnyRecipe) -> Path:
     recipe.check_trackers()
     if not torch.cuda.is_available():
         # Threads that wait for a core which a decoding process holds are several times slower.
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) - recipe.data.num_workers))
+        cores = min(torch.get_num_threads(), usable_cores())
+        torch.set_num_threads(max(1, cores - recipe.data.num_workers))
         keep_freed_memory()
     dataset = load_split(recipe.data, recipe.data.train_split)
     with state.main_process_first():

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...inference.quiet import quiet_libraries
-from ..console import STOPPED, UsageError, guarded, tell
+from ..console import STOPPED, UsageError, guarded, starting, tell
 from ..options import (
     add_batch_size,
     add_default_model,
@@ -112,7 +112,8 @@ def check(options: argparse.Namespace) -> None:
 
 def _detect(options: argparse.Namespace) -> int:
     check(options)
-    from .inputs import survey
+    with starting():
+        from .inputs import survey
 
     found = survey(options.files, options.all_files)
     for line in found.lines():
@@ -125,12 +126,13 @@ def _detect(options: argparse.Namespace) -> int:
 
 
 def _look_at(options: argparse.Namespace, found: Survey) -> int:
-    from ...inference.loading import load_detector
-    from .detection_run import DetectionRun
+    with starting():
+        from ...inference.loading import load_detector
+        from .detection_run import DetectionRun
 
-    model = model_or_default(options.model)
-    loading = (options.device, options.dtype, options.trust_remote_code, options.gate, options.gate_band)
-    detector, zero_shot = load_detector(model, *loading)
+        model = model_or_default(options.model)
+        loading = (options.device, options.dtype, options.trust_remote_code, options.gate, options.gate_band)
+        detector, zero_shot = load_detector(model, *loading)
     if zero_shot:
         tell("this backbone was not trained to detect anything.")
     try:
