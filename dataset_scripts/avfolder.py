@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from .builder import CorpusBuilder, SeededConfig
-from .corpus import VIDEO_SUFFIXES, Corpus, MissingFiles, scan_files
+from .corpus import SOUND_SUFFIXES, VIDEO_SUFFIXES, Corpus, MissingFiles, scan_files
 from .errors import CorpusNotFoundError, MetadataError, ProtocolError, nearest
 from .schema import FAKE, LABELS, REAL, ClipRow, make_row, parse_label
 from .splits import FULL_SPLIT, by_split, split_twice
+from .text_files import FileNames, open_text
 
 _METADATA = ("metadata.csv", "metadata.parquet", "metadata.jsonl")
 _TEXTS = ("generator", "audio_generator", "language", "identity", "source")
@@ -56,7 +57,8 @@ class AVFolderConfig(SeededConfig):
 
     def media_in(self, root: str) -> tuple[list[str], int]:
         """See [`CorpusConfig.media_in`]. A table may name sound files, and videos of any suffix: all files count."""
-        return scan_files(root, ("",)) if _tables_in(root) else scan_files(root)
+        suffixes = ("",) if _tables_in(root) else (*VIDEO_SUFFIXES, *SOUND_SUFFIXES)
+        return scan_files(root, suffixes)
 
 
 def _tables_in(folder: str) -> list[str]:
@@ -81,8 +83,9 @@ class AVFolder(CorpusBuilder):
 
     `data_dir` is one of:
 
-    - a folder per class, `real/` and `fake/` (or `0/` and `1/`: fake is 1), optionally below `train/`,
-      `validation/` and `test/`. Folders below a class are allowed; the first one below `fake/` is the generator.
+    - a folder per class, `real/` and `fake/` (or `0/` and `1/`: fake is 1). `train/`, `validation/` and `test/` may be
+      above the classes or inside them. Other folders inside a class are allowed; the first one in `fake/` is the
+      generator. A sound file is a clip without a picture; one beside a video of the same name is not used.
     - a folder with `metadata.csv`, `metadata.parquet` or `metadata.jsonl`, with one row per clip. Columns:
       `file_name` (relative to the folder) and `label` (`real` or 0, `fake` or 1); optionally `video_label`,
       `audio_label`, `generator`, `audio_generator`, `language`, `identity`, `source` (the `file_name` of the genuine
@@ -141,28 +144,48 @@ class AVFolder(CorpusBuilder):
         return by_split(rows, lambda row: splits[group_of(row)])
 
     def _read_folders(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
-        rows = []
-        strays = []
+        rows, strays, tracks = [], [], []
+        videos = {os.path.splitext(path)[0] for path in corpus.media if not _is_sound(path)}
         for path in corpus.media:
-            parts = path.split("/")
-            split = _SPLIT_NAMES.get(parts[0].lower())
-            below = parts[1:] if split else parts
-            label = _CLASS_NAMES.get(below[0].lower()) if len(below) > 1 else None
+            *folders, _ = path.split("/")
+            split = None
+            inside = folders
+            for place, folder in enumerate(folders):
+                if folder.lower() in _SPLIT_NAMES:
+                    split = _SPLIT_NAMES[folder.lower()]
+                    inside = folders[:place] + folders[place + 1 :]
+                    break
+            label = _CLASS_NAMES.get(inside[0].lower()) if inside else None
             if label is None:
                 strays.append(path)
                 continue
-            generator = below[1] if label == FAKE and len(below) > 2 else None
-            rows.append(make_row(corpus.absolute(path), path, label, generator=generator, split=split))
+            sound = _is_sound(path)
+            if sound and os.path.splitext(path)[0] in videos:
+                tracks.append(path)
+                continue
+            generator = inside[1] if label == FAKE and len(inside) > 1 else None
+            about = {"split": split}
+            if sound and label == FAKE:
+                about |= {"audio_label": FAKE, "audio_generator": generator}
+            row = make_row(
+                corpus.absolute(path), path, label, generator=None if sound else generator, **about
+            )
+            rows.append({**row, "video_label": None, "generator": None} if sound else row)
         if not rows:
             raise CorpusNotFoundError(
-                f"avfolder: no video file in the real/ and fake/ folders of {corpus.root}; {corpus.others:,} files are "
+                f"avfolder: no media file in the real/ and fake/ folders of {corpus.root}; {corpus.others:,} files are "
                 "of another kind."
             )
-        self.note_unused(strays, "video files are in neither a real nor a fake folder")
+        self.note_unused(strays, "media files are in neither a real nor a fake folder")
+        self.note_unused(tracks, "sound files have the name of a video beside them")
+        if corpus.others:
+            self.note(
+                f"{corpus.others:,} files are neither video nor sound by their endings, and are not used."
+            )
         return rows, MissingFiles()
 
     def _read_table(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
-        on_disk = set(corpus.media)
+        on_disk = FileNames(corpus.media)
         lines: dict[str, str] = {}
         rows: list[ClipRow] = []
         missing = MissingFiles()
@@ -176,17 +199,22 @@ class AVFolder(CorpusBuilder):
             if entry.get("file_name") is None:
                 raise MetadataError(f"{where}: no file_name; the columns are {', '.join(entry)}.")
             path = _relative(entry["file_name"], f"{where}, column file_name")
+            path = on_disk.find(path) or path
             if path in lines:
                 raise MetadataError(f"{where}: {path} is already in {lines[path]}; a clip has one row.")
             lines[path] = where
             sound = entry.get("audio_file_name")
-            sound = None if sound is None else _relative(sound, f"{where}, column audio_file_name")
+            if sound is not None:
+                sound = _relative(sound, f"{where}, column audio_file_name")
+                sound = on_disk.find(sound) or sound
             row = _row(corpus, where, path, sound, entry)
-            files = [path] if sound is None else [path, sound]
-            for file in files:
-                missing.count(file, file.split("/")[0] if "/" in file else ".", file in on_disk)
-            if not on_disk.issuperset(files):
-                row["video"] = None
+            if row["source"] is not None:
+                row["source"] = on_disk.find(row["source"]) or row["source"]
+            for file in [path] if sound is None else [path, sound]:
+                present = on_disk.find(file) is not None
+                missing.count(file, file.split("/")[0] if "/" in file else ".", present)
+                if not present:
+                    row["video"] = None
             rows.append(row)
         if not lines:
             raise MetadataError(f"{corpus.absolute(corpus.metadata[0])} has no rows.")
@@ -225,6 +253,10 @@ def _row(corpus: Corpus, where: str, path: str, sound: str | None, entry: dict[s
         )
     except MetadataError as error:
         raise MetadataError(f"{where}: {error}") from error
+
+
+def _is_sound(path: str) -> bool:
+    return path.lower().endswith(SOUND_SUFFIXES)
 
 
 def _groups(rows: list[ClipRow]) -> Callable[[ClipRow], str]:
@@ -287,7 +319,7 @@ def _entries(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _csv_lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    with open(path, newline="", encoding="utf-8-sig") as file:
+    with open_text(path) as file:
         reader = csv.DictReader(file)
         for cells in reader:
             if None in cells:
@@ -298,7 +330,7 @@ def _csv_lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _json_lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    with open(path, encoding="utf-8-sig") as file:
+    with open_text(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue

@@ -11,6 +11,7 @@ takes effect at the next `load_dataset`. Media files are not opened.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Collection, Iterator, Sequence
@@ -25,6 +26,7 @@ from .demonstration import is_demonstration
 from .errors import CorpusWarning, MissingFilesError, ProtocolError
 from .schema import FAKE, TABLE, ClipRow
 from .splits import FULL_SPLIT
+from .text_files import is_text, readable
 
 EVERY_CLIP = {"all": f"every clip in one split, `{FULL_SPLIT}`."}
 """The protocol that most corpora have besides their own."""
@@ -147,13 +149,18 @@ class CorpusBuilder(datasets.GeneratorBasedBuilder):
     @property
     def missing_files(self) -> str:
         """Path of the list of missing files."""
-        default = os.path.join(
-            self._cache_dir_root, self._relative_data_dir(with_version=False), "missing_files.txt"
-        )
+        default = os.path.join(self._folder, "missing_files.txt")
         return os.path.abspath(os.path.expanduser(self.config.missing_files or default))
+
+    @property
+    def _folder(self) -> str:
+        """The folder of the table in the cache."""
+        folder = os.path.join(self._cache_dir_root, self._relative_data_dir(with_version=False))
+        return os.path.abspath(os.path.expanduser(folder))
 
     def note(self, message: str) -> None:
         """Warn, and add the message to `info.description`, so that a table read from the cache still has it."""
+        message = readable(message)
         separator = "\n- " if _NOTES in self.info.description else _NOTES
         self.info.description += separator + message
         warnings.warn(f"{self.dataset_name}: {message}", CorpusWarning, stacklevel=3)
@@ -205,6 +212,7 @@ class CorpusBuilder(datasets.GeneratorBasedBuilder):
         if is_demonstration(self.config.data_dir):
             self.note("these are drawn clips of the demonstration benchmark in the layout of the corpus.")
         rows, missing = self.read(self.config.locate())
+        self._name_in_text(rows)
         self._check_missing(missing)
         dealt = {FULL_SPLIT: rows} if self.config.name in self.ONE_SPLIT else self.deal(rows)
         for row in rows:
@@ -227,12 +235,39 @@ class CorpusBuilder(datasets.GeneratorBasedBuilder):
             generators.append(datasets.SplitGenerator(name=split, gen_kwargs={"shards": shards}))
         return generators
 
+    def _name_in_text(self, rows: Sequence[ClipRow]) -> None:
+        """
+        Give files whose names are not UTF-8 a name that a table can hold: a link beside the table, named by its hash.
+
+        The other columns show the foreign bytes as `\\xb0`.
+        """
+        links = os.path.join(self._folder, "links")
+        renamed = []
+        for row in rows:
+            for column, value in row.items():
+                if not isinstance(value, str) or is_text(value):
+                    continue
+                if column in ("video", "audio"):
+                    name = hashlib.sha256(os.fsencode(value)).hexdigest()[:16]
+                    row[column] = os.path.join(links, name + readable(os.path.splitext(value)[1]))
+                    os.makedirs(links, exist_ok=True)
+                    if not os.path.lexists(row[column]):
+                        os.symlink(value, row[column])
+                    renamed.append(readable(value))
+                else:
+                    row[column] = readable(value)
+        if renamed:
+            self.note(
+                f"{len(renamed):,} files have names that are not UTF-8, such as {renamed[0]}: they are read by links in "
+                f"{links}."
+            )
+
     def _check_missing(self, missing: MissingFiles) -> None:
         if not missing.paths:
             return
         listing = self.missing_files
         os.makedirs(os.path.dirname(listing), exist_ok=True)
-        with open(listing, "w", encoding="utf-8") as file:
+        with open(listing, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.writelines(f"{path}\n" for path in missing.paths)
         if len(missing.paths) > self.config.max_missing * missing.total:
             raise MissingFilesError(

@@ -10,7 +10,16 @@ from dataclasses import dataclass, field
 from .errors import CorpusNotFoundError
 from .files import CHUNK
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".mpeg", ".mpg", ".m4v")
+# fmt: off
+VIDEO_SUFFIXES = (
+    ".3gp", ".amv", ".asf", ".avi", ".divx", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov",
+    ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".qt", ".ts", ".vob", ".webm", ".wmv",
+)
+SOUND_SUFFIXES = (
+    ".aac", ".ac3", ".aif", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".mka", ".mp2", ".mp3",
+    ".oga", ".ogg", ".opus", ".wav", ".wma",
+)
+# fmt: on
 _URL_MARK = "://"
 
 
@@ -36,9 +45,9 @@ class Corpus:
 
     def fingerprint(self) -> str:
         """Hash everything a table is made from: the root, the metadata's bytes and the names of the media."""
-        digest = hashlib.sha256(self.root.encode())
+        digest = hashlib.sha256(os.fsencode(self.root))
         for path in self.metadata:
-            digest.update(path.encode())
+            digest.update(os.fsencode(path))
             with open(self.absolute(path), "rb") as file:
                 while block := file.read(CHUNK):
                     digest.update(block)

@@ -25,6 +25,7 @@ from .corpus import VIDEO_SUFFIXES, Corpus, MissingFiles, scan_files
 from .errors import MetadataError, ProtocolError
 from .schema import FAKE, REAL, ClipRow, make_row
 from .splits import WITHIN_TRAINING, by_split, stratified_split
+from .text_files import open_text
 
 _FILE = "video-file"
 _ENGINE = "engine"
@@ -76,12 +77,8 @@ def _kind(columns: list[str]) -> str | None:
 
 def _read_csv(path: str) -> Iterator[tuple[str, dict[str, str | None]]]:
     """Yield each row of a table as (where it is, its cells); an empty cell is None, and `7.0` is `7`."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            lines = file.readlines()
-    except UnicodeDecodeError as error:
-        raise MetadataError(f"{path}: not UTF-8 ({error}).") from error
-    reader = csv.DictReader(lines)
+    with open_text(path) as file:
+        reader = csv.DictReader(file.readlines())
     for cells in reader:
         values = {str(name).strip(): (value or "").strip() for name, value in cells.items() if name}
         yield (

@@ -24,6 +24,7 @@ from .corpus import Corpus, MissingFiles, scan_folders
 from .errors import MetadataError
 from .schema import FAKE, ClipRow, make_row, parse_label
 from .splits import by_split, stable_order
+from .text_files import open_text
 
 _PARTS = 50
 _PART = re.compile(r"dfdc_train_part_(\d{1,2})", re.IGNORECASE)
@@ -259,7 +260,7 @@ def _read_table(path: str) -> dict[str, tuple[int, str | None]]:
 
 
 def _csv_rows(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    with open(path, newline="", encoding="utf-8-sig") as file:
+    with open_text(path) as file:
         reader = csv.DictReader(file)
         if not {"filename", "label"} <= set(reader.fieldnames or ()):
             raise MetadataError(f"{path}: expected the columns filename and label, got {reader.fieldnames}.")
@@ -268,7 +269,7 @@ def _csv_rows(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def _json_rows(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    with open(path, encoding="utf-8-sig") as file:
+    with open_text(path) as file:
         try:
             table = json.load(file)
         except json.JSONDecodeError as error:

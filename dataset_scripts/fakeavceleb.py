@@ -24,6 +24,7 @@ from .corpus import Corpus, MissingFiles
 from .errors import MetadataError, ProtocolError
 from .schema import FAKE, REAL, ClipRow, make_row
 from .splits import by_split, split_twice
+from .text_files import open_text
 
 _METADATA = "meta_data.csv"
 _IDENTITIES = 500  # of the whole corpus, 50 in each of the 10 groups of race and gender
@@ -258,7 +259,7 @@ def _read_metadata(csv_path: str) -> dict[str, dict[str, Any]]:
     rest repeats columns 5, 6, 7 and 0. A file listed under two methods becomes one entry.
     """
     entries: dict[str, dict[str, Any]] = {}
-    with open(csv_path, newline="", encoding="utf-8-sig") as file:
+    with open_text(csv_path) as file:
         for number, cells in enumerate(csv.reader(file), start=1):
             cells = [cell.strip() for cell in cells]
             if not any(cells) or (number == 1 and cells[0].lower() == "source"):

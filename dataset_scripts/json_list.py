@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from .errors import MetadataError
+from .text_files import open_text
 
 _SPACE = " \t\r\n"
 _DECODER = json.JSONDecoder()
@@ -27,7 +28,7 @@ def read_json_list(path: str, block: int = 1 << 20) -> Iterator[tuple[str, dict[
     Raises:
         [`MetadataError`]: the file is not a list of objects, or is cut off.
     """
-    with open(path, encoding="utf-8-sig") as file:
+    with open_text(path) as file:
         window = _Window(path, file, block)
         if window.sign() != "[":
             raise window.error("expected a JSON list")

@@ -31,6 +31,7 @@ from .corpus import Corpus, MissingFiles, scan_files
 from .errors import CorpusNotFoundError, MetadataError, ProtocolError, nearest
 from .schema import FAKE, REAL, ClipRow, make_row
 from .splits import WITHIN_TRAINING, by_split, split_twice, stratified_split
+from .text_files import is_text
 
 _GENUINE, _FAKES = "original_videos", "synthesized_videos"  # folders of the international release
 _CODES = {"1": "dfl", "2": "dffs", "3": "fsgan", "4": "fo", "5": "audio-driven"}
@@ -91,6 +92,11 @@ def _tables_below(folder: str) -> list[str]:
 def _normal(text: str) -> str:
     """Compose Korean letters, which macOS and archives made there store in parts."""
     return unicodedata.normalize("NFC", text)
+
+
+def _in_korean(path: str) -> str:
+    """Return a path whose names were unpacked as bytes of CP949 as text; others as they are."""
+    return path if is_text(path) else os.fsencode(path).decode("cp949", errors="replace")
 
 
 def _read_csv(path: str) -> Iterator[tuple[int, dict[str, str]]]:
@@ -282,7 +288,7 @@ class KoDF(CorpusBuilder):
 
 
 def _is_adversarial(path: str) -> bool:
-    plain = _normal(path).lower()
+    plain = _normal(_in_korean(path)).lower()
     return any(mark in plain for mark in _ADVERSARIAL)
 
 

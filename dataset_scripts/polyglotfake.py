@@ -32,6 +32,7 @@ from .corpus import Corpus, MissingFiles, scan_files
 from .errors import CorpusNotFoundError, MetadataError, ProtocolError
 from .schema import FAKE, REAL, ClipRow, make_row
 from .splits import by_split, split_twice
+from .text_files import open_text
 
 _LANGUAGES = ("ar", "en", "es", "fr", "ja", "ru", "zh")  # ISO 639-1, as in the names
 _KNOWN = {"genuine clips": 766, "fakes": 14_472}
@@ -304,9 +305,9 @@ def _read_json(corpus: Corpus) -> dict[str, list[dict[str, Any]]]:
     for path in corpus.metadata:
         where = corpus.absolute(path)
         try:
-            with open(where, encoding="utf-8-sig") as file:
+            with open_text(where) as file:
                 content = json.load(file)
-        except ValueError as error:  # of the encoding too
+        except json.JSONDecodeError as error:
             raise MetadataError(f"{where}: not JSON ({error}).") from error
         if not isinstance(content, dict) or not {"videos", "video"} & content.keys():
             continue

@@ -22,6 +22,7 @@ from .corpus import VIDEO_SUFFIXES, Corpus, MissingFiles, scan_files
 from .errors import MetadataError, nearest
 from .schema import REAL, ClipRow, make_row, parse_label
 from .splits import FULL_SPLIT
+from .text_files import open_text
 
 TABLES = {"clips": "clips.csv", "speech": "speech.csv", "photos": "photos.csv"}
 """Protocol -> name of its table."""
@@ -225,7 +226,7 @@ def _check_columns(
 def _read_table(path: str) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
     """Return the header of a CSV table, and each row as (where it is, its cells)."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with open_text(path) as file:
             reader = csv.DictReader(file)
             header = [name.strip() for name in reader.fieldnames or []]
             reader.fieldnames = header
@@ -235,8 +236,8 @@ def _read_table(path: str) -> tuple[list[str], list[tuple[str, dict[str, str]]]]
                 if None in cells:
                     raise MetadataError(f"{where}: more cells than the header has columns.")
                 entries.append((where, {name: (value or "").strip() for name, value in cells.items()}))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise MetadataError(f"{path} is no CSV table in UTF-8 ({error}).") from error
+    except csv.Error as error:
+        raise MetadataError(f"{path} is no CSV table ({error}).") from error
     doubles = [name for name, count in Counter(header).items() if count > 1]
     if doubles:
         raise MetadataError(f"{path}: the column {doubles[0]!r} is there twice.")

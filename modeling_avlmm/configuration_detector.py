@@ -70,8 +70,13 @@ class AVDetectorConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def to_dict(self) -> dict:
-        """Return all fields as a dictionary; without `prompts` for a detector that reads no text."""
+        """Return all fields as a dictionary; without `prompts` for a detector that reads no text.
+
+        Where a backbone came from is left out: it is a folder of the machine that trained.
+        """
         values = super().to_dict()
+        for part in self.sub_configs:
+            _forget_origin(values.get(part))
         if self.prompts is None:
             values.pop("prompts", None)
         return values
@@ -85,3 +90,11 @@ class AVDetectorConfig(PreTrainedConfig):
     def gives_frame_scores(self) -> bool:
         """True for a detector that tells when picture and sound disagree."""
         return False
+
+
+def _forget_origin(config: object) -> None:
+    """Remove the place that a nested configuration was loaded from, in place, at every depth."""
+    if isinstance(config, dict):
+        config.pop("_name_or_path", None)
+        for value in config.values():
+            _forget_origin(value)

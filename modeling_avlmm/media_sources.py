@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import http.client
 import io
@@ -9,6 +10,7 @@ import mmap
 import os
 import re
 import stat
+import string
 import time
 import urllib.error
 import urllib.parse
@@ -44,6 +46,7 @@ from .media_tracks import (
     torchcodec_decoders,
 )
 
+USER_AGENT = "modeling_avlmm (audio-visual deepfake detection)"  # some sites refuse Python's own
 MIN_BYTES_PER_SECOND = 16 * 1024  # after `timeout`, a slower download is given up; our own choice
 _HTTP_ONLY = "Only http and https links are followed"
 Opener = Callable[[Any, str, "int | None", bool, "list[str]"], "tuple[Any, Any]"]
@@ -68,7 +71,10 @@ def name_of(source: Any) -> str:
         return str(source)
     if isinstance(source, dict) and source.get("path"):
         return str(source["path"])
-    return str(getattr(source, "name", f"<{type(source).__name__}>"))
+    name = getattr(
+        source, "name", None
+    )  # that of an open file may be a number, and that of a pandas Series is None
+    return name if isinstance(name, str) and name else f"<{type(source).__name__}>"
 
 
 def checked(source: Any, name: str) -> Any:
@@ -99,7 +105,10 @@ def checked(source: Any, name: str) -> Any:
     readable = ("read", "get_frames_played_at", "get_samples_played_in_range")
     if isinstance(source, dict) or any(hasattr(source, method) for method in readable):
         return source
-    advice = "Give a path, an http link, bytes, a file object or arrays"
+    advice = (
+        "Give a path, an http link, bytes, a file object, or arrays with their rates: {'audio': samples, "
+        "'sampling_rate': 16000}, {'frames': frames, 'fps': 25}"
+    )
     raise UnsupportedSourceError(name, f"a {type(source).__name__} is not media", advice)
 
 
@@ -146,6 +155,21 @@ def _too_large(name: str, size: str, limit: int) -> MediaTooLargeError:
     return MediaTooLargeError(name, reason, "Raise max_bytes if this is what you want")
 
 
+def _request(link: str) -> urllib.request.Request:
+    """Return the request for a link as people write it: with letters outside ASCII, and with `user:password@`."""
+    parts = urllib.parse.urlsplit(link)
+    user, _, host = parts.netloc.rpartition("@")
+    host = host.encode("idna").decode() if not host.isascii() else host
+    path, query = (urllib.parse.quote(text, safe=string.punctuation) for text in (parts.path, parts.query))
+    request = urllib.request.Request(urllib.parse.urlunsplit((parts.scheme, host, path, query, "")))
+    request.add_header("User-Agent", USER_AGENT)
+    if user:
+        # Not for the places that the answer leads to.
+        secret = base64.b64encode(urllib.parse.unquote_to_bytes(user)).decode()
+        request.add_unredirected_header("Authorization", f"Basic {secret}")
+    return request
+
+
 def _download(url: str, name: str, target: Any, max_bytes: int, timeout: float) -> None:
     opener = urllib.request.OpenerDirector()  # build_opener would add ftp:, file: and data:
     for handler in (
@@ -160,7 +184,7 @@ def _download(url: str, name: str, target: Any, max_bytes: int, timeout: float) 
         opener.add_handler(handler())
     began, received = time.monotonic(), 0
     try:
-        with opener.open(urllib.request.Request(url), timeout=timeout) as response:
+        with opener.open(_request(url), timeout=timeout) as response:
             length = response.headers.get("Content-Length", "")
             if length.isdigit() and int(length) > max_bytes:
                 raise _too_large(name, length, max_bytes)
@@ -178,7 +202,10 @@ def _download(url: str, name: str, target: Any, max_bytes: int, timeout: float) 
         raise
     except urllib.error.HTTPError as error:
         if error.code in (301, 302, 303, 307, 308):
-            raise UnsupportedSourceError(name, f"redirects badly ({error.reason})", _HTTP_ONLY) from error
+            circle = str(error.reason).startswith(urllib.request.HTTPRedirectHandler.inf_msg)
+            reason = "redirects in a circle" if circle else f"redirects badly ({error.reason})"
+            advice = "Check the link" if circle else _HTTP_ONLY
+            raise UnsupportedSourceError(name, reason, advice) from error
         reason = f"the server answers {error.code} {error.reason}"
         if error.code in (404, 410):
             raise MediaNotFoundError(name, reason, "Check the link") from error

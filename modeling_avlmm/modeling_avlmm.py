@@ -11,6 +11,8 @@ import torch.nn.functional as F
 import transformers
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils.generic import can_return_tuple
 
 from .configuration_avlmm import BACKBONES, LABEL_WORDS, AVLMMConfig, known_thinker, split_hub_options
 from .configuration_detector import IGNORE_INDEX, PARTS
@@ -143,12 +145,16 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
     def get_output_embeddings(self) -> nn.Module:
         return self.thinker.get_output_embeddings()
 
+    def set_output_embeddings(self, value: nn.Module):
+        self.thinker.set_output_embeddings(value)
+
     # -- forward -----------------------------------------------------------------------------------------------------
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: torch.LongTensor,
-        attention_mask: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
         position_ids: torch.LongTensor | None = None,
         question_ids: torch.LongTensor | None = None,
         answer_positions: torch.LongTensor | None = None,
@@ -162,6 +168,8 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         use_audio_in_video: bool | None = None,
         labels: torch.LongTensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
         **kwargs,
     ) -> AVDetectionOutput:
         """
@@ -171,8 +179,8 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
             input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
                 Prompt with the clip's placeholder tokens, from [`AVLMMProcessor`] or the backbone's own processor. Padding
                 may be on either side.
-            attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`):
-                1 for tokens, 0 for padding.
+            attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
+                1 for tokens, 0 for padding. By default there is no padding.
             position_ids (`torch.LongTensor` of shape `(3, batch_size, sequence_length)`, *optional*):
                 Time, height and width positions. By default the thinker computes them; then all clips of a batch must have
                 the same modalities.
@@ -196,14 +204,24 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
                 these tokens.
             num_items_in_batch (`int`, *optional*):
                 Divisor of the summed loss: the answer tokens of the whole optimiser step. Defaults to those in this batch.
+            output_hidden_states (`bool`, *optional*):
+                Return the language model's hidden states too. Defaults to the configuration's.
+            output_attentions (`bool`, *optional*): Not available: the attention of packed rows is never a matrix.
+            return_dict (`bool`, *optional*): False for a tuple. Defaults to the configuration's.
 
         Returns:
             [`AVDetectionOutput`]: The verdicts, with a loss if there are labels.
 
         Raises:
-            ValueError: If the inputs do not belong together.
+            ValueError: If the inputs do not belong together, or attentions are asked for.
         """
-        states, places = self._states(
+        if output_attentions or (output_attentions is None and self.config.output_attentions):
+            raise ValueError("This model returns no attentions: set output_attentions=False.")
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        states, places, hidden_states = self._states(
             input_ids,
             attention_mask,
             position_ids,
@@ -216,6 +234,7 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
             video_embeds=video_embeds,
             video_second_per_grid=video_second_per_grid,
             use_audio_in_video=use_audio_in_video,
+            output_hidden_states=output_hidden_states,
         )
 
         if answer_positions is None:
@@ -227,28 +246,46 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         if labels is not None:
             loss = self._answer_loss(states, places, labels, num_items_in_batch)
         return AVDetectionOutput(
-            loss=loss, **dict(zip(("logits", "video_logits", "audio_logits"), verdicts, strict=False))
+            loss=loss,
+            **dict(zip(("logits", "video_logits", "audio_logits"), verdicts, strict=False)),
+            hidden_states=hidden_states,
         )
 
     def _states(
-        self, input_ids, attention_mask, position_ids, question_ids, **media
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the last hidden states `(tokens, width)`, and the index `(batch_size, sequence_length)` of each token's state."""
+        self, input_ids, attention_mask, position_ids, question_ids, output_hidden_states=False, **media
+    ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...] | None]:
+        """
+        Return the last hidden states `(tokens, width)`, the index `(batch_size, sequence_length)` of each token's state, and on
+        request the states after every layer, `(batch_size, sequence_length, width)`, 0 for padding.
+        """
         if position_ids is None and question_ids is not None:
             raise ValueError("`question_ids` needs `position_ids`: both come from AVLMMProcessor.")
         if position_ids is None or not packs(self.language_model):
-            return self._padded_states(input_ids, attention_mask, position_ids, question_ids, **media)
+            output = self._padded_output(
+                input_ids, attention_mask, position_ids, question_ids, output_hidden_states, **media
+            )
+            states = output.last_hidden_state
+            places = torch.arange(input_ids.numel(), device=states.device).view(input_ids.shape)
+            layers = output.hidden_states and tuple(
+                layer * attention_mask[..., None].to(layer.dtype) for layer in output.hidden_states
+            )
+            return states.flatten(0, 1), places, layers
         tokens, rows = pack_rows(attention_mask, question_ids)
         ids = input_ids[tokens][None]
-        states = self.language_model(
+        output = self.language_model(
             inputs_embeds=self._with_media(ids, **media),
             # No mask: `packed_rows` says what a token sees.
             attention_mask={"full_attention": None},
             position_ids=position_ids[:, tokens][:, None],
             use_cache=False,
             packed_rows=rows,
-        ).last_hidden_state
-        return states[0], tokens.flatten().cumsum(0).view(tokens.shape) - 1
+            output_hidden_states=output_hidden_states,
+        )
+        places = tokens.flatten().cumsum(0).view(tokens.shape) - 1
+        layers = output.hidden_states and tuple(
+            layer[0][places].masked_fill(~tokens[..., None], 0.0) for layer in output.hidden_states
+        )
+        return output.last_hidden_state[0], places, layers
 
     def encode_media(
         self,
@@ -299,10 +336,10 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
                 embeds = embeds.masked_scatter(places, features.to(embeds.device, embeds.dtype))
         return embeds
 
-    def _padded_states(
-        self, input_ids, attention_mask, position_ids, question_ids, **media
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return [`_states`] from the stock thinker, for attentions other than `sdpa` and for positions that it computes."""
+    def _padded_output(
+        self, input_ids, attention_mask, position_ids, question_ids, output_hidden_states, **media
+    ) -> BaseModelOutput:
+        """Return the output of the stock thinker, for attentions other than `sdpa` and for positions that it computes."""
         embeds = self._with_media(input_ids, **media)
         mask = attention_mask
         if question_ids is not None:
@@ -313,17 +350,16 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
                     "load the model with one of those, or ask one question at a time."
                 )
             mask = question_mask(attention_mask, question_ids, embeds.dtype)
-        states = self.thinker.model(
+        return self.thinker.model(
             input_ids=input_ids,
             inputs_embeds=embeds,
             attention_mask=mask,
             position_ids=position_ids,
             use_cache=False,
+            output_hidden_states=output_hidden_states,
             # Only the inputs that positions are computed from: the encoders have run.
             **{name: media[name] for name in POSITION_INPUTS},
-        ).last_hidden_state
-        places = torch.arange(input_ids.numel(), device=states.device).view(input_ids.shape)
-        return states.flatten(0, 1), places
+        )
 
     def _absent_modalities(self, embeds: torch.Tensor, **media) -> torch.Tensor:
         """Return zero, computed through every encoder that this batch does not use.
@@ -355,13 +391,12 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         answers = states[places[rows[asked], answer_positions[asked]]]
         ids = torch.tensor(self.config.label_token_ids, device=states.device)
         head = self.get_output_embeddings()
-        if is_sharded(head.weight):
-            # Only the module's own forward gathers sharded weights.
-            values = head(answers)[:, ids]
-        else:
+        if is_plain(head):
             values = F.linear(answers, head.weight[ids], None if head.bias is None else head.bias[ids])
+        else:
+            values = head(answers)[:, ids]
         logits = values.new_full((*answer_positions.shape, 2), float("nan"), dtype=torch.float32)
-        logits[asked] = values.float()
+        logits[asked] = values.to(logits.device, torch.float32)
         return [logits[:, column] if asked[:, column].any() else None for column in range(asked.shape[1])]
 
     def _answer_loss(self, states, places, labels, num_items_in_batch) -> torch.Tensor:
@@ -425,6 +460,22 @@ def label_token_ids(tokenizer) -> list[int]:
             )
         ids.append(tokens[0])
     return ids
+
+
+def is_plain(head: nn.Module) -> bool:
+    """
+    Return True for a linear layer whose weight may be read outside its `forward`.
+
+    Not so a layer with hooks or a `forward` of its own, as `accelerate` gives to offloaded layers, an adapted or quantised
+    layer, and a sharded weight: only a call loads, adapts, unpacks or gathers the weight.
+    """
+    return (
+        type(head) is nn.Linear
+        and "forward" not in vars(head)
+        and not (head._forward_pre_hooks or head._forward_hooks)
+        and head.weight.device.type != "meta"
+        and not is_sharded(head.weight)
+    )
 
 
 def is_sharded(weight: torch.Tensor) -> bool:

@@ -12,6 +12,7 @@ from transformers import initialization as init
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils import logging
+from transformers.utils.generic import can_return_tuple
 
 from .configuration_avpl import AVPLConfig
 from .fingerprint import weights_fingerprint
@@ -24,7 +25,7 @@ from .modeling_avpl_blocks import (
     heard_at,
     masked_mean,
 )
-from .modeling_avpl_encoders import check_encoder, commit_of, load_encoder
+from .modeling_avpl_encoders import check_encoder, commit_of, load_encoder, place_modules
 from .modeling_avpl_training import disagreement, distinct_sounds, matching_loss
 from .modeling_outputs import AVDetectionOutput
 from .modeling_verdicts import check_shapes, complete_labels, masked_verdicts, normalized, verdicts_loss
@@ -32,6 +33,8 @@ from .modeling_verdicts import check_shapes, complete_labels, masked_verdicts, n
 logger = logging.get_logger(__name__)
 
 HUB_NAMES = ("token", "cache_dir", "local_files_only")
+SPREADS = ("auto", "balanced", "balanced_low_0", "sequential")
+PLACEMENT = ("device_map", "max_memory", "offload_folder", "offload_buffers")
 
 
 class AVPLPreTrainedModel(AVDetectionHubMixin, PreTrainedModel):
@@ -44,6 +47,8 @@ class AVPLPreTrainedModel(AVDetectionHubMixin, PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["CLIPEncoderLayer", "WhisperEncoderLayer"]
     _supports_sdpa = True
+    # Prompts are handed the encoder: `accelerate` places it by itself.
+    _skip_keys_device_placement = ["encoder"]
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -169,6 +174,9 @@ class AVPLForDeepfakeDetection(AVPLPreTrainedModel):
         """
         hub = {name: kwargs[name] for name in HUB_NAMES if kwargs.get(name) is not None}
         wanted = kwargs.pop("output_loading_info", False)
+        # Weights can only be filled in where there is memory: modules are placed, and offloaded, after that.
+        spread = isinstance(kwargs.get("device_map"), dict) or kwargs.get("device_map") in SPREADS
+        placement = {name: kwargs.pop(name) for name in PLACEMENT if name in kwargs} if spread else {}
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         stored = model.config.stored_encoders()
         for part, (source, _) in model.config.encoder_sources.items():
@@ -179,6 +187,8 @@ class AVPLForDeepfakeDetection(AVPLPreTrainedModel):
                 if missing:
                     logger.warning(f"The {part} encoder, which is not in the file, was loaded from {source}.")
         model._freeze_encoders()
+        if placement:
+            place_modules(model, **placement)
         return (model, info) if wanted else model
 
     def _encoders(self) -> dict[str, nn.Module]:
@@ -221,6 +231,7 @@ class AVPLForDeepfakeDetection(AVPLPreTrainedModel):
 
     # -- forward -----------------------------------------------------------------------------------------------------------
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values: torch.Tensor | None = None,
@@ -259,6 +270,7 @@ class AVPLForDeepfakeDetection(AVPLPreTrainedModel):
             labels, video_labels, audio_labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
                 0 real, 1 fake, -100 unknown; labels that follow from others are filled in ([`complete_labels`]).
             num_items_in_batch (`int`, *optional*): Not used: the losses are averages over clips and pairs.
+            return_dict (`bool`, *optional*): False for a tuple. Defaults to the configuration's.
 
         Returns:
             [`AVDetectionOutput`]: The verdicts, with a loss if there are labels.
@@ -275,11 +287,11 @@ class AVPLForDeepfakeDetection(AVPLPreTrainedModel):
         if frames is None:
             seen = spectra.new_zeros(*frame_mask.shape, width)
         else:
-            seen = self.align_video(self.visual_prompts(self.vision_encoder, frames, frame_mask))
+            seen = self.align_video(self.visual_prompts(frames, frame_mask, encoder=self.vision_encoder))
         if spectra is None:
             sound = seen.new_zeros(*audio_mask.shape, width)
         else:
-            sound = self.align_audio(self.audio_prompts(self.audio_encoder, spectra, audio_mask))
+            sound = self.align_audio(self.audio_prompts(spectra, audio_mask, encoder=self.audio_encoder))
         heard, audible = heard_at(sound, audio_mask, frame_times, config.align_seconds)
         matched = frame_mask & audible
         pair = self.centre_video(seen, matched), self.centre_audio(heard, matched)

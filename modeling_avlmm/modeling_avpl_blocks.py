@@ -35,15 +35,15 @@ class SequentialVisualPrompts(nn.Module):
         self.gradient_checkpointing = False
 
     def forward(
-        self, encoder: CLIPVisionModel, frames: torch.Tensor, frame_mask: torch.Tensor
+        self, frames: torch.Tensor, frame_mask: torch.Tensor, encoder: CLIPVisionModel
     ) -> torch.Tensor:
         """
         Encode frames.
 
         Args:
-            encoder (`CLIPVisionModel`): The frozen encoder.
             frames (`torch.Tensor` of shape `(batch_size, num_frames, 3, height, width)`): Normalised frames.
             frame_mask (`torch.BoolTensor` of shape `(batch_size, num_frames)`): False for padding, which passes nothing on.
+            encoder (`CLIPVisionModel`): The frozen encoder.
 
         Returns:
             `torch.Tensor` of shape `(batch_size, num_frames, hidden_size)`: The frames' features.
@@ -106,15 +106,15 @@ class ShortTimeAudioPrompts(nn.Module):
         self.gradient_checkpointing = False
 
     def forward(
-        self, encoder: WhisperEncoder, input_features: torch.Tensor, audio_mask: torch.Tensor
+        self, input_features: torch.Tensor, audio_mask: torch.Tensor, encoder: WhisperEncoder
     ) -> torch.Tensor:
         """
         Encode sound.
 
         Args:
-            encoder (`WhisperEncoder`): The frozen encoder.
             input_features (`torch.Tensor` of shape `(batch_size, num_mel_bins, 2 * num_tokens + 1)`): Log-mel spectra.
             audio_mask (`torch.BoolTensor` of shape `(batch_size, num_tokens)`): False after the end of the sound.
+            encoder (`WhisperEncoder`): The frozen encoder.
 
         Returns:
             `torch.Tensor` of shape `(batch_size, num_tokens, d_model)`: The tokens.
@@ -122,7 +122,7 @@ class ShortTimeAudioPrompts(nn.Module):
         count = audio_mask.shape[1]
         tokens = F.gelu(encoder.conv1(input_features))
         tokens = F.gelu(encoder.conv2(tokens)).transpose(1, 2)[:, :count]
-        tokens = tokens + encoder.embed_positions.weight[:count]
+        tokens = tokens + encoder.embed_positions(torch.arange(count, device=tokens.device))
         lowest = torch.finfo(tokens.dtype).min
         attention = torch.zeros_like(audio_mask, dtype=tokens.dtype).masked_fill(~audio_mask, lowest)
         attention = attention[:, None, None, :].expand(-1, 1, count, -1)

@@ -1,11 +1,12 @@
 """Loading and checking the frozen encoders of AVPL."""
 
+import tempfile
 from pathlib import Path
 
 import torch
 from huggingface_hub import try_to_load_from_cache
 from torch import nn
-from transformers import AutoConfig, CLIPVisionModel, WhisperModel
+from transformers import AutoConfig, CLIPVisionModel, PreTrainedModel, WhisperModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from .fingerprint import weights_fingerprint
@@ -88,3 +89,39 @@ def check_encoder(
             f"The {part} encoder {source!r} has other weights (fingerprint {found}) than the one the detector was "
             f"trained with ({fingerprint}), so its verdicts would mean nothing. Use the revision it was trained with."
         )
+
+
+def place_modules(
+    model: PreTrainedModel,
+    device_map: str | dict,
+    max_memory: dict | None = None,
+    offload_folder: str | None = None,
+    offload_buffers: bool = False,
+) -> None:
+    """
+    Spread a model in memory over devices, main memory and disk, with `accelerate`.
+
+    Args:
+        model (`PreTrainedModel`): The model, in place.
+        device_map, max_memory, offload_folder, offload_buffers: As for [`~transformers.PreTrainedModel.from_pretrained`].
+    """
+    from accelerate import dispatch_model, infer_auto_device_map
+    from accelerate.utils import get_balanced_memory
+
+    if isinstance(device_map, str):
+        whole = {"no_split_module_classes": sorted(model._no_split_modules)}
+        if device_map != "sequential":
+            low_zero = device_map == "balanced_low_0"
+            max_memory = get_balanced_memory(model, max_memory, low_zero=low_zero, **whole)
+        device_map = infer_auto_device_map(model, max_memory=max_memory, **whole)
+    if offload_folder is not None:
+        # A folder of its own: `accelerate` would take the weights of another model that it finds there for this one's.
+        Path(offload_folder).mkdir(parents=True, exist_ok=True)
+        offload_folder = tempfile.mkdtemp(prefix="weights_", dir=offload_folder)
+    dispatch_model(
+        model,
+        device_map,
+        offload_dir=offload_folder,
+        offload_buffers=offload_buffers,
+        skip_keys=sorted(model._skip_keys_device_placement),
+    )

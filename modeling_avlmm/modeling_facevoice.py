@@ -13,16 +13,18 @@ from timm import create_model
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
+from transformers.utils.generic import can_return_tuple
 
 from .configuration_detector import IGNORE_INDEX
 from .configuration_facevoice import HOP, FaceVoiceConfig
 from .hub_mixin import AVDetectionHubMixin
 from .modeling_facevoice_sound import SoundNetwork, SpectrogramBranch
 from .modeling_outputs import AVDetectionOutput
+from .modeling_precision import Float32PartsMixin
 from .modeling_verdicts import check_shapes, complete_labels, normalized, part_verdicts
 
 
-class FaceVoicePreTrainedModel(AVDetectionHubMixin, PreTrainedModel):
+class FaceVoicePreTrainedModel(Float32PartsMixin, AVDetectionHubMixin, PreTrainedModel):
     """Base of facevoice: configuration, initialisation and loading of weights."""
 
     config_class = FaceVoiceConfig
@@ -91,6 +93,7 @@ class FaceVoiceForDeepfakeDetection(FaceVoicePreTrainedModel):
         self.sound = SoundNetwork(config)
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values: torch.Tensor | None = None,
@@ -124,6 +127,7 @@ class FaceVoiceForDeepfakeDetection(FaceVoicePreTrainedModel):
             labels, video_labels, audio_labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
                 0 real, 1 fake, -100 unknown; labels that follow from others are filled in ([`complete_labels`]).
             num_items_in_batch (`int`, *optional*): Not used: the losses are averages over rows.
+            return_dict (`bool`, *optional*): False for a tuple. Defaults to the configuration's.
 
         Returns:
             [`AVDetectionOutput`]: The verdicts and `frame_logits`, with a loss if there are labels: the cross-entropies of

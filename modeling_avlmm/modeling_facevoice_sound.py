@@ -52,9 +52,7 @@ class SpectrogramBranch(nn.Module):
         first, last = (round(hz / SAMPLING_RATE * window) for hz in (LOW_HZ, HIGH_HZ))
         self.bins = range(first, last + 1)
         self.tilt = 2 * round(TILT_HZ / SAMPLING_RATE * window / 2) + 1
-        # Whatever the default type is while a checkpoint is loaded, filters are float32.
-        filters = torch.empty(2 * len(self.bins), 1, window, dtype=torch.float32)
-        self.register_buffer("fourier", filters, persistent=False)
+        self.register_buffer("fourier", self.initial_buffers()["fourier"], persistent=False)
         self.stem = nn.Sequential(
             nn.Conv2d(1, widths[0], (5, 5), padding=2, stride=(2, 1), bias=False), nn.BatchNorm2d(widths[0])
         )
@@ -66,11 +64,13 @@ class SpectrogramBranch(nn.Module):
         self.norm = nn.BatchNorm2d(embedding)
 
     def initial_buffers(self) -> dict[str, torch.Tensor]:
-        """Return the fixed filters by name. They are not saved, and filled in whenever the network is made."""
-        time = torch.arange(self.window, dtype=torch.float64)
-        angle = 2 * math.pi / self.window * torch.tensor(self.bins, dtype=torch.float64)[:, None] * time
+        """Return the fixed filters by name, in float32. They are not saved, and made whenever the network is made."""
+        # On the CPU, also where a checkpoint is loaded into a network without memory.
+        exact = {"dtype": torch.float64, "device": "cpu"}
+        time, bins = torch.arange(self.window, **exact), torch.tensor(self.bins, **exact)
+        angle = 2 * math.pi / self.window * bins[:, None] * time
         waves = torch.cat([angle.cos(), -angle.sin()])
-        return {"fourier": (waves * torch.hann_window(self.window, dtype=torch.float64))[:, None].float()}
+        return {"fourier": (waves * torch.hann_window(self.window, **exact))[:, None].float()}
 
     def spectrogram(self, audio: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """

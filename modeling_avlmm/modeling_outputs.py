@@ -33,6 +33,9 @@ class AVDetectionOutput(ModelOutput):
             frame (padding) or no sound.
         frame_logits (`torch.FloatTensor` of shape `(batch_size, num_frames)`, *optional*, returned by detectors that judge frames one by one):
             Log-odds of fake of each frame; NaN for padding. Their mean is the log-odds of the picture.
+        hidden_states (`tuple[torch.FloatTensor]`, *optional*, returned by AV-LMMDetect with `output_hidden_states=True`):
+            The language model's embeddings and states after every layer, each of shape
+            `(batch_size, sequence_length, hidden_size)`; 0 for padding.
     """
 
     loss: torch.FloatTensor | None = None
@@ -41,6 +44,7 @@ class AVDetectionOutput(ModelOutput):
     audio_logits: torch.FloatTensor | None = None
     frame_scores: torch.FloatTensor | None = None
     frame_logits: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
 
     @property
     def scores(self) -> torch.Tensor:
@@ -51,6 +55,12 @@ class AVDetectionOutput(ModelOutput):
     def disagreement(self) -> torch.Tensor | None:
         """Mean of each clip's `frame_scores`, shape `(batch_size,)`, in [0, 1]; NaN for a clip without any, None without all."""
         return None if self.frame_scores is None else self.frame_scores.nanmean(dim=1)
+
+
+def log_odds(logits: torch.Tensor) -> torch.Tensor:
+    """Return the log-odds of fake of logits ordered `real, fake`, from shape `(..., 2)` to `(...)`, in float64 on the CPU."""
+    logits = torch.as_tensor(logits).detach().cpu().double()
+    return logits[..., 1] - logits[..., 0]
 
 
 def fake_probability(logits: torch.Tensor) -> torch.Tensor:
@@ -69,14 +79,15 @@ def score_columns(output: Mapping[str, Any]) -> dict[str, list[float | None]]:
 
     Returns:
         `dict[str, list[float | None]]`: `score`, `video_score` and `audio_score` of each clip: P(fake) in [0, 1], not
-        calibrated; None where there is no such verdict.
+        calibrated; None where there is no such verdict. They are computed in float64: in float32 all scores from log-odds
+        of 16.7 on would be 1, and the surest clips would tie.
     """
     rows = next(len(output[name]) for name in LOGITS.values() if output.get(name) is not None)
     absent = [math.nan] * rows
     columns = {}
     for part, name in SCORE_NAMES.items():
         logits = output.get(LOGITS[part])
-        values = absent if logits is None else fake_probability(torch.as_tensor(logits)).tolist()
+        values = absent if logits is None else torch.sigmoid(log_odds(logits)).tolist()
         columns[name] = [None if math.isnan(value) else value for value in values]
     return columns
 
@@ -85,7 +96,8 @@ def calibrated(score: float | None, temperature: float) -> float | None:
     """
     Return P(fake) with its log-odds divided by `temperature` (temperature scaling, Guo et al. 2017, arXiv:1706.04599).
 
-    0 and 1, to which float32 rounds near-certain scores, stay as they are, so that the order of scores is kept.
+    0 and 1, to which scores are rounded below log-odds of -745 and above 37, stay as they are, so that the order of scores
+    is kept.
     """
     if score in (None, 0, 1) or temperature == 1:
         return score

@@ -9,11 +9,13 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from transformers.utils.generic import can_return_tuple
 
 from .configuration_detector import IGNORE_INDEX
 from .configuration_ssavd import SSAVDConfig
 from .hub_mixin import AVDetectionHubMixin
 from .modeling_outputs import AVDetectionOutput
+from .modeling_precision import Float32PartsMixin
 from .modeling_ssavd_blocks import (
     AudioPool,
     AudioVisualBlock,
@@ -48,7 +50,7 @@ SCALE = 1e-2
 STYLE_HEADS = ("video_style", "audio_style", "unused_style")
 
 
-class SSAVDPreTrainedModel(AVDetectionHubMixin, PreTrainedModel):
+class SSAVDPreTrainedModel(Float32PartsMixin, AVDetectionHubMixin, PreTrainedModel):
     """Base of SSAVD: configuration, initialisation and loading of weights."""
 
     config_class = SSAVDConfig
@@ -57,6 +59,16 @@ class SSAVDPreTrainedModel(AVDetectionHubMixin, PreTrainedModel):
     input_modalities = ("video", "audio")
     # Band edges are in Hz; bfloat16 would keep 8 bits of them.
     _keep_in_fp32_modules_strict = ["front_end"]
+    # The attention multiplies features, and products above 65504 are infinite in float16: all of it is computed in float32.
+    _keep_in_fp32_modules = [
+        "stages",
+        "video_pool",
+        "audio_pool",
+        "head",
+        "video_head",
+        "audio_head",
+        *STYLE_HEADS,
+    ]
     # A configuration without style heads loads weights that were trained with them.
     _keys_to_ignore_on_load_unexpected = [rf"^{name}\." for name in STYLE_HEADS]
 
@@ -136,6 +148,7 @@ class SSAVDForDeepfakeDetection(SSAVDPreTrainedModel):
             self.unused_style = nn.Linear(channels, 2).requires_grad_(False)
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values: torch.Tensor | None = None,
@@ -168,6 +181,7 @@ class SSAVDForDeepfakeDetection(SSAVDPreTrainedModel):
             labels, video_labels, audio_labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
                 0 real, 1 fake, -100 unknown; labels that follow from others are filled in ([`complete_labels`]).
             num_items_in_batch (`int`, *optional*): Not used: the losses are averages over clips and pairs.
+            return_dict (`bool`, *optional*): False for a tuple. Defaults to the configuration's.
 
         Returns:
             [`AVDetectionOutput`]: The verdicts, with a loss if there are labels. In training the loss is the sum of all

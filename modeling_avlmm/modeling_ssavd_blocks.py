@@ -243,9 +243,7 @@ class AudioVisualBlock(nn.Module):
         self.audio_scale = nn.Parameter(torch.empty(channels))
         self.drop_path = DropPath(config.drop_path)
         # Adaptive average pooling as a product, which every exporter supports.
-        self.register_buffer(
-            "segment_mean", torch.empty(length // self.num_frames, TOKEN_WIDTH), persistent=False
-        )
+        self.register_buffer("segment_mean", self.initial_segment_mean(), persistent=False)
 
     def initial_segment_mean(self) -> torch.Tensor:
         """Return the weights `(samples, 49)` that average 49 overlapping parts of a segment."""

@@ -22,8 +22,8 @@ class SincFilterbank(nn.Module):
     al. 2020).
 
     Band `k` is `w(t) sinc(b_k t) cos(2 pi f_k t)` and the same with `sin`: an ideal band-pass of width `b_k` around `f_k`
-    with unit gain, cut by a Hamming window. Initially the bands are equally wide on the mel scale. The authors use a
-    filterbank with a nominal rate of 8 kHz on sound of 16 kHz; here the edges are true frequencies.
+    with unit gain, cut by a Hamming window. Initially the bands are equally wide on the mel scale. The rate is
+    16 kHz, as in the authors' filterbank.
 
     Args:
         num_filters (`int`): Number of filters, two for each band.
@@ -71,6 +71,14 @@ class LogMagnitude(torch.autograd.Function):
         return torch.div(gradient, magnitude, out=magnitude).mul_(bands.sgn())
 
 
+class WaveNorm(nn.InstanceNorm1d):
+    """Instance normalisation of a waveform that leaves the learned scale and shift to its caller."""
+
+    def forward(self, wave: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the normalised wave `(batch_size, 1, samples)`, and scale and shift, each `(1,)`, in float32."""
+        return F.instance_norm(wave, eps=self.eps), self.weight.float(), self.bias.float()
+
+
 class AudioFrontEnd(nn.Module):
     """
     The bands of a waveform: pre-emphasis, instance normalisation, filters and logarithm, minus the mean over time.
@@ -89,7 +97,7 @@ class AudioFrontEnd(nn.Module):
     def __init__(self, config: SSAVDConfig):
         super().__init__()
         self.fast = config.frontend == "fast"
-        self.normalise = nn.InstanceNorm1d(1, eps=1e-4, affine=True)
+        self.normalise = WaveNorm(1, eps=1e-4, affine=True)
         self.filterbank = SincFilterbank(config.num_filters, config.filter_length)
         self.out_channels = config.num_filters // 2 if self.fast else config.num_filters
 
@@ -109,16 +117,15 @@ class AudioFrontEnd(nn.Module):
             # By reflection, the sample before the first one is the second one.
             before = torch.cat([audio[:, 1:2], audio[:, :-1]], dim=1)
             wave = (audio - PRE_EMPHASIS * before)[:, None]
-            wave = F.instance_norm(wave, eps=self.normalise.eps)
-            filters = self.filterbank()
-            bands = self._envelopes(wave, filters) if self.fast else self._oscillations(wave, filters)
+            bands = (self._envelopes if self.fast else self._oscillations)(
+                *self.normalise(wave), self.filterbank()
+            )
             bands += -bands.mean(dim=-1, keepdim=True)
             return bands
 
-    def _oscillations(self, wave: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
+    def _oscillations(self, wave, scale, shift, filters: torch.Tensor) -> torch.Tensor:
         # The norm's scale and shift go into the filters: then the wave needs no gradient, which saves a third of the work.
         # Zeros around the sound are not shifted, so filters that reach beyond either end get less of the shift.
-        scale, shift = self.normalise.weight.float(), self.normalise.bias.float()
         filters, half = filters.flatten(0, 1), self.filterbank.length // 2
         bands = F.conv1d(wave, scale * filters[:, None], shift * filters.sum(dim=-1), padding=half)
         left = filters[:, :half].cumsum(dim=-1).flip(-1)
@@ -127,14 +134,14 @@ class AudioFrontEnd(nn.Module):
         bands += torch.cat([left, inside, right], dim=-1) * -shift
         return LogMagnitude.apply(bands)
 
-    def _envelopes(self, wave: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
+    def _envelopes(self, wave, scale, shift, filters: torch.Tensor) -> torch.Tensor:
         # Blocks of 16 samples become channels. The products are those of a convolution of stride 16, but no sample is
         # copied sixteen times first.
-        wave = wave * self.normalise.weight.float() + self.normalise.bias.float()
+        wave = wave * scale + shift
         length, centre = self.filterbank.length, self.filterbank.length // 2
         blocks = -(-length // HOP)
-        shift = HOP // 2 - 2
-        wave = F.pad(wave, (centre - shift, blocks * HOP - HOP - (centre - shift)))
+        before = centre - (HOP // 2 - 2)
+        wave = F.pad(wave, (before, blocks * HOP - HOP - before))
         wave = wave.reshape(wave.shape[0], -1, HOP).transpose(1, 2)
         kernel = F.pad(filters.reshape(-1, length), (0, blocks * HOP - length))
         kernel = kernel.reshape(-1, blocks, HOP).transpose(1, 2)

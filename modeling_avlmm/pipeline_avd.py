@@ -20,7 +20,7 @@ from .media import Clip, MediaError, MediaReader
 from .media_errors import NothingToScoreError
 from .media_sources import name_of
 from .modeling_outputs import score_columns
-from .pipeline_inputs import Files, TableRows, batched, split_source
+from .pipeline_inputs import Files, batched, in_known_form, split_source
 from .pipeline_results import (
     Settings,
     file_result,
@@ -103,6 +103,8 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             raise ValueError(f"aggregate must be 'mean' or 'max', not {aggregate!r}.")
         if questions is not None and ("overall" not in questions or set(questions) - set(PARTS)):
             raise ValueError(f"questions must be of {PARTS} and hold 'overall', not {questions!r}.")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise ValueError(f"threshold must be in [0, 1], as the scores are, not {threshold!r}.")
         if temperature is not None and not temperature > 0:
             raise ValueError(f"temperature must be above 0, not {temperature!r}.")
         if abstain and not self.model.config.abstain_band:
@@ -132,9 +134,11 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         Score files.
 
         Args:
-            inputs (path, URL, `bytes`, file object, arrays, `{"video": ..., "audio": ...}`, or a list, dataset or generator of them):
+            inputs (path, URL, `bytes`, file object, arrays, `{"video": ..., "audio": ...}`, or many of them):
                 The files. In `{"video": ..., "audio": ...}`, the sound is taken from the second file. A row of one of
-                this package's datasets is such an input.
+                this package's datasets is such an input. Arrays are given by name, with their rates:
+                `{"audio": samples, "sampling_rate": 16000}`, `{"frames": frames, "fps": 25}`. Many inputs are a list, a
+                dataset or a column of one, a pandas Series or a generator.
             window_seconds (`float`, *optional*):
                 Length of a window. Defaults to the whole file if one pass takes it, and otherwise to the longest pass
                 (`processor.max_seconds`).
@@ -194,11 +198,7 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             MediaError: If the only input cannot be read.
             FaceFinderError: If faces are to be found and the face finder is not installed.
         """
-        # A `datasets` table, or an iterator. An open file is an iterator too, but one input.
-        if hasattr(inputs, "column_names"):
-            inputs = TableRows(inputs) if hasattr(inputs, "num_rows") else (row for row in inputs)
-        elif isinstance(inputs, Iterator) and not hasattr(inputs, "read"):
-            inputs = (item for item in inputs)
+        inputs = in_known_form(inputs)
         many = isinstance(inputs, list | GeneratorType | torch.utils.data.Dataset)
         if isinstance(inputs, list) and not inputs:
             return []

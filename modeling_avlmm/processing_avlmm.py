@@ -70,8 +70,8 @@ class AVLMMProcessor(ClipProcessor):
 
     It differs from the backbone's own processor in three ways: sampled frames keep their true times, which decide how
     sound and picture are interleaved; audio is padded to the longest in the batch, not to 300 s; and a row may hold
-    several questions that share one clip. With the same sampling, `input_ids`, positions, spectra and pixels equal those
-    of the stock processor.
+    several questions that share one clip. With the same sampling, at one frame a second or more, `input_ids`, positions,
+    spectra and pixels equal those of the stock processor.
 
     Args:
         feature_extractor (`WhisperFeatureExtractor`): Log-mel front end at 16 kHz.

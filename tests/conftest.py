@@ -11,6 +11,14 @@ from media_factory import make_clip
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--transformers-source",
+        metavar="DIR",
+        help="source distribution of the installed transformers, for its common tests (test_transformers_common.py)",
+    )
+
+
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory) -> Path:
     """An omni checkpoint of the real classes with 0.1 M random weights."""

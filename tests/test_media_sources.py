@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -274,7 +275,16 @@ def server(clip_path):
             if where == "missing":
                 self.send_error(404)
                 return
-            self.send_response(302 if where == "redirect" else 200)
+            if where == "private" and self.headers["Authorization"] != "Basic YcOpOnA6dw==":  # aé:p:w
+                self.send_error(401)
+                return
+            if where == "%C3%A9%20b.mp4" and "Python" in self.headers["User-Agent"]:
+                self.send_error(403)
+                return
+            where = {"private": "untold.mp4", "%C3%A9%20b.mp4": "untold.mp4"}.get(where, where)
+            self.send_response(302 if where in ("redirect", "circle") else 200)
+            if where == "circle":
+                self.send_header("Location", "/circle")
             if where == "redirect":
                 self.send_header("Location", rest.replace("HOST", f"127.0.0.1:{self.server.server_port}"))
             elif where in ("clip.mp4", "short.mp4"):
@@ -309,6 +319,13 @@ def test_link(server, clip_path):
     assert not temporary.exists()
     assert torch.equal(read_clip(f"{server}/untold.mp4").audio, expected.audio)
     assert torch.equal(read_clip(f"{server}/redirect/http://HOST/clip.mp4").audio, expected.audio)
+    # As people write them: letters outside ASCII, by a name that is not Python's, and with a password.
+    for link in (
+        f"{server}/é b.mp4",
+        f"{server}/%C3%A9 b.mp4",
+        f"{server}/private".replace("//", "//aé:p%3Aw@"),
+    ):
+        assert torch.equal(read_clip(link).audio, expected.audio)
 
 
 @pytest.mark.parametrize(
@@ -320,6 +337,8 @@ def test_link(server, clip_path):
         ("/untold.mp4", MediaTooLargeError, "above the limit of 1000"),
         ("/redirect/file:///etc/hostname", UnsupportedSourceError, "Only http and https"),
         ("/redirect/ftp://127.0.0.1/x.mp4", UnsupportedSourceError, "Only http and https"),
+        ("/circle", UnsupportedSourceError, r"^\S+: redirects in a circle\. Check the link\.$"),
+        ("/private", UnreadableMediaError, "401"),
         ("/playlist", UnsupportedSourceError, "playlist"),
         ("/empty", UnreadableMediaError, "empty"),
     ],
@@ -342,3 +361,11 @@ def test_other_schemes_are_refused():
     for link in ("ftp://example.org/a.mp4", "file:///etc/hostname", "concat://a", "hf://datasets/a/b.mp4"):
         with pytest.raises(UnsupportedSourceError, match="not an http or https link"):
             MediaReader(link)
+
+
+def test_sources_without_a_name_are_named_by_their_type():
+    for source in (pd.Series(["a.mp4"]), torch.zeros(3), np.zeros(3), 3):
+        with pytest.raises(
+            UnsupportedSourceError, match=f"^<{type(source).__name__}>: .*'sampling_rate': 16000"
+        ):
+            MediaReader(source)

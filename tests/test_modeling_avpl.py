@@ -157,11 +157,11 @@ def test_without_prompts_the_streams_are_stock_clip_and_whisper():
     """A clip that fills all positions has no padding, so stock Whisper takes it."""
     model = tiny(num_visual_prompts=0, short_time_prompts=False, clip_seconds=2.0)
     pixels, mask = torch.randn(2, 6, 3, 32, 32), torch.ones(2, 6, dtype=torch.bool)
-    seen = model.visual_prompts(model.vision_encoder, pixels, mask)
+    seen = model.visual_prompts(pixels, mask, model.vision_encoder)
     stock = model.vision_encoder(pixels.flatten(0, 1)).pooler_output
     torch.testing.assert_close(seen.flatten(0, 1), stock)
     spectra = torch.randn(2, 80, 200)
-    heard = model.audio_prompts(model.audio_encoder, spectra, torch.ones(2, 100, dtype=torch.bool))
+    heard = model.audio_prompts(spectra, torch.ones(2, 100, dtype=torch.bool), model.audio_encoder)
     torch.testing.assert_close(heard, model.audio_encoder(spectra).last_hidden_state)
 
 
@@ -172,7 +172,7 @@ def test_sliced_positions_equal_padding_that_nobody_attends_to():
     encoder, count = model.audio_encoder, 37
     spectra = torch.randn(2, 80, 200)
     mask = torch.ones(2, count, dtype=torch.bool)
-    sliced = model.audio_prompts(encoder, spectra[..., : 2 * count + 1], mask)
+    sliced = model.audio_prompts(spectra[..., : 2 * count + 1], mask, encoder)
 
     hidden = F.gelu(encoder.conv2(F.gelu(encoder.conv1(spectra)))).transpose(1, 2)
     hidden = hidden + encoder.embed_positions.weight
@@ -184,13 +184,13 @@ def test_sliced_positions_equal_padding_that_nobody_attends_to():
     torch.testing.assert_close(sliced, padded, atol=1e-5, rtol=1e-5)
     # Without the following spectrum the last token differs, and no other's input does. Padding that is attended to
     # changes every token.
-    shorter = model.audio_prompts(encoder, spectra[..., : 2 * count], mask)
+    shorter = model.audio_prompts(spectra[..., : 2 * count], mask, encoder)
     assert (shorter - padded).abs().max() > 1e-3
     stock = encoder(spectra).last_hidden_state[:, :count]
     assert (stock - padded).abs().amax((0, 2)).min() > 1e-4
     # So does a mask in a longer row, as for shorter clips of a batch.
     longer = torch.arange(60).expand(2, -1) < count
-    row = model.audio_prompts(encoder, spectra[..., :121], longer)[:, :count]
+    row = model.audio_prompts(spectra[..., :121], longer, encoder)[:, :count]
     torch.testing.assert_close(row, padded, atol=1e-5, rtol=1e-5)
 
 
@@ -203,12 +203,12 @@ def test_prompts_hand_on_one_frame_a_layer_and_only_forwards():
         pixels = torch.randn(1, 6, 3, 32, 32)
         changed = pixels.clone()
         changed[0, 2] += 1
-        seen, other = (model.visual_prompts(model.vision_encoder, p, mask) for p in (pixels, changed))
+        seen, other = (model.visual_prompts(p, mask, model.vision_encoder) for p in (pixels, changed))
         moved = (seen - other).abs().amax((0, 2)) > 1e-5
         assert moved.nonzero().flatten().tolist() == reached
     # Padding passes nothing on.
     model, mask = tiny(), torch.tensor([[1, 1, 0, 1, 1, 1]]).bool()
-    seen, other = (model.visual_prompts(model.vision_encoder, p, mask) for p in (pixels, changed))
+    seen, other = (model.visual_prompts(p, mask, model.vision_encoder) for p in (pixels, changed))
     torch.testing.assert_close(seen[:, 3], other[:, 3])
 
 

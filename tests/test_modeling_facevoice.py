@@ -7,6 +7,7 @@ import torch
 from facevoice_factory import batch, tiny
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel
+from transformers.initialization import no_init_weights
 
 from modeling_avlmm import (
     AutoModelForAVDeepfakeDetection,
@@ -175,3 +176,15 @@ def test_impossible_sizes_are_refused():
         model(torch.zeros(1, 4, 3, 48, 48, dtype=torch.uint8))
     with pytest.raises(ValueError, match="pixel_values, audio_values or both"):
         model()
+
+
+@torch.no_grad()
+def test_the_type_stays_float32_and_fixed_filters_need_no_initialisation():
+    model = tiny()
+    with no_init_weights():
+        other = FaceVoiceForDeepfakeDetection(model.config)
+    other.load_state_dict(model.state_dict())
+    inputs = batch(model.config)
+    expected = model(**inputs).logits
+    assert torch.equal(other.eval().to(torch.bfloat16)(**inputs).logits, expected)
+    assert torch.equal(other.half()(**inputs).logits, expected)

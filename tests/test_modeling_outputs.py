@@ -29,3 +29,16 @@ def test_calibration_divides_log_odds():
     assert calibrated(0.25, 2.0) == pytest.approx(1 - calibrated(0.75, 2.0))
     assert [calibrated(score, 2.0) for score in (None, 0.0, 0.5, 1.0)] == [None, 0.0, 0.5, 1.0]
     assert calibrated(0.3, 1.0) == 0.3 and 0 < calibrated(1e-30, 0.5) < 1e-50
+
+
+def test_sure_scores_do_not_tie():
+    """In float32 P(fake) is exactly 1 from log-odds of 16.7 on."""
+    odds = [-40.0, -17.0, 0.0, 16.0, 17.0, 25.0, 36.0]
+    (scores,) = (
+        score_columns({"logits": torch.tensor([[0.0, value] for value in odds])})[name] for name in ("score",)
+    )
+    assert scores == sorted(set(scores)) and scores[0] > 0 and scores[-1] < 1
+    for temperature in (0.5, 1.0, 3.0):
+        again = [calibrated(score, temperature) for score in scores]
+        assert again == sorted(again)
+    assert [math.log(s / (1 - s)) for s in scores] == pytest.approx(odds, rel=0.03)

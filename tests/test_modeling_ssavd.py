@@ -15,6 +15,7 @@ from ssavd_factory import batch, tensor, tiny
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModel
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from transformers.initialization import no_init_weights
 
 from modeling_avlmm import AutoModelForAVDeepfakeDetection, SSAVDConfig, SSAVDForDeepfakeDetection
 
@@ -281,3 +282,30 @@ def test_exports_as_a_graph_of_static_shapes():
         program = torch.export.export(model, (), inputs)
         with torch.no_grad():
             torch.testing.assert_close(program.module()(**inputs).logits, model(**inputs).logits)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("frontend", ["sinc", "fast"])
+def test_types_leave_the_filters_alone(frontend):
+    """`.to(torch.bfloat16)` gives the same network as `from_pretrained(dtype=...)`, and float16 is computed in float32."""
+    model = tiny(frontend=frontend)
+    inputs = batch(model.config)
+    exact = model(**inputs).logits
+    bands = model.front_end(inputs["audio_values"])
+    model.to(torch.float16)
+    assert torch.equal(model(**inputs).logits, exact)
+    model.bfloat16()
+    assert model.head.weight.dtype == torch.bfloat16
+    assert all(weight.dtype == torch.float32 for weight in model.front_end.parameters())
+    assert torch.equal(model.front_end(inputs["audio_values"]), bands)
+
+
+@torch.no_grad()
+def test_a_network_made_without_initialisation_is_whole_after_loading_its_weights():
+    """What is not in a file must not be memory of before."""
+    model = tiny()
+    with no_init_weights():
+        other = SSAVDForDeepfakeDetection(model.config)
+    other.load_state_dict(model.state_dict())
+    inputs = batch(model.config)
+    assert torch.equal(other.eval()(**inputs).logits, model(**inputs).logits)

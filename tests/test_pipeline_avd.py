@@ -6,7 +6,10 @@ import io
 import math
 
 import datasets
+import numpy as np
+import pandas as pd
 import pytest
+import soundfile
 import torch
 from ssavd_factory import tiny
 from transformers import pipeline
@@ -290,3 +293,41 @@ def test_a_model_that_was_just_trained_is_put_to_use(clips):
     detector = pipeline(TASK, model=model.train(), processor=processor, device="cpu")
     assert not model.training
     assert detector(str(clips["clip"])) == expected
+
+
+def test_arrays_and_their_rates_by_name(detector, clips):
+    samples, rate = soundfile.read(clips["sound"], dtype="float32")
+    expected = detector(str(clips["sound"]))
+    for sound in (samples, torch.from_numpy(samples), samples.tolist()):
+        assert same(detector({"audio": sound, "sampling_rate": rate}), expected)
+    expected = detector({"video": str(clips["silent"]), "audio": str(clips["sound"])})
+    for clip in ({"video": str(clips["silent"])}, {"path": str(clips["silent"])}):
+        assert same(detector({**clip, "audio": samples, "sampling_rate": rate}), expected)
+    frames = np.random.default_rng(0).integers(0, 256, (10, 64, 64, 3), dtype=np.uint8)
+    assert same(detector({"video": frames, "fps": 5}), detector({"frames": frames, "fps": 5}))
+    with pytest.raises(MediaError, match="audio samples have no rate"):
+        detector({"audio": samples})
+
+
+def test_many_inputs_in_every_form(detector, clips):
+    paths = [str(clips["short"]), str(clips["sound"])]
+    expected = detector(paths)
+    table = datasets.Dataset.from_dict({"video": paths})
+    lazy = table.to_iterable_dataset()
+    for many in (
+        table["video"],
+        lazy["video"],
+        tuple(paths),
+        pd.Series(paths, index=[7, 3]),
+        np.array(paths),
+    ):
+        results = list(detector(many))
+        assert len(results) == 2 and all(map(same, results, expected)), type(many)
+    with pytest.raises(MediaError, match=r"^<Tensor>: a Tensor is not media"):
+        detector(torch.zeros(16_000))
+
+
+def test_a_threshold_that_is_no_score_is_refused(detector, clips):
+    for threshold in (2, -0.1, math.nan):
+        with pytest.raises(ValueError, match=r"threshold must be in \[0, 1\]"):
+            detector(str(clips["short"]), threshold=threshold)

@@ -15,12 +15,9 @@ def add_model(parser: argparse.ArgumentParser, what: str = "folder or Hub id of 
     parser.add_argument("--model", required=True, help=what)
 
 
-def add_default_model(parser: argparse.ArgumentParser) -> None:
+def add_default_model(parser: argparse.ArgumentParser, what: str = "folder or Hub id of a detector") -> None:
     """Add a --model that may be left out; [`model_or_default`] resolves it."""
-    parser.add_argument(
-        "--model",
-        help=f"folder or Hub id of a detector [${DEFAULT_MODEL}, or else the package's own]",
-    )
+    parser.add_argument("--model", help=f"{what} [${DEFAULT_MODEL}, or else the package's own]")
 
 
 def model_or_default(model: str | None) -> str:

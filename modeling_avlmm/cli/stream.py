@@ -9,7 +9,7 @@ from functools import partial
 from ..explain.words import PART_NAMES, clock, count_of
 from ..inference.quiet import quiet_libraries
 from .console import guarded, tell
-from .options import add_model
+from .options import add_default_model, model_or_default
 
 HELP = "score a recording while it grows"
 DESCRIPTION = (
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file", metavar="FILE", help="a recording that is being written, or - for standard input"
     )
-    add_model(parser, "folder or Hub id of an SSAVD or facevoice detector, or an ONNX folder")
+    add_default_model(parser, "folder or Hub id of an SSAVD or facevoice detector, or an ONNX folder")
     parser.add_argument("--int8", action="store_true", help="use model_int8.onnx of an ONNX folder")
     parser.add_argument(
         "--hop-seconds",
@@ -55,7 +55,7 @@ def _stream(options: argparse.Namespace) -> int:
     from ..inference.streaming import StreamingDetector
 
     quiet_libraries()
-    model = options.model
+    model = model_or_default(options.model)
     if options.int8:
         model = ONNXDetector(model, True, max(1, (options.threads or 1) - 1))
     detector = StreamingDetector(model, hop_seconds=options.hop_seconds, threads=options.threads)

@@ -211,6 +211,15 @@ def test_columns_of_wide_names_are_in_line():
     assert {columns(line[: line.index("real")]) for line in lines[1:]} == {10}
 
 
+def test_a_very_long_name_does_not_widen_every_line():
+    lines = []
+    table = output.ResultTable(lines.append, 850, gated=False)
+    result = {"label": "real", "score": 0.5, "video_score": 0.5, "audio_score": None, "duration": 1.0}
+    for name in ("a" * 850, "b"):
+        table.add(name, {**result, "windows": [], "warnings": [], "error": None})
+    assert lines[1].startswith("a" * 850 + "  real") and len(lines[2]) == len(lines[0]) < 120
+
+
 def test_progress_goes_to_stderr(small, folder, capsys, monkeypatch):
     monkeypatch.setattr(output, "EVERY", 2)
     _, results, err = detect(capsys, small, folder)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import unicodedata
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,7 @@ from dataset_factory import rows_of, streamed, touch, write_clip
 from datasets import load_dataset
 
 import dataset_scripts
+from dataset_scripts.corpus import SOUND_SUFFIXES
 from dataset_scripts.errors import (
     CorpusNotFoundError,
     CorpusWarning,
@@ -24,6 +27,7 @@ from dataset_scripts.errors import (
     ProtocolError,
 )
 from dataset_scripts.schema import FEATURES
+from modeling_avlmm.cli.detect.inputs import MEDIA_SUFFIXES
 
 dataset_scripts.register()
 datasets.disable_progress_bars()
@@ -95,7 +99,7 @@ def test_split_folders(tmp_path):
 def test_files_outside_the_classes_are_reported(tmp_path):
     for path in ("real/a.mp4", "fake/b.mp4", "raw/c.mp4", "d.mp4"):
         touch(tmp_path / path)
-    with pytest.warns(CorpusWarning, match="2 video files are in neither"):
+    with pytest.warns(CorpusWarning, match="2 media files are in neither"):
         assert len(stream(tmp_path)["full"]) == 2
 
 
@@ -315,7 +319,76 @@ def test_wrong_folders(tmp_path):
     with pytest.raises(CorpusNotFoundError, match=r"looked for one of metadata\.csv.*found videos"):
         stream(tmp_path)
     touch(tmp_path / "empty" / "real" / "notes.txt")
-    with pytest.raises(CorpusNotFoundError, match="no video file in the real/ and fake/ folders"):
+    with pytest.raises(CorpusNotFoundError, match="no media file in the real/ and fake/ folders"):
         stream(tmp_path / "empty")
     with pytest.raises(ValueError, match="doesn't have a 'max_mising' key"):
         stream(tmp_path / "empty", max_mising=0.5)
+
+
+def test_splits_may_be_inside_the_classes(tmp_path):
+    """They were taken for generators, and everything for one split."""
+    for path in ("real/train/a.mp4", "real/test/b.mp4", "fake/train/swap/c.mp4", "fake/swap/test/d.mp4"):
+        touch(tmp_path / path)
+    splits = stream(tmp_path)
+    assert {split: labels(rows) for split, rows in splits.items()} == {
+        "train": {"real/train/a.mp4": 0, "fake/train/swap/c.mp4": 1},
+        "test": {"real/test/b.mp4": 0, "fake/swap/test/d.mp4": 1},
+    }
+    assert {row["generator"] for rows in splits.values() for row in rows} == {"real", "swap"}
+    touch(tmp_path / "fake" / "e.mp4")
+    with pytest.raises(MetadataError, match=r"1 of 5 clips have no split, such as fake/e\.mp4"):
+        stream(tmp_path)
+
+
+def test_every_ending_that_detect_looks_at_is_a_clip(tmp_path):
+    for number, suffix in enumerate(sorted(MEDIA_SUFFIXES)):
+        touch(tmp_path / ("fake/kind" if number % 2 else "real") / f"{number}{suffix}")
+    touch(tmp_path / "real" / "0.3gp.txt")
+    with pytest.warns(CorpusWarning, match="1 files are neither video nor sound by their endings"):
+        rows = stream(tmp_path)["full"]
+    assert len(rows) == len(MEDIA_SUFFIXES)
+    sounds = {row["path"]: row for row in rows if row["path"].endswith(SOUND_SUFFIXES)}
+    assert all(row["video_label"] is None and row["generator"] is None for row in sounds.values())
+    assert all(row["audio_label"] == row["label"] for row in sounds.values())
+    assert {row["audio_generator"] for row in sounds.values()} == {"real", "kind"}
+
+
+def test_the_sound_beside_a_video_is_no_clip(tmp_path):
+    for path in ("real/a.mp4", "real/a.wav", "fake/b.mp4"):
+        touch(tmp_path / path)
+    with pytest.warns(CorpusWarning, match="1 sound files have the name of a video .* real/a.wav"):
+        assert set(labels(stream(tmp_path)["full"])) == {"real/a.mp4", "fake/b.mp4"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_names_of_a_table_in_any_unicode_are_found_on_disk(tmp_path, encoding):
+    """Spreadsheets save UTF-16, and macOS stores é in two parts."""
+    on_disk, written = (unicodedata.normalize(form, "é가.mp4") for form in ("NFD", "NFC"))
+    touch(tmp_path / on_disk)
+    (tmp_path / "metadata.csv").write_text(f"file_name,label\n{written},fake\n", encoding=encoding)
+    (row,) = stream(tmp_path)["full"]
+    assert row["path"] == on_disk and Path(row["video"]["path"]).exists()
+
+
+def test_another_encoding_is_told_with_the_files_name(tmp_path):
+    touch(tmp_path / "a.mp4")
+    (tmp_path / "metadata.csv").write_text("file_name,label,identity\na.mp4,fake,가나\n", encoding="cp949")
+    with pytest.raises(MetadataError, match=r"metadata\.csv is not text in UTF-8 .*iconv -f CP949"):
+        stream(tmp_path)
+
+
+def test_file_names_that_are_not_utf8(tmp_path):
+    """A table holds UTF-8 only: such files are read by links, and shown with their foreign bytes."""
+    data, folder = tmp_path / "data", os.fsdecode("가".encode("cp949"))
+    write_clip(tmp_path / "a.mp4")
+    (data / "fake" / folder).mkdir(parents=True)
+    (tmp_path / "a.mp4").rename(data / "fake" / folder / "a.mp4")
+    touch(data / "real" / "b.mp4")
+    with pytest.warns(
+        CorpusWarning, match=r"1 files have names that are not UTF-8, such as .*\\xb0\\xa1/a\.mp4"
+    ):
+        table = load_dataset("avfolder", data_dir=str(data), cache_dir=str(tmp_path / "cache"))["full"]
+    rows = {row["path"]: row for row in table.cast_column("video", datasets.Video(decode=False))}
+    fake = rows["fake/\\xb0\\xa1/a.mp4"]
+    assert fake["generator"] == "\\xb0\\xa1" and fake["label"] == 1
+    assert Path(fake["video"]["path"]).read_bytes() == (data / "fake" / folder / "a.mp4").read_bytes()

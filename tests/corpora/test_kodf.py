@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -249,3 +250,16 @@ def test_a_clip_is_decoded(tmp_path):
         "kodf", "all", data_dir=str(tmp_path / "copy"), cache_dir=str(tmp_path / "cache"), streaming=True
     )
     assert next(iter(found["full"]))["video"].metadata.num_frames == 8
+
+
+def test_folders_in_bytes_of_cp949(tmp_path, aihub):
+    """An archive unpacked on a system without Korean names: the same rows, without the clips with adversarial noise."""
+    for path in sorted(aihub.rglob("*")):
+        if path.is_file():
+            name = os.fsdecode(str(path.relative_to(aihub)).encode("cp949"))
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(path.read_bytes())
+    found, expected = (stream(root, "all")["full"] for root in (tmp_path, aihub))
+    same = [key for key in expected[0] if key != "video"]
+    assert [[row[key] for key in same] for row in found] == [[row[key] for key in same] for row in expected]
+    assert all(Path(row["video"]["path"]).is_symlink() for row in found)

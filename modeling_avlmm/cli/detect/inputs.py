@@ -7,16 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dataset_scripts.corpus import SOUND_SUFFIXES, VIDEO_SUFFIXES
+
 from ...media_sources import is_link
 
-# fmt: off
-MEDIA_SUFFIXES = frozenset([
-    ".3gp", ".amv", ".asf", ".avi", ".divx", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov",
-    ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".qt", ".ts", ".vob", ".webm", ".wmv",
-    ".aac", ".ac3", ".aif", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".mka", ".mp2", ".mp3",
-    ".oga", ".ogg", ".opus", ".wav", ".wma",
-])
-# fmt: on
+MEDIA_SUFFIXES = frozenset([*VIDEO_SUFFIXES, *SOUND_SUFFIXES])
 """Endings by which files in a folder are taken for media."""
 
 

@@ -56,6 +56,10 @@ class ResultLines:
         self.write(json.dumps({"file": file, **result}))
 
 
+WIDEST = 60
+"""Columns that names are padded to at most: one very long name does not widen every line."""
+
+
 class ResultTable:
     """
     A table for people. With a gate it names the detector behind each verdict.
@@ -68,7 +72,7 @@ class ResultTable:
     """
 
     def __init__(self, write: Callable[[str], None], width: int, gated: bool, notices: Collection[str] = ()):
-        self.write, self.width, self.gated, self.notices = write, width, gated, notices
+        self.write, self.width, self.gated, self.notices = write, min(width, WIDEST), gated, notices
         self._line("file", "verdict", "score", PART_NAMES["video"], PART_NAMES["audio"], "seconds", "by")
 
     def add(self, file: str, result: dict) -> None:
