@@ -4,8 +4,6 @@ Method: "Leveraging large multimodal models for audio-video deepfake detection: 
 Several questions about a clip in one pass are our own addition.
 """
 
-import importlib
-
 import torch
 import torch.nn.functional as F
 import transformers
@@ -17,6 +15,7 @@ from transformers.utils.generic import can_return_tuple
 from .configuration_avlmm import BACKBONES, LABEL_WORDS, AVLMMConfig, known_thinker, split_hub_options
 from .configuration_detector import IGNORE_INDEX, PARTS
 from .hub_mixin import AVDetectionHubMixin
+from .modeling_avlmm_weights import gradients_if_needed, is_plain
 from .modeling_outputs import AVDetectionOutput
 from .modeling_packed_attention import TEXT_ATTENTION, attend_in_groups, pack_rows, packs, question_mask
 from .processing_patches import normalize_patches
@@ -408,21 +407,6 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         return total / torch.as_tensor(count, device=total.device).clamp(min=1)
 
 
-def gradients_if_needed(encoder: nn.Module, values: torch.Tensor) -> torch.set_grad_enabled:
-    """
-    Return a context without gradients for an encoder that is not trained.
-
-    Training with LoRA and recomputed activations calls `enable_input_require_grads`, which requests gradients of the inputs
-    of every encoder, also of a frozen one. The backward pass would run through all of it for nothing.
-
-    Args:
-        encoder (`nn.Module`): The encoder.
-        values (`torch.Tensor`): Its input. If it needs a gradient, so does the output.
-    """
-    needed = values.requires_grad or any(weight.requires_grad for weight in encoder.parameters())
-    return torch.set_grad_enabled(needed and torch.is_grad_enabled())
-
-
 def check_placeholders(what: str, places: torch.Tensor, features: torch.Tensor) -> None:
     """
     Check that there is a placeholder for every feature.
@@ -460,32 +444,6 @@ def label_token_ids(tokenizer) -> list[int]:
             )
         ids.append(tokens[0])
     return ids
-
-
-def is_plain(head: nn.Module) -> bool:
-    """
-    Return True for a linear layer whose weight may be read outside its `forward`.
-
-    Not so a layer with hooks or a `forward` of its own, as `accelerate` gives to offloaded layers, an adapted or quantised
-    layer, and a sharded weight: only a call loads, adapts, unpacks or gathers the weight.
-    """
-    return (
-        type(head) is nn.Linear
-        and "forward" not in vars(head)
-        and not (head._forward_pre_hooks or head._forward_hooks)
-        and head.weight.device.type != "meta"
-        and not is_sharded(head.weight)
-    )
-
-
-def is_sharded(weight: torch.Tensor) -> bool:
-    """Return True for a shard of DeepSpeed ZeRO-3 or FSDP2, which cannot be indexed by rows."""
-    if hasattr(weight, "ds_id"):
-        return True
-    distributed_tensor = (
-        importlib.import_module("torch.distributed.tensor") if torch.distributed.is_available() else None
-    )
-    return distributed_tensor is not None and isinstance(weight, distributed_tensor.DTensor)
 
 
 __all__ = ["PARTS", "AVLMMForDeepfakeDetection", "AVLMMPreTrainedModel"]

@@ -11,7 +11,7 @@ from media_factory import random_clip
 
 from modeling_avlmm import AVLMMProcessor
 from modeling_avlmm.configuration_detector import LOGITS, PARTS
-from modeling_avlmm.modeling_avlmm import is_plain
+from modeling_avlmm.modeling_avlmm_weights import is_plain
 
 SMALL = {"ssavd": ssavd_factory, "facevoice": facevoice_factory, "avpl": avpl_factory}
 

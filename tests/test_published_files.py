@@ -43,6 +43,7 @@ PUBLISHED = {
     | {
         "configuration_avlmm.py",
         "modeling_avlmm.py",
+        "modeling_avlmm_weights.py",
         "modeling_packed_attention.py",
         "processing_avlmm.py",
         "processing_patches.py",

@@ -11,7 +11,8 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import AutoConfig
 
-from ..modeling_avlmm import AVLMMForDeepfakeDetection, is_sharded
+from ..modeling_avlmm import AVLMMForDeepfakeDetection
+from ..modeling_avlmm_weights import is_sharded
 from ..processing_avlmm import AVLMMProcessor
 from .batches import AVCollator, DropList, build_schedule, verdict_questions
 from .clip_faces import clip_faces
