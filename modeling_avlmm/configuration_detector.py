@@ -93,8 +93,9 @@ class AVDetectorConfig(PreTrainedConfig):
 
 
 def _forget_origin(config: object) -> None:
-    """Remove the place that a nested configuration was loaded from, in place, at every depth."""
+    """Empty the place that a nested configuration was loaded from, in place, at every depth."""
     if isinstance(config, dict):
-        config.pop("_name_or_path", None)
+        if "_name_or_path" in config:
+            config["_name_or_path"] = ""
         for value in config.values():
             _forget_origin(value)

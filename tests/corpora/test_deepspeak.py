@@ -207,7 +207,7 @@ def test_edited_tables(tmp_path):
     with pytest.raises(MetadataError, match=r"annotations-real\.csv has no rows"):
         stream(root)
     (root / "annotations-real.csv").write_bytes(f"{REAL_HEADER}\n".encode() + b"\xff\xfe,1,,\n")
-    with pytest.raises(MetadataError, match=r"annotations-real\.csv: not UTF-8"):
+    with pytest.raises(MetadataError, match=r"annotations-real\.csv is not text in UTF-8"):
         stream(root)
 
 
