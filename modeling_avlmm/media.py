@@ -23,9 +23,12 @@ from .media_errors import (
     UnreadableMediaError,
     UnsupportedSourceError,
 )
+from .media_files import Tracks, open_tracks
 from .media_silence import FRAME_SECONDS, LEVEL_SECONDS, leading_silence
-from .media_sources import array_audio, array_video, checked, finite, is_link, name_of, open_tracks, store
-from .media_tracks import EPS, SAMPLING_RATE, FileVideo, resample
+from .media_sound import resample
+from .media_sources import array_audio, array_video, checked, finite, is_link, name_of, store
+from .media_tracks import EPS, SAMPLING_RATE
+from .media_video import FileVideo
 from .media_windows import windows_of
 
 __all__ = [
@@ -46,6 +49,7 @@ MAX_CLIP_BYTES = 4 * 1024**3  # limit for the frames of one read(); our own choi
 FACE_PART_BYTES = 256 * 1024**2  # whole frames that are held at once while crops are read; our own choice
 MAX_DURATION = 7 * 24 * 3600.0  # seconds; longer files have damaged timestamps; our own choice
 OFFSET_WARNING = 0.1  # seconds between the first frame and the first sample; a larger offset is warned of
+SPARSE = 10.0  # seconds from picture to picture, on average, of a file in which windows may be empty; our own choice
 MAX_TRIM = 2.0  # seconds of leading silence; more is not trimmed; our own choice
 TRIM_WARNING = 0.1  # seconds of trimmed silence; more is warned of
 
@@ -54,15 +58,16 @@ TRIM_WARNING = 0.1  # seconds of trimmed silence; more is warned of
 class MediaInfo:
     """Properties of a media input. Times are in seconds; a property of a missing track is `None`.
 
-    `duration` counts from the clock's zero to the end of the longer track. The zero is the first frame (the first sample
-    if there is no video) plus `trimmed`, the leading silence that [`MediaReader`] was asked to leave out. `av_offset` is
-    the start of the audio minus the start of the video.
+    `duration` counts from the clock's zero to the end of the longer track. The zero is that of [`MediaReader`] plus
+    `trimmed`, the leading silence that it was asked to leave out. `av_offset` is the start of the audio minus the start of
+    the video. `has_video` and `has_audio` are True for a track that is read, False where there is none, and None where
+    there is one that cannot be decoded.
     """
 
     name: str
     duration: float
-    has_video: bool
-    has_audio: bool
+    has_video: bool | None
+    has_audio: bool | None
     width: int | None = None
     height: int | None = None
     average_fps: float | None = None
@@ -114,7 +119,8 @@ class Clip:
 class MediaReader:
     """A reader of one media input, window by window.
 
-    The clock's zero is the presentation time of the first video frame, or of the first sample if there is no video.
+    The clock's zero is the presentation time of the first video frame, or of the first sample if there is no video or the
+    sound begins more than 0.1 s before it. Joined recordings are put in a row.
     Frames are those on screen at the requested instants; audio sits where its timestamps put it. A file is opened at
     first use, so make and use a reader in the same process.
 
@@ -194,8 +200,8 @@ class MediaReader:
         self._temporary.append(tempfile.NamedTemporaryFile(prefix="media-"))  # noqa: SIM115 (close() does)
         return store(source, name, self._temporary[-1], self.max_bytes, self.timeout)
 
-    def _tracks(self, source: Any, name: str, audio_only: bool = False) -> tuple[Any, Any, int | None]:
-        """Return the two tracks of a source and its size in bytes."""
+    def _tracks(self, source: Any, name: str, audio_only: bool = False) -> tuple[Tracks, int | None]:
+        """Return the tracks of a source and its size in bytes."""
         if isinstance(source, dict):
             video = None if audio_only or source.get("frames") is None else array_video(source, name)
             samples = source["audio"] if source.get("audio") is not None else source.get("array")
@@ -205,39 +211,42 @@ class MediaReader:
                 audio = array_audio(samples, source.get("sampling_rate"), name, self._warnings, begin)
             if video is None and audio is None:
                 raise UnreadableMediaError(name, "has neither frames nor audio", "Fill 'frames' or 'audio'")
-            return video, audio, None
+            return Tracks(video, audio), None
         if hasattr(source, "get_frames_played_at"):
-            return FileVideo(name, None, decoder=source), None, None
+            return Tracks(FileVideo(name, None, decoder=source)), None
         if hasattr(source, "get_samples_played_in_range"):
             samples = source.get_all_samples()
-            return None, array_audio(samples.data, samples.sample_rate, name, self._warnings), None
+            return Tracks(None, array_audio(samples.data, samples.sample_rate, name, self._warnings)), None
         handle = self._fetch(source, name)
         size = os.path.getsize(handle) if isinstance(handle, str) else len(handle)
-        return *open_tracks(handle, name, self.threads, audio_only, self._warnings), size
+        return open_tracks(handle, name, self.threads, audio_only, self._warnings), size
 
     def _open(self) -> None:
         self._warnings = notes = []
-        video, audio, size = self._tracks(self._source, self.name)
+        tracks, size = self._tracks(self._source, self.name)
+        video, audio, undecodable = tracks.video, tracks.audio, tracks.undecodable
         if self._audio_source is not None:
-            _, audio, _ = self._tracks(self._audio_source, name_of(self._audio_source), True)
+            audio = self._tracks(self._audio_source, name_of(self._audio_source), True)[0].audio
+            undecodable -= {"audio"}
             if audio is None:
                 name = name_of(self._audio_source)
                 raise UnreadableMediaError(name, "has no audio track", "Give a sound file")
         self._video, self._audio = video, audio
+        offset = audio.begin - video.begin if video and audio and self._audio_source is None else 0.0
         # the clock's zero on the clock of each track
-        self._video_zero = video.begin if video else 0.0
-        self._audio_zero = audio.begin if video is None or self._audio_source is not None else video.begin
+        first = video or audio
+        zero = audio.begin if offset < -OFFSET_WARNING else first.begin
+        self._video_zero = zero
+        self._audio_zero = audio.begin if audio and self._audio_source is not None else zero
         ends = [0.0]
-        offset = 0.0
         if video:
-            ends.append(video.end - video.begin)
+            ends.append(video.end - self._video_zero)
         if audio:
             ends.append(audio.end - self._audio_zero)
-            offset = audio.begin - self._audio_zero
         if not 0 < max(ends) <= MAX_DURATION or abs(offset) > MAX_DURATION:
             reason = f"its timestamps give a duration of {max(ends):.3g} s"
             raise UnreadableMediaError(self.name, reason, DAMAGED)
-        if video and not audio:
+        if video and not audio and "audio" not in undecodable:
             decoder = hasattr(self._source, "get_frames_played_at")
             notes.append("no audio track" + (": an open VideoDecoder gives frames only" if decoder else ""))
         if abs(offset) > OFFSET_WARNING:
@@ -249,8 +258,8 @@ class MediaReader:
         self._info = MediaInfo(
             name=self.name,
             duration=max(ends) - trimmed,
-            has_video=video is not None,
-            has_audio=audio is not None,
+            has_video=None if "video" in undecodable else video is not None,
+            has_audio=None if "audio" in undecodable else audio is not None,
             width=video.width if video else None,
             height=video.height if video else None,
             average_fps=video.fps if video else None,
@@ -286,8 +295,32 @@ class MediaReader:
         return 0.0
 
     def windows(self, window_seconds: float, hop_seconds: float | None = None) -> list[tuple[float, float]]:
-        """Return the windows of the file as `(start, end)` in seconds; [`windows_of`] states the rule."""
-        return windows_of(self.info.duration, window_seconds, hop_seconds)
+        """Return the windows of the file as `(start, end)` in seconds; [`windows_of`] states the rule.
+
+        Windows without sound and without a new picture are left out of a file with few pictures, and a warning says so.
+        """
+        spans = windows_of(self.info.duration, window_seconds, hop_seconds)
+        if self._video is None or self._video.end - self._video.begin < SPARSE * self._video.num_frames:
+            return spans
+        there = [span for span in spans if self._is_there(*span)]
+        if len(there) < len(spans):
+            text = (
+                f"there is nothing in {len(spans) - len(there)} of {len(spans)} windows, which are left out"
+            )
+            self._warnings += [] if text in self._warnings else [text]
+        return there
+
+    def _is_there(self, start: float, end: float) -> bool:
+        """Return whether there is sound in a span, or a picture that appears in it."""
+        audio = self._audio
+        if (
+            audio is not None
+            and start < audio.end - self._audio_zero
+            and end > audio.begin - self._audio_zero
+        ):
+            return True
+        times = self._video.times - self._video_zero
+        return bool(((times > start - EPS) & (times < end - EPS)).any())
 
     def read(
         self,
@@ -343,7 +376,7 @@ class MediaReader:
     def _instants(
         self, start: float, end: float, fps: float, max_frames: int | None, notes: list[str]
     ) -> torch.Tensor | None:
-        """Return the times of the frames of a window, in seconds from its start; `None` after the end of the video."""
+        """Return the times of the frames of a window, in seconds from its start; `None` before and after the video."""
         video_end = self._video.end - self._video_zero
         span = min(end, video_end) - start
         if span <= EPS:
@@ -351,8 +384,15 @@ class MediaReader:
             return None
         count = max(1, math.ceil(span * fps - EPS))
         if max_frames is not None and count > max_frames:
-            return torch.arange(max_frames, dtype=torch.float64) * (span / max_frames)
-        return torch.arange(count, dtype=torch.float64) / fps
+            times = torch.arange(max_frames, dtype=torch.float64) * (span / max_frames)
+        else:
+            times = torch.arange(count, dtype=torch.float64) / fps
+        video_begin = self._video.begin - self._video_zero
+        times = times[times + start > video_begin - EPS]
+        if not len(times):
+            notes.append(f"the video starts at {video_begin:.2f} s, after the frames of this window")
+            return None
+        return times
 
     def _check_size(self, count: int, width: int | None = None, height: int | None = None) -> None:
         """Raise a [`MediaTooLargeError`] if this many pictures, by default whole frames, take too much memory."""
@@ -397,8 +437,12 @@ class MediaReader:
         if length <= 0:
             notes.append(f"the audio ends at {max(0.0, track.end - zero):.2f} s, before this window")
             return None
+        pieces = track.read(begin, begin + (length + 2) / SAMPLING_RATE, notes)
+        if not pieces:
+            notes.append("there is no sound in this window")
+            return None
         out = torch.zeros(length)
-        for samples, at in track.read(begin, begin + (length + 2) / SAMPLING_RATE, notes):
+        for samples, at in pieces:
             _place(out, samples, at - begin)
         out = finite(out, notes)
         if float(out.abs().max()) < 2**-15:

@@ -1,7 +1,7 @@
-"""The sound of an MP4 or QuickTime file without its picture, so that opening it decodes no frame.
+"""What torchcodec doesn't tell about an MP4 or QuickTime file, and its sound without its picture (ISO/IEC 14496-12).
 
 FFmpeg decodes the first frames of every track when it opens a file. With a large picture that takes longer than decoding
-all of the sound. Here the boxes of picture tracks are renamed in memory, so that FFmpeg skips them (ISO/IEC 14496-12).
+all of the sound. Here the boxes of picture tracks are renamed in memory, so that FFmpeg skips them.
 """
 
 from __future__ import annotations
@@ -9,12 +9,64 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 
 MOST_BYTES = (
     64 * 1024**2
 )  # larger files aren't read into memory: for them opening costs little; our own choice
+FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp"}
+MOST_HEADER = 64 * 1024**2  # bytes of a header that is read; our own choice
+
+
+@dataclass(frozen=True)
+class Header:
+    """
+    Properties of an MP4 file.
+
+    Args:
+        films (`int`): Number of films; FFmpeg reads the first one of files that were written one after another.
+        fragmented (`bool`): Whether its length is known only from its fragments.
+        mirrored (`bool`): Whether the first picture track is shown mirrored.
+        protected (`bool`): Whether a track is encrypted.
+    """
+
+    films: int = 0
+    fragmented: bool = False
+    mirrored: bool = False
+    protected: bool = False
+
+
+def read_header(content: memoryview) -> Header:
+    """Return the properties of the content of an MP4 file; those of an empty [`Header`] for anything else."""
+    films, data = 0, b""
+    for kind, at, body, end in _boxes(content, 0, len(content)):
+        if at == 0 and kind not in FIRST_BOXES:
+            break
+        films += kind == b"moov"
+        if kind == b"moov" and films == 1 and end - body <= MOST_HEADER:
+            data = bytes(content[body:end])
+    boxes = list(_boxes(data, 0, len(data)))
+    pictures = [
+        (body, end) for kind, _, body, end in boxes if kind == b"trak" and _is_picture(data, body, end)
+    ]
+    return Header(
+        films=films,
+        fragmented=any(kind == b"mvex" for kind, *_ in boxes),
+        mirrored=bool(pictures) and _is_mirrored(data, *pictures[0]),
+        protected=b"sinf" in data and (b"encv" in data or b"enca" in data),
+    )
+
+
+def _is_mirrored(data: bytes, begin: int, end: int) -> bool:
+    """Return whether the matrix of a track's header mirrors the picture: its determinant is below 0."""
+    for kind, _, body, stop in _boxes(data, begin, end):
+        at = body + (52 if data[body : body + 1] == b"\x01" else 40)
+        if kind == b"tkhd" and at + 36 <= stop:
+            a, b, _, c, d, *_ = struct.unpack_from(">9i", data, at)
+            return a * d - b * c < 0
+    return False
 
 
 def without_picture(path: str) -> torch.Tensor | None:
@@ -46,7 +98,7 @@ def without_picture(path: str) -> torch.Tensor | None:
     return torch.frombuffer(data, dtype=torch.uint8)
 
 
-def _boxes(data: bytearray, at: int, end: int) -> Iterator[tuple[bytes, int, int, int]]:
+def _boxes(data: bytes | bytearray | memoryview, at: int, end: int) -> Iterator[tuple[bytes, int, int, int]]:
     """Yield kind, begin, begin of the content and end of each box in `data[at:end]`, up to the first damaged one."""
     while at + 8 <= end:
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -59,7 +111,7 @@ def _boxes(data: bytearray, at: int, end: int) -> Iterator[tuple[bytes, int, int
         at += length
 
 
-def _is_picture(data: bytearray, begin: int, end: int) -> bool:
+def _is_picture(data: bytes | bytearray, begin: int, end: int) -> bool:
     """Return True if a track's handler is that of pictures."""
     for kind, _, media, media_end in _boxes(data, begin, end):
         if kind == b"mdia":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import ctypes
 import http.client
-import io
 import mmap
 import os
 import re
@@ -15,7 +14,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,29 +30,13 @@ from .media_errors import (
     UnreadableMediaError,
     UnsupportedSourceError,
 )
-from .media_mp4 import without_picture
-from .media_tracks import (
-    SAMPLING_RATE,
-    ArrayAudio,
-    ArrayVideo,
-    FileAudio,
-    FileVideo,
-    SoundFileAudio,
-    decoding_threads,
-    explain,
-    resample,
-    to_uint8_nchw,
-    torchcodec_decoders,
-)
+from .media_sound import ArrayAudio, mono, resample
+from .media_tracks import SAMPLING_RATE
+from .media_video import ArrayVideo, to_uint8_nchw
 
 USER_AGENT = "modeling_avlmm (audio-visual deepfake detection)"  # some sites refuse Python's own
 MIN_BYTES_PER_SECOND = 16 * 1024  # after `timeout`, a slower download is given up; our own choice
 _HTTP_ONLY = "Only http and https links are followed"
-Opener = Callable[[Any, str, "int | None", bool, "list[str]"], "tuple[Any, Any]"]
-_opener: list[Opener] = []  # in place of `tracks_here`, see `open_elsewhere`
-_TEXT_CODECS = {"ansi", "bintext", "xbin", "idf"}  # FFmpeg "plays" text files with these
-_SOUND_FILES = (b"RIFF", b"RF64", b"fLaC", b"OggS")  # only these: libsndfile can crash on arbitrary bytes
-_PICTURE_CODECS = {"mjpeg", "png", "bmp", "webp", "gif"}
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<MPD", b"<?xml", b"[playlist]", b"v=0\r\n", b"v=0\n")
 
 
@@ -138,6 +121,9 @@ def _check_head(head: bytes, name: str) -> None:
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_PLAYLISTS):
         # FFmpeg would open every file and address in the playlist
         raise UnsupportedSourceError(name, "is a playlist, not media", "Give the media file it points to")
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html")):
+        advice = "Download the media file itself; the site may ask for a login first"
+        raise UnsupportedSourceError(name, "is a web page, not media", advice)
 
 
 class _HttpOnly(urllib.request.HTTPRedirectHandler):
@@ -282,7 +268,7 @@ def array_audio(
     wave = _as_tensor(samples).cpu()
     kind = wave.dtype
     if wave.ndim == 2:  # (channels, samples) or (samples, channels): the shorter side holds the channels
-        wave = wave.double().mean(0 if wave.shape[0] <= wave.shape[1] else 1)
+        wave = wave if wave.shape[0] <= wave.shape[1] else wave.T
     elif wave.ndim != 1:
         raise UnsupportedSourceError(name, f"audio has shape {tuple(wave.shape)}", "Give 1-D or 2-D samples")
     if kind == torch.uint8:
@@ -293,6 +279,8 @@ def array_audio(
         advice = "Give floats in [-1, 1] or 8 to 32-bit PCM"
         raise UnsupportedSourceError(name, f"audio samples are {kind}", advice)
     wave = finite(wave.float(), warnings)
+    if wave.ndim == 2:
+        wave = mono(wave, warnings)
     peak = float(wave.abs().max()) if wave.numel() else 0.0
     if peak > 8:
         reason = f"audio floats reach {peak:.0f}"
@@ -309,24 +297,6 @@ def finite(samples: torch.Tensor, warnings: list[str]) -> torch.Tensor:
         warnings.append(f"{bad} audio samples are NaN or infinite; set to 0")
         samples = torch.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
     return samples
-
-
-def _open_soundfile(handle: Any) -> SoundFileAudio | None:
-    import soundfile
-
-    if isinstance(handle, str):
-        with open(handle, "rb") as opened:
-            head = opened.read(4)
-    else:
-        handle = handle.numpy().data if torch.is_tensor(handle) else handle
-        head = bytes(handle[:4])
-    if head not in _SOUND_FILES:
-        return None
-    try:
-        file = soundfile.SoundFile(handle if isinstance(handle, str) else io.BytesIO(handle))
-    except (soundfile.LibsndfileError, RuntimeError):
-        return None
-    return SoundFileAudio(file) if file.frames > 0 else None
 
 
 @contextmanager
@@ -359,75 +329,3 @@ def mapped(path: str) -> torch.Tensor:
     content = (ctypes.c_uint8 * len(view)).from_address(np.frombuffer(view, np.uint8).ctypes.data)
     content.view = view  # lives as long as the tensor
     return torch.from_numpy(np.ctypeslib.as_array(content))
-
-
-@contextmanager
-def open_elsewhere(opener: Opener) -> Iterator[None]:
-    """Let files be opened by another function than [`tracks_here`], in this process and those that it forks."""
-    _opener.append(opener)
-    try:
-        yield
-    finally:
-        _opener.remove(opener)
-
-
-def open_tracks(
-    handle: Any, name: str, threads: int | None, audio_only: bool, notes: list[str]
-) -> tuple[Any, Any]:
-    """Return the video and the audio track of an encoded file (path, bytes or byte tensor); `None` for a missing one."""
-    opener = _opener[-1] if _opener else tracks_here
-    with faults_of(name):
-        return opener(handle, name, threads, audio_only, notes)
-
-
-def tracks_here(
-    path_or_bytes: Any, name: str, threads: int | None, audio_only: bool, notes: list[str]
-) -> tuple[Any, Any]:
-    """Return what [`open_tracks`] does, decoded in this process."""
-    handle = mapped(path_or_bytes) if isinstance(path_or_bytes, str) else path_or_bytes
-    video, audio, reason = None, None, "no video and no audio track"
-    try:
-        demuxer = torchcodec_decoders().Demuxer(handle, streams="all")
-        header = demuxer.metadata
-        if header.best_video_stream_index is not None and not audio_only:
-            best = header.best_video_stream_index
-            picture = next(stream for stream in demuxer.streams if stream.index == best).metadata
-            video = FileVideo(name, handle, threads or decoding_threads(picture.width, picture.height))
-        if header.best_audio_stream_index is not None:
-            sound = without_picture(path_or_bytes) if isinstance(path_or_bytes, str) else None
-            audio = FileAudio(name, handle if sound is None else sound, demuxer)
-    except (RuntimeError, ValueError, ArithmeticError) as error:
-        # ArithmeticError: torchcodec divides by a damaged aspect ratio
-        video, reason = None, explain(error)
-    except ImportError:
-        audio = _open_soundfile(path_or_bytes)  # sound files need no FFmpeg
-        if audio is None:
-            raise
-        return None, audio
-    if video is None and audio is None:
-        audio = _open_soundfile(path_or_bytes)
-        if audio is None:
-            raise UnreadableMediaError(name, f"is not readable as media ({reason})", DAMAGED)
-        return None, audio
-    if video and video.codec in _TEXT_CODECS:
-        raise UnreadableMediaError(name, "is text, not media", "Give a video or audio file")
-    if video and audio and video.num_frames == 1 and video.codec in _PICTURE_CODECS:
-        notes.append("the only picture is a cover; read as audio")
-        video = None
-    if video and video.num_frames == 0:
-        notes.append("the video track has no frames")
-        video = None
-    if audio and audio.end <= audio.begin:
-        notes.append("the audio track has no sample that can be decoded")
-        audio = None
-    if video is None and audio is None:
-        raise UnreadableMediaError(name, "has neither a frame nor a sample that can be decoded", DAMAGED)
-    tracks = [track for track in (video, audio) if track]
-    streams = [track.decoder.metadata for track in tracks]
-    claims = [(m.begin_stream_seconds or 0) + (m.duration_seconds_from_header or 0) for m in streams]
-    if not all(m.duration_seconds_from_header for m in streams):
-        claims.append(header.duration_seconds_from_header or 0)
-    missing = max(claims) - max(track.end for track in tracks)
-    if missing > 0.5:
-        notes.append(f"the file ends {missing:.2f} s before the end its header gives: it may be truncated")
-    return video, audio

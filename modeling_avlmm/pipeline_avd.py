@@ -17,7 +17,7 @@ from .face_crops import FaceTrack
 from .face_finder import FaceFinderError
 from .face_windows import FaceWindows
 from .media import Clip, MediaError, MediaReader
-from .media_errors import NothingToScoreError
+from .media_errors import NothingToScoreError, PlacedWarning, UnreadableMediaError
 from .media_sources import name_of
 from .modeling_outputs import score_columns
 from .pipeline_inputs import Files, batched, in_known_form, split_source
@@ -28,6 +28,8 @@ from .pipeline_results import (
 )
 from .processing_clips import checked_faces
 from .reading_ahead import ahead
+
+DAMAGED_PASSAGE = "the passages at {} s are too damaged to decode and were not judged"
 
 
 class AVDeepfakeDetectionPipeline(ChunkPipeline):
@@ -245,8 +247,7 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         trim = self.processor.trim_leading_silence
         with MediaReader(source, audio=audio, trim_leading_silence=trim) as reader:
             spans = self._spans(reader, *window_and_hop)
-            sampling = {"fps": self.processor.fps, "max_frames": self.processor.max_frames}
-            clips = (reader.read(start, end, **sampling) for start, end in spans)
+            clips = (self._read(reader, start, end, is_all=len(spans) == 1) for start, end in spans)
             # Faces are found in one window while the next is decoded.
             for index, clip in enumerate(clips if people is None else ahead(clips)):
                 start, end = spans[index]
@@ -271,6 +272,17 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
                     yield self._encode(
                         row, clip if people is None else self.processor.part(clip, face), questions
                     )
+
+    def _read(self, reader: MediaReader, start: float, end: float, is_all: bool) -> Clip:
+        """Return a window; an empty one in place of a damaged passage of a file that has other windows."""
+        fps, most = self.processor.fps, self.processor.max_frames
+        try:
+            return reader.read(start=start, end=end, fps=fps, max_frames=most)
+        except UnreadableMediaError:
+            if is_all:
+                raise
+            note = PlacedWarning(DAMAGED_PASSAGE, [f"{start:.2f}-{end:.2f}"])
+            return Clip(None, None, None, start, end, reader.name, [note])
 
     def _encode(self, row: dict, clip: Clip, questions: tuple[str, ...]) -> dict:
         """Return the row with the tensors of its clip, or without if there is nothing in it to score."""

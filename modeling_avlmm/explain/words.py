@@ -232,7 +232,7 @@ def part_rows(result: dict) -> list[dict]:
         present = {"overall": True, "video": result["has_video"], "audio": result["has_audio"]}[part]
         label = result["label"] if part == "overall" else label_of(score, result, part)
         if score is None:
-            words = _no_verdict(part, result) if present else f"The file has no {PART_NAMES[part]}."
+            words = _no_verdict(part, result) if present else _no_track(part, present)
         elif label == "uncertain":
             words = "Uncertain: the score is in the range without a verdict."
         elif part == "overall":
@@ -242,6 +242,13 @@ def part_rows(result: dict) -> list[dict]:
         row = {"part": part, "title": PART_TITLES[part], "score": score, "threshold": threshold}
         rows.append({**row, "label": label, "meaning": words})
     return rows
+
+
+def _no_track(part: str, present: bool | None) -> str:
+    """Return what is said of a part without a verdict: it is absent, or (`present` is None) it cannot be decoded."""
+    if present is None:
+        return f"The file has {PART_NAMES[part]} that cannot be decoded."
+    return f"The file has no {PART_NAMES[part]}."
 
 
 def _no_verdict(part: str, result: dict) -> str:

@@ -14,7 +14,9 @@ import torch
 
 from ..media import SAMPLING_RATE
 from ..media_errors import DAMAGED, MediaNotFoundError, UnreadableMediaError
-from ..media_tracks import explain, torchcodec_decoders
+from ..media_files import MOST_FPS, PICTURE_CODECS, undecodable
+from ..media_tracks import Clock, explain, torchcodec_decoders
+from ..media_video import Picture as Shown
 
 HEAD_BYTES = 16 * 1024**2
 """Bytes of a pipe's beginning to keep while FFmpeg finds out what it is; it looks at 5 MB by default."""
@@ -202,17 +204,44 @@ class GrowingTracks:
         streams = {stream.index: stream for stream in self._demuxer.streams}
         self._video = streams.get(header.best_video_stream_index)
         self._audio = streams.get(header.best_audio_stream_index)
+        self.warnings = self._missing_tracks(streams)
         if self._video is None and self._audio is None:
-            raise UnreadableMediaError(name, "has no video and no audio track", DAMAGED)
-        self._decoders = {}
+            raise UnreadableMediaError(name, "; ".join(self.warnings) or "has no track", DAMAGED)
+        self._decoders, self._clocks, self._shown = {}, {}, Shown()
+        shifts: list[float] = []  # picture and sound of joined recordings move together
         if self._video is not None:
+            meta = self._video.metadata
+            fps = meta.average_fps_from_header
+            self._shown = Shown(aspect=float(meta.pixel_aspect_ratio or 1), turned=_is_turned(meta.rotation))
             self._decoders[self._video.index] = self._video.make_decoder("cpu", num_ffmpeg_threads=1)
+            self._clocks[self._video.index] = Clock(1 / fps if _is_rate(fps) else 0.04, shifts=shifts)
         if self._audio is not None:
             self._decoders[self._audio.index] = self._audio.make_decoder()
+            self._clocks[self._audio.index] = Clock(1 / SAMPLING_RATE, shifts=shifts)
             self._audio_begin = self._audio.metadata.begin_stream_seconds_from_header or 0.0
         self._colours = decoders.ColorConverter("cpu")
         self._converter, self._raw_end = None, -math.inf
         file.forget_head()
+
+    def _missing_tracks(self, streams: dict[int, Any]) -> list[str]:
+        """Leave out the cover of a sound file, and return warnings about tracks that cannot be decoded."""
+        codec = None if self._video is None else self._video.metadata.codec
+        is_picture = self._audio is not None and codec in PICTURE_CODECS
+        if is_picture and not _is_rate(self._video.metadata.average_fps_from_header):
+            self._video = None
+            return ["the only picture is a cover; read as audio"]
+        found = {"video": self._video, "audio": self._audio}
+        metas = [stream.metadata for stream in streams.values()]
+        return [
+            undecodable(meta.media_type, meta.codec, "there is no decoder for it")
+            for meta in metas
+            if found[meta.media_type] is None
+        ]
+
+    @property
+    def joined(self) -> int:
+        """The number of recordings that were found one after another."""
+        return max(len(clock.runs) for clock in self._clocks.values())
 
     @property
     def has_video(self) -> bool:
@@ -237,6 +266,7 @@ class GrowingTracks:
                 yield from self._decoded(packet.stream_index, lambda d=decoder, p=packet: d.decode(p))
         for index, decoder in self._decoders.items():
             yield from self._decoded(index, decoder.drain)
+            yield from self._timed(index, self._clocks[index].rest())
         if self._converter is not None:
             yield from self._drain()
 
@@ -246,19 +276,22 @@ class GrowingTracks:
         except RuntimeError:
             self.damaged += 1
             return
-        for output in outputs:
-            if self._video is not None and index == self._video.index:
-                yield self._picture(output)
-            else:
-                yield from self._sound(output)
+        yield from self._timed(index, self._clocks[index].place(outputs))
 
-    def _picture(self, frame: Any) -> Picture:
+    def _timed(self, index: int, outputs: list[tuple[float, Any]]) -> Iterator[Picture | Sound]:
+        for at, output in outputs:
+            if self._video is not None and index == self._video.index:
+                yield self._picture(at, output)
+            else:
+                yield from self._sound(replace(output, pts_seconds=at))
+
+    def _picture(self, at: float, frame: Any) -> Picture:
         def load() -> torch.Tensor:
             # Channels last in memory, without gaps between rows: resizing is fastest like this.
-            pixels = self._colours.convert(frame).data.permute(1, 2, 0)
+            pixels = self._shown.shown(self._colours.convert(frame).data[None])[0].permute(1, 2, 0)
             return pixels.contiguous().permute(2, 0, 1)
 
-        return Picture(frame.pts_seconds, frame.pts_seconds + frame.duration_seconds, load)
+        return Picture(at, at + self._clocks[self._video.index].duration(frame), load)
 
     def _sound(self, raw: Any) -> Iterator[Sound]:
         rate = raw.sample_rate
@@ -285,6 +318,16 @@ class GrowingTracks:
         self._converter = None
         if samples.data.shape[1]:
             yield Sound(samples.pts_seconds, samples.data.mean(0))
+
+
+def _is_rate(fps: float | None) -> bool:
+    """Return whether a header's frame rate is one, and not the container's clock."""
+    return fps is not None and 1 <= fps <= MOST_FPS
+
+
+def _is_turned(rotation: float | None) -> bool:
+    """Return whether a picture is shown on its side."""
+    return round((rotation or 0) / 90) % 2 == 1
 
 
 __all__ = ["GrowingFile", "GrowingTracks", "Picture", "Sound"]

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from ..media_errors import DecoderCrashedError, DecoderStalledError, MediaError
-from ..media_sources import open_elsewhere
+from ..media_files import Tracks, open_elsewhere
 from .reader_messages import Inbox, anonymous_file, receive, send
 from .reader_server import ENDED, ReaderLimits
 
@@ -139,10 +139,8 @@ class _Readers:
                 return
         reader.end()
 
-    def open(
-        self, handle: Any, name: str, threads: int | None, audio_only: bool, notes: list[str]
-    ) -> tuple[Any, Any]:
-        """Open a file in a reader; see [`~media_sources.open_tracks`]."""
+    def open(self, handle: Any, name: str, threads: int | None, audio_only: bool, notes: list[str]) -> Tracks:
+        """Open a file in a reader; see [`~media_files.open_tracks`]."""
         opened = _OpenFile(self, name)
         path, content = handle, None
         if not isinstance(handle, str):
@@ -152,14 +150,17 @@ class _Readers:
             with os.fdopen(os.dup(content), "wb") as file:
                 file.write(handle.numpy().data if torch.is_tensor(handle) else handle)
         try:
-            found = opened.ask(notes, "open", path, name, threads, audio_only, file=content)
+            video, audio, undecodable = opened.ask(
+                notes, "open", path, name, threads, audio_only, file=content
+            )
         finally:
             if content is not None:
                 os.close(content)
-        video, audio = (
-            found[kind] and TrackElsewhere(opened, kind, found[kind]) for kind in ("video", "audio")
+        return Tracks(
+            video and TrackElsewhere(opened, "video", video),
+            audio and TrackElsewhere(opened, "audio", audio),
+            undecodable,
         )
-        return video, audio
 
     def close(self) -> None:
         """End the readers that nobody uses; the others end with their files."""
@@ -267,6 +268,11 @@ class TrackElsewhere:
     def __init__(self, opened: _OpenFile, kind: str, facts: dict[str, Any]):
         vars(self).update(facts)
         self._opened, self._kind = opened, kind
+
+    @property
+    def times(self) -> torch.Tensor:
+        """The times of a video track's frames in seconds."""
+        return self._opened.ask([], "times")
 
     def read(self, *span: Any) -> Any:
         """Return what `read` of the track returns; the last argument takes its warnings."""

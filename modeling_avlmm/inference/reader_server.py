@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from ..media_errors import MediaError, MediaTooLargeError
-from ..media_sources import faults_of, tracks_here
+from ..media_files import Tracks, tracks_here
+from ..media_sources import faults_of
 from ..media_tracks import torchcodec_decoders
 from .reader_messages import Outbox, mapped_file, receive, send
 
@@ -97,7 +98,7 @@ def read(owner: socket.socket) -> None:
     """Answer what the owner asks, until it is gone."""
     send(owner, os.getpid())
     outbox = Outbox()
-    tracks: dict[str, Any] = {}
+    tracks = Tracks()
     name = ""
     with contextlib.suppress(EOFError, OSError):
         (limits, threads), _ = receive(owner)
@@ -111,18 +112,19 @@ def read(owner: socket.socket) -> None:
             notes: list[str] = []
             try:
                 if what == "close":
-                    tracks = {}
+                    tracks = Tracks()
                     answer: Any = None
                 elif what == "open":
                     name = given[1]
                     with faults_of(name):
                         tracks = _opened(file, *given, notes)
-                    answer = {
-                        kind: None if track is None else _facts(track) for kind, track in tracks.items()
-                    }
+                    answer = _facts(tracks.video), _facts(tracks.audio), tracks.undecodable
+                elif what == "times":
+                    with faults_of(name):
+                        answer = tracks.video.times
                 else:
                     with faults_of(name):
-                        answer = tracks[what].read(*given, notes)
+                        answer = (tracks.video if what == "video" else tracks.audio).read(*given, notes)
             except (MediaError, ImportError) as error:
                 answer = error
             except MemoryError:  # while the error was being told
@@ -134,18 +136,19 @@ def read(owner: socket.socket) -> None:
 
 def _opened(
     file: int | None, path: str | None, name: str, threads: int | None, audio_only: bool, notes: list[str]
-) -> dict[str, Any]:
+) -> Tracks:
     """Open a path, or the content of a descriptor, as tracks."""
     source: Any = path
     if file is not None:
         source = torch.frombuffer(mapped_file(file), dtype=torch.uint8)
         os.close(file)
-    video, audio = tracks_here(source, name, threads, audio_only, notes)
-    return {"video": video, "audio": audio}
+    return tracks_here(source, name, threads, audio_only, notes)
 
 
-def _facts(track: Any) -> dict[str, Any]:
+def _facts(track: Any) -> dict[str, Any] | None:
     """Return the plain attributes of a track: sizes, times, names."""
+    if track is None:
+        return None
     return {name: value for name, value in vars(track).items() if isinstance(value, _FACTS)}
 
 

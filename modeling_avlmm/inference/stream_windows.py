@@ -48,7 +48,7 @@ class StreamWindows:
         self.processor, self.hop_seconds = processor, hop_seconds
         self.has_video, self.has_audio = has_video, has_audio
         self.warnings = warnings
-        self.frames: dict[int, list[torch.Tensor]] = {}
+        self.frames: dict[int, list[torch.Tensor | None]] = {}  # None before the first picture
         self.sound, self._sound_first, self._sound_end = torch.zeros(0), 0, None
         self._next = 0
         self._picture: Picture | None = None
@@ -86,6 +86,11 @@ class StreamWindows:
                     shown = start + len(taken) / fps + EPS < until
                 if not shown:
                     break
+                if (
+                    start + len(taken) / fps < self._picture.start - EPS
+                ):  # sound that begins before the picture
+                    taken.append(None)
+                    continue
                 if image is None:
                     image = self._resized(self._picture.load())
                 taken.append(image)
@@ -156,7 +161,9 @@ class StreamWindows:
         """Take out the next window."""
         frames = self.frames.pop(self._next, [])
         self._next += 1
-        times = torch.arange(len(frames), dtype=torch.float64) / self.processor.fps
+        places = [place for place, frame in enumerate(frames) if frame is not None]
+        frames = [frames[place] for place in places]
+        times = torch.tensor(places, dtype=torch.float64) / self.processor.fps
         audio = None
         begin = round(start * SAMPLING_RATE)
         length = 0

@@ -17,7 +17,7 @@ import torch
 from transformers import AutoProcessor
 
 from ..configuration_detector import AVDetectorConfig
-from ..media import Clip
+from ..media import OFFSET_WARNING, Clip
 from ..media_errors import UnreadableMediaError
 from ..modeling_outputs import score_columns
 from ..processing_clips import VerdictProcessor
@@ -196,6 +196,7 @@ class StreamingDetector:
         try:
             tracks = GrowingTracks(file, name)
             self.reset(tracks.has_video, tracks.has_audio)
+            self.warnings += tracks.warnings
             groups = self._follow(tracks)
             if self.threads == 1:
                 for clips in groups:
@@ -224,16 +225,13 @@ class StreamingDetector:
         zero, early, late = None, [], 0
         for part in tracks:
             if zero is None:
-                # Times count from the first picture, or without pictures from the first sample.
-                if tracks.has_video and not isinstance(part, Picture):
-                    early.append(part)
-                    if part.start - early[0].start <= self.window_seconds + MAX_JUMP:
-                        continue
-                    raise UnreadableMediaError(
-                        tracks.name, f"has no picture in its first {MAX_JUMP:.0f} s of sound"
-                    )
-                zero = part.start
-            for piece in (*early, part):
+                # Times count as in MediaReader: from the first picture, or from sound that begins well before it.
+                early.append(part)
+                sound = tracks.has_video and not isinstance(part, Picture)
+                if sound and part.start - early[0].start <= self.window_seconds + MAX_JUMP:
+                    continue
+                zero = part.start if part.start - early[0].start <= OFFSET_WARNING else early[0].start
+            for piece in early or [part]:
                 if not isinstance(piece, Picture):
                     windows.add_sound(piece.samples, piece.start - zero)
                 # Recordings that were joined without decoding overlap by a few frames.
@@ -244,6 +242,10 @@ class StreamingDetector:
             early = []
             if clips := list(windows.complete()):
                 yield clips
+        if tracks.joined > 1:
+            self.warnings.append(
+                f"the file holds {tracks.joined} recordings one after another: they are read as one"
+            )
         if late:
             self.warnings.append(f"{late} frames come after later ones and were left out")
         if tracks.damaged:

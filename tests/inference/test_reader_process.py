@@ -108,7 +108,7 @@ def test_any_fault_of_one_file_is_that_files_error(monkeypatch, clip_path):
     def broken(*args):
         raise KeyError("codec")
 
-    monkeypatch.setattr("modeling_avlmm.media_sources.tracks_here", broken)
+    monkeypatch.setattr("modeling_avlmm.media_files.tracks_here", broken)
     with pytest.raises(UnreadableMediaError, match=r"clip\.mp4: cannot be decoded \(KeyError: 'codec'\)"):
         read_clip(clip_path)
 

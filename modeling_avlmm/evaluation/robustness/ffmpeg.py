@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ...media import MediaError, UnreadableMediaError
+from ...media_sound import FileAudio
 from ...media_sources import checked
-from ...media_tracks import FileAudio, explain, torchcodec_decoders
+from ...media_tracks import explain, torchcodec_decoders
 
 _LAST_LINES = 3
 """Lines of ffmpeg's own words in an error."""
