@@ -16,8 +16,10 @@ from .media_mp4 import FIRST_BOXES, Header, read_header, without_picture
 from .media_sound import FileAudio, SoundFileAudio
 from .media_sources import faults_of, mapped
 from .media_tracks import explain, torchcodec_decoders
-from .media_video import FileVideo, Picture, decoding_threads
+from .media_video import FileVideo, Picture
 
+MAX_DECODING_THREADS = 4  # more threads wait for each other; our own choice
+SMALL_PICTURE = 854 * 480  # pixels; 3 s of 398 x 224 take one thread 16 ms and two 20, measured on two cores
 _TEXT_CODECS = {"ansi", "bintext", "xbin", "idf"}  # FFmpeg "plays" text files with these
 _SOUND_FILES = (b"RIFF", b"RF64", b"fLaC", b"OggS")  # only these: libsndfile can crash on arbitrary bytes
 _BLOCK_FILES = (b"RIFF", b"RF64", b"riff", b"FORM", b".snd", b"caff")
@@ -202,6 +204,12 @@ def _open(tracks: Tracks, kind: str, container: _Container, name: str, threads: 
         tracks.audio = None
         return "it has no sample that can be decoded"
     return None
+
+
+def decoding_threads(width: int | None, height: int | None) -> int:
+    """Return the number of threads that decode pictures of a size: one up to 854 x 480, where more are no faster."""
+    small = width is not None and height is not None and width * height <= SMALL_PICTURE
+    return 1 if small else min(torch.get_num_threads(), MAX_DECODING_THREADS)
 
 
 def _open_video(

@@ -20,8 +20,6 @@ import torch.nn.functional as F
 from .media_errors import DAMAGED, PlacedWarning, UnreadableMediaError
 from .media_tracks import EPS, JUMP_AHEAD, Clock, explain, known, survey, timed, torchcodec_decoders
 
-MAX_DECODING_THREADS = 4  # more threads wait for each other; our own choice
-SMALL_PICTURE = 854 * 480  # pixels; 3 s of 398 x 224 take one thread 16 ms and two 20, measured on two cores
 FAR = 10.0  # seconds ahead from which on a seek in MPEG-TS takes less time than decoding what lies between; our own choice
 KEY_MARGIN = 2.0  # seconds before a key frame at which a seek in MPEG-TS aims; our own choice
 KEY_MATCH = 1e-3  # seconds: times of packets and frames are equal up to rounding
@@ -30,12 +28,6 @@ JOIN_GAP = (
 )
 MOST_STRETCH = 8  # times that a pixel may be wider than high, or higher than wide: more is a damaged header; our own choice
 _MISSING = "frames are missing"
-
-
-def decoding_threads(width: int | None, height: int | None) -> int:
-    """Return the number of threads that decode pictures of a size: one up to 854 x 480, where more are no faster."""
-    small = width is not None and height is not None and width * height <= SMALL_PICTURE
-    return 1 if small else min(torch.get_num_threads(), MAX_DECODING_THREADS)
 
 
 @dataclass(frozen=True)

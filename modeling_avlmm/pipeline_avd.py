@@ -191,7 +191,8 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
               over time: how little the two belong together, in [0, 1], as a mean (None if one is missing) and for every
               frame with sound, with `time` in seconds; with faces, of the most suspicious face of each window. A score of
               its own, not calibrated.
-            - **duration** (`float`), **has_video**, **has_audio** (`bool`), **num_frames** (`int`) -- What was read.
+            - **duration** (`float`), **has_video**, **has_audio** (`bool`), **num_frames** (`int`) -- What was read; None
+              for a track that is there but cannot be decoded.
             - **warnings** (`list[str]`) -- What the reader should know, such as a missing sound track.
             - **error** (`dict`) -- `type` and `message`; None if all went well. The type is `NoVerdictError`, also for a
               single input, if the clip was read but there was nothing to score, or the network's numbers overflowed.

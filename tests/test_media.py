@@ -25,7 +25,7 @@ from modeling_avlmm.media import (
     UnsupportedSourceError,
     read_clip,
 )
-from modeling_avlmm.media_video import MAX_DECODING_THREADS, decoding_threads
+from modeling_avlmm.media_files import MAX_DECODING_THREADS, decoding_threads
 
 FINE = 200.0  # instants per second at which a flash is looked for
 

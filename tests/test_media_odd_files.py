@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from media_factory import ffmpeg, make_clip, remux, shift_audio
 
 from modeling_avlmm import pipeline_avd
+from modeling_avlmm.inference.growing_file import GrowingFile, GrowingTracks, Picture
 from modeling_avlmm.media import SAMPLING_RATE, MediaReader, UnreadableMediaError, read_clip
 from modeling_avlmm.media_errors import UnsupportedSourceError
 from modeling_avlmm.media_sound import mono
@@ -283,6 +285,49 @@ def test_files_that_are_no_media_are_called_what_they_are(base, tmp_path):
         read_clip(tmp_path / "drm.mp4")
     with pytest.raises(UnreadableMediaError, match="has no audio track"):
         read_clip(base, audio=make_clip(tmp_path / "mute.mp4", 1, audio=False))
+
+
+# -------------------------------------------------------------------------------------------------- streams
+
+
+def streamed(path: Path) -> tuple[GrowingTracks, list[float], float, float]:
+    """Return the tracks of a file, the times of its pictures, and begin and end of its sound."""
+    file = GrowingFile(path, patience=0.01)
+    tracks = GrowingTracks(file, path.name)
+    parts = list(tracks)
+    file.close()
+    sounds = [part for part in parts if not isinstance(part, Picture)]
+    begin = min((part.start for part in sounds), default=math.nan)
+    end = max((part.start + len(part.samples) / SAMPLING_RATE for part in sounds), default=math.nan)
+    return tracks, [part.start for part in parts if isinstance(part, Picture)], begin, end
+
+
+def test_streams_with_missing_times(base, tmp_path):
+    ffmpeg("-i", base, "-an", "-c", "copy", "-bsf:v", "h264_mp4toannexb", tmp_path / "raw.h264")
+    negative = ["-avoid_negative_ts", "disabled"]
+    ffmpeg("-itsoffset", "-1", "-i", base, "-c", "copy", *negative, tmp_path / "n.mkv")
+    for name in ("raw.h264", "n.mkv"):
+        _, pictures, begin, end = streamed(tmp_path / name)
+        steps = torch.tensor(pictures, dtype=torch.float64).diff()
+        assert len(pictures) == 150 and torch.allclose(steps, torch.full_like(steps, 0.04), atol=1e-3), name
+        if name == "n.mkv":
+            assert pictures[0] == pytest.approx(-1, abs=0.03)
+            assert (begin, end) == (pytest.approx(-1, abs=0.1), pytest.approx(5, abs=0.1))
+
+
+def test_a_stream_of_joined_recordings_and_of_a_cover(base, tmp_path):
+    one = remux(base, tmp_path / "one.ts")
+    (tmp_path / "two.ts").write_bytes(one.read_bytes() * 2)
+    tracks, pictures, begin, end = streamed(tmp_path / "two.ts")
+    assert tracks.joined == 2 and len(pictures) == 300
+    assert pictures[-1] - pictures[0] == pytest.approx(2 * SECONDS, abs=0.2)
+    assert end - begin == pytest.approx(2 * SECONDS, abs=0.2)
+    ffmpeg("-i", base, "-frames:v", "1", tmp_path / "c.png")
+    cover = ["-map", "0:a", "-map", "1:v", "-c:v", "copy", "-disposition:v", "attached_pic"]
+    ffmpeg("-i", base, "-i", tmp_path / "c.png", *cover, tmp_path / "song.mp3")
+    tracks, pictures, begin, end = streamed(tmp_path / "song.mp3")
+    assert not tracks.has_video and tracks.warnings == ["the only picture is a cover; read as audio"]
+    assert end - begin == pytest.approx(SECONDS, abs=0.2)
 
 
 # --------------------------------------------------------------------------------------------------- verdicts

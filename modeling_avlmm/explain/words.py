@@ -247,7 +247,7 @@ def part_rows(result: dict) -> list[dict]:
 def _no_track(part: str, present: bool | None) -> str:
     """Return what is said of a part without a verdict: it is absent, or (`present` is None) it cannot be decoded."""
     if present is None:
-        return f"The file has {PART_NAMES[part]} that cannot be decoded."
+        return f"The file's {PART_NAMES[part]} cannot be decoded."
     return f"The file has no {PART_NAMES[part]}."
 
 
