@@ -203,8 +203,8 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
                 these tokens.
             num_items_in_batch (`int`, *optional*):
                 Divisor of the summed loss: the answer tokens of the whole optimiser step. Defaults to those in this batch.
-            output_hidden_states (`bool`, *optional*):
-                Return the language model's hidden states too. Defaults to the configuration's.
+            output_hidden_states (`bool` or `list[int]`, *optional*):
+                Return the language model's hidden states too, or those of some layers. Defaults to the configuration's.
             output_attentions (`bool`, *optional*): Not available: the attention of packed rows is never a matrix.
             return_dict (`bool`, *optional*): False for a tuple. Defaults to the configuration's.
 
@@ -265,10 +265,7 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
             )
             states = output.last_hidden_state
             places = torch.arange(input_ids.numel(), device=states.device).view(input_ids.shape)
-            layers = output.hidden_states and tuple(
-                layer * attention_mask[..., None].to(layer.dtype) for layer in output.hidden_states
-            )
-            return states.flatten(0, 1), places, layers
+            return states.flatten(0, 1), places, in_rows(output.hidden_states, places, attention_mask.bool())
         tokens, rows = pack_rows(attention_mask, question_ids)
         ids = input_ids[tokens][None]
         output = self.language_model(
@@ -281,10 +278,7 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
             output_hidden_states=output_hidden_states,
         )
         places = tokens.flatten().cumsum(0).view(tokens.shape) - 1
-        layers = output.hidden_states and tuple(
-            layer[0][places].masked_fill(~tokens[..., None], 0.0) for layer in output.hidden_states
-        )
-        return output.last_hidden_state[0], places, layers
+        return output.last_hidden_state[0], places, in_rows(output.hidden_states, places, tokens)
 
     def encode_media(
         self,
@@ -405,6 +399,24 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         total = F.cross_entropy(logits, targets[rows], reduction="sum")
         count = rows.sum() if num_items_in_batch is None else num_items_in_batch
         return total / torch.as_tensor(count, device=total.device).clamp(min=1)
+
+
+def in_rows(
+    layers: tuple[torch.Tensor | None, ...] | None, places: torch.Tensor, tokens: torch.Tensor
+) -> tuple[torch.Tensor | None, ...] | None:
+    """
+    Return hidden states by row, 0 for padding; None for layers that were not asked for.
+
+    Args:
+        layers (`tuple`, *optional*): The states after each layer, `(rows, length, width)`.
+        places, tokens (`torch.Tensor` of shape `(batch_size, sequence_length)`): Place of each token's state, False for padding.
+    """
+    if layers is None:
+        return None
+    return tuple(
+        None if layer is None else layer.flatten(0, 1)[places].masked_fill(~tokens[..., None], 0.0)
+        for layer in layers
+    )
 
 
 def check_placeholders(what: str, places: torch.Tensor, features: torch.Tensor) -> None:

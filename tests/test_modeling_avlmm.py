@@ -299,6 +299,8 @@ def test_return_types(tiny_model, processor, clips):
     ids = tiny_model.config.label_token_ids
     head = tiny_model.get_output_embeddings()
     torch.testing.assert_close(head(last)[:, ids], plain.logits, atol=1e-5, rtol=0)
+    some = tiny_model(**batch, output_hidden_states=[1]).hidden_states
+    assert len(some) == len(states) and some[0] is None and torch.equal(some[1], states[1])
     loss_less = tiny_model(**batch, return_dict=False)
     assert isinstance(loss_less, tuple) and torch.equal(loss_less[0], plain.logits)
     with pytest.raises(ValueError, match="no attentions"):

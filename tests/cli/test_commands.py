@@ -160,3 +160,10 @@ def test_an_error_names_the_dataset_once(tmp_path, capsys):
     status = main(["audit", "--dataset", "avfolder", "--data-dir", str(tmp_path / "nowhere")])
     error = capsys.readouterr().err
     assert status == 2 and error.startswith("avlmm: avfolder: data_dir ") and error.count("avfolder:") == 1
+
+
+def test_stream_needs_no_model(gate_folder, clips, monkeypatch, capsys):
+    """As for detect, the user's own default is used, or else the package's detector."""
+    monkeypatch.setenv("AVLMM_DEFAULT_MODEL", str(gate_folder))
+    assert main(["stream", str(clips["long"]), "--patience", "0.1"]) == 0
+    assert "windows in" in capsys.readouterr().out
