@@ -302,7 +302,8 @@ class MediaReader:
         spans = windows_of(self.info.duration, window_seconds, hop_seconds)
         if self._video is None or self._video.end - self._video.begin < SPARSE * self._video.num_frames:
             return spans
-        there = [span for span in spans if self._is_there(*span)]
+        times = self._video.times - self._video_zero
+        there = [span for span in spans if self._is_there(*span, times)]
         if len(there) < len(spans):
             text = (
                 f"there is nothing in {len(spans) - len(there)} of {len(spans)} windows, which are left out"
@@ -310,8 +311,8 @@ class MediaReader:
             self._warnings += [] if text in self._warnings else [text]
         return there
 
-    def _is_there(self, start: float, end: float) -> bool:
-        """Return whether there is sound in a span, or a picture that appears in it."""
+    def _is_there(self, start: float, end: float, times: torch.Tensor) -> bool:
+        """Return whether there is sound in a span, or a picture that appears in it, of those at `times`."""
         audio = self._audio
         if (
             audio is not None
@@ -319,7 +320,6 @@ class MediaReader:
             and end > audio.begin - self._audio_zero
         ):
             return True
-        times = self._video.times - self._video_zero
         return bool(((times > start - EPS) & (times < end - EPS)).any())
 
     def read(
