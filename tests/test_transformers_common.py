@@ -175,7 +175,9 @@ def failures(case: type[unittest.TestCase]) -> dict[str, str]:
     result = unittest.TestResult()
     unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
     told = {
-        re.search(r"\.(test_\w+)", test.id())[1]: text for test, text in [*result.failures, *result.errors]
+        # The last name: that of this module begins alike.
+        re.findall(r"\.(test_\w+)", test.id())[-1]: text
+        for test, text in [*result.failures, *result.errors]
     }
     passed = result.testsRun - len(told) - len(result.skipped)
     print(f"{case.__name__}: {passed} passed, {len(result.skipped)} skipped, {len(told)} failed")
