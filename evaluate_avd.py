@@ -145,10 +145,11 @@ def main() -> int:
     arguments = parse_arguments()
     # Importing takes seconds; `--help` and wrong usage do not wait for it.
     from modeling_avlmm.evaluation.evaluation_error import EvaluationError
+    from modeling_avlmm.inference.folder_lock import FolderInUseError
     from modeling_avlmm.inference.loading import DetectorError
 
     quiet_libraries()
-    errors = (DetectorError, EvaluationError)
+    errors = (DetectorError, EvaluationError, FolderInUseError)
     return guarded(partial(run, arguments), *errors, stopped=CONTINUES, program="evaluate_avd", failed=FAILED)
 
 

@@ -138,6 +138,8 @@ class MediaReader:
         trim_leading_silence (`bool`, *optional*, defaults to `False`): Begin picture and sound where the sound sets in
             ([`leading_silence`]), so that a detector cannot tell fakes by the silence before them. At most 2 s and half
             of the shorter track are trimmed; a silent clip is left as it is. `info.trimmed` says how much.
+        private_links (`bool`, *optional*, defaults to `True`): Follow links to addresses that are not public, such as
+            those of the own computer and network. Turn it off where strangers give the links.
 
     Raises:
         MediaError: One of its four subclasses, at construction if the fault can be known without decoding.
@@ -153,6 +155,7 @@ class MediaReader:
         timeout: float = 30.0,
         num_ffmpeg_threads: int | None = None,
         trim_leading_silence: bool = False,
+        private_links: bool = True,
     ):
         self.name = name or name_of(source)
         self.max_bytes, self.timeout = max_bytes, timeout
@@ -160,7 +163,7 @@ class MediaReader:
             # FFmpeg's 0 takes every core: too many for one clip on a large machine
             raise ValueError(f"num_ffmpeg_threads ({num_ffmpeg_threads}) must be at least 1")
         self.threads = num_ffmpeg_threads
-        self.trim_leading_silence = trim_leading_silence
+        self.trim_leading_silence, self.private_links = trim_leading_silence, private_links
         self._source = _source(source, self.name)
         self._audio_source = None if audio is None else _source(audio, name or name_of(audio))
         self._warnings: list[str] = []
@@ -198,7 +201,9 @@ class MediaReader:
         if not is_link(source) and not hasattr(source, "read"):
             return source
         self._temporary.append(tempfile.NamedTemporaryFile(prefix="media-"))  # noqa: SIM115 (close() does)
-        return store(source, name, self._temporary[-1], self.max_bytes, self.timeout)
+        return store(
+            source, name, self._temporary[-1], self.max_bytes, self.timeout, private=self.private_links
+        )
 
     def _tracks(self, source: Any, name: str, audio_only: bool = False) -> tuple[Tracks, int | None]:
         """Return the tracks of a source and its size in bytes."""
@@ -321,6 +326,29 @@ class MediaReader:
         ):
             return True
         return bool(((times > start - EPS) & (times < end - EPS)).any())
+
+    def with_content(self, spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
+        """Return the windows in which there is sound or a frame begins, and add a warning about the others.
+
+        A still picture is not looked at for hours because a header says that it is shown so long.
+        """
+        _ = self.info
+        if self._video is None or self._video.starts is None:
+            return spans
+        starts = [at - self._video_zero for at in self._video.starts]
+        sound = (0.0, 0.0)
+        if self._audio is not None:
+            sound = (self._audio.begin - self._audio_zero, self._audio.end - self._audio_zero)
+        kept = [
+            (start, end)
+            for start, end in spans
+            if (start < sound[1] and sound[0] < end) or any(start - EPS <= at < end - EPS for at in starts)
+        ]
+        if len(kept) < len(spans):
+            left_out = len(spans) - len(kept)
+            what = f"{left_out} of {len(spans)} windows hold neither sound nor a new frame and are left out"
+            self._warnings.append(f"{what}: its times may be wrong")
+        return kept
 
     def read(
         self,
@@ -477,7 +505,14 @@ def read_clip(source: Any, audio: Any = None, **kwargs: Any) -> Clip:
 
     Arguments are those of [`MediaReader`] and [`MediaReader.read`].
     """
-    reader_names = ("name", "max_bytes", "timeout", "num_ffmpeg_threads", "trim_leading_silence")
+    reader_names = (
+        "name",
+        "max_bytes",
+        "timeout",
+        "num_ffmpeg_threads",
+        "trim_leading_silence",
+        "private_links",
+    )
     options = {key: kwargs.pop(key) for key in reader_names if key in kwargs}
     with MediaReader(source, audio, **options) as reader:
         return reader.read(**kwargs)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import base64
 import ctypes
 import http.client
+import ipaddress
 import mmap
 import os
 import re
+import socket
 import stat
 import string
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,7 @@ from .media_video import ArrayVideo, to_uint8_nchw
 
 USER_AGENT = "modeling_avlmm (audio-visual deepfake detection)"  # some sites refuse Python's own
 MIN_BYTES_PER_SECOND = 16 * 1024  # after `timeout`, a slower download is given up; our own choice
+_PUBLIC = "Links into private networks are not followed here: download it and give the file"
 _HTTP_ONLY = "Only http and https links are followed"
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<MPD", b"<?xml", b"[playlist]", b"v=0\r\n", b"v=0\n")
 
@@ -48,7 +52,10 @@ def is_link(source: Any) -> bool:
 def name_of(source: Any) -> str:
     """Return a source's name in messages."""
     if is_link(source):
-        parts = urllib.parse.urlsplit(source)  # password and query may be secrets
+        try:
+            parts = urllib.parse.urlsplit(source)  # password and query may be secrets
+        except ValueError:  # such as http://[::1
+            return re.sub(r"//[^/]*@", "//", re.split(r"[?#]", source)[0])
         return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
     if isinstance(source, (str, Path)):
         return str(source)
@@ -75,7 +82,11 @@ def checked(source: Any, name: str) -> Any:
             raise UnsupportedSourceError(name, f"is a dict with {sorted(source)}", advice)
         source = source["bytes"] if source.get("bytes") is not None else source["path"]
     if is_link(source):
-        if urllib.parse.urlsplit(source).scheme.lower() not in ("http", "https"):
+        try:
+            scheme = urllib.parse.urlsplit(source).scheme.lower()
+        except ValueError as error:
+            raise UnsupportedSourceError(name, f"is not a valid link ({error})", "Check the link") from error
+        if scheme not in ("http", "https"):
             raise UnsupportedSourceError(name, "is not an http or https link", "Download it and give a path")
         return source
     if isinstance(source, (str, Path)):
@@ -156,21 +167,91 @@ def _request(link: str) -> urllib.request.Request:
     return request
 
 
-def _download(url: str, name: str, target: Any, max_bytes: int, timeout: float) -> None:
-    opener = urllib.request.OpenerDirector()  # build_opener would add ftp:, file: and data:
+class _Connections:
+    """
+    The connections of one download: cut when the answer's headers are late, however slowly they drip.
+
+    Args:
+        seconds (`float`): Time until the headers must be there, redirects included.
+        private (`bool`): Connect to addresses that are not public, too.
+    """
+
+    def __init__(self, name: str, seconds: float, private: bool):
+        self.name, self.private, self.late = name, private, False
+        self._open: list[socket.socket] = []
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+
+    def __enter__(self) -> _Connections:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def arrived(self) -> None:
+        """Note that the headers are there."""
+        self._timer.cancel()
+
+    def _cut(self) -> None:
+        self.late = True
+        for connection in self._open:
+            with suppress(OSError):  # closed already
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+    def add(self, connection: socket.socket) -> None:
+        """Take note of a connection, or refuse it. What a name leads to is seen here, where it can't change any more."""
+        address = ipaddress.ip_address(connection.getpeername()[0].partition("%")[0])
+        address = getattr(address, "ipv4_mapped", None) or address
+        if not self.private and not address.is_global:
+            connection.close()
+            raise UnsupportedSourceError(
+                self.name, f"leads to {address}, which is not a public address", _PUBLIC
+            )
+        self._open.append(connection)
+
+    def handlers(self) -> list[urllib.request.BaseHandler]:
+        """Return the handlers of an opener: http and https, without ftp, files and data."""
+        watch = self
+
+        class HTTPConnection(http.client.HTTPConnection):
+            def connect(self) -> None:
+                super().connect()
+                watch.add(self.sock)
+
+        class HTTPSConnection(http.client.HTTPSConnection):
+            def connect(self) -> None:
+                super().connect()
+                watch.add(self.sock)
+
+        class HTTPHandler(urllib.request.HTTPHandler):
+            def http_open(self, request: urllib.request.Request) -> Any:
+                return self.do_open(HTTPConnection, request)
+
+        class HTTPSHandler(urllib.request.HTTPSHandler):
+            def https_open(self, request: urllib.request.Request) -> Any:
+                return self.do_open(HTTPSConnection, request)
+
+        return [HTTPHandler(), HTTPSHandler(), *([urllib.request.ProxyHandler()] if self.private else [])]
+
+
+def _download(url: str, name: str, target: Any, max_bytes: int, timeout: float, private: bool = True) -> None:
+    opener = urllib.request.OpenerDirector()
+    connections = _Connections(name, timeout, private)
     for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPErrorProcessor,
-        urllib.request.UnknownHandler,
-        _HttpOnly,
+        *connections.handlers(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        urllib.request.UnknownHandler(),
+        _HttpOnly(),
     ):
-        opener.add_handler(handler())
+        opener.add_handler(handler)
     began, received = time.monotonic(), 0
     try:
-        with opener.open(_request(url), timeout=timeout) as response:
+        with connections, opener.open(_request(url), timeout=timeout) as response:
+            connections.arrived()
+            if connections.late:  # cut headers read like a short answer
+                raise TimeoutError
             length = response.headers.get("Content-Length", "")
             if length.isdigit() and int(length) > max_bytes:
                 raise _too_large(name, length, max_bytes)
@@ -197,14 +278,20 @@ def _download(url: str, name: str, target: Any, max_bytes: int, timeout: float) 
             raise MediaNotFoundError(name, reason, "Check the link") from error
         raise UnreadableMediaError(name, reason, "Check the link and your rights to it") from error
     except (OSError, ValueError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
-        reason = f"cannot be downloaded ({error})"
+        told = f"no answer within {timeout:g} s" if connections.late else error
+        reason = f"cannot be downloaded ({told})"
         raise UnreadableMediaError(name, reason, "Check the link and the network") from error
 
 
-def store(source: Any, name: str, target: Any, max_bytes: int, timeout: float) -> torch.Tensor:
-    """Copy a link or a binary file object into the file `target`, and return its mapped bytes."""
+def store(
+    source: Any, name: str, target: Any, max_bytes: int, timeout: float, private: bool = True
+) -> torch.Tensor:
+    """Copy a link or a binary file object into the file `target`, and return its mapped bytes.
+
+    With `private=False`, a link is refused that leads to an address which is not public, by itself or by a redirect.
+    """
     if is_link(source):
-        _download(source, name, target, max_bytes, timeout)
+        _download(source, name, target, max_bytes, timeout, private)
     else:
         if hasattr(source, "seekable") and source.seekable():
             source.seek(0)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import io
+import ipaddress
+import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -369,3 +373,46 @@ def test_sources_without_a_name_are_named_by_their_type():
             UnsupportedSourceError, match=f"^<{type(source).__name__}>: .*'sampling_rate': 16000"
         ):
             MediaReader(source)
+@pytest.mark.parametrize(
+    "link", ["http://[::1", "http://user:pw@[::1/a.mp4?key=secret", "http://[not]/a.mp4"]
+)
+def test_broken_links_are_named(link):
+    with pytest.raises(UnsupportedSourceError, match="is not a valid link") as raised:
+        MediaReader(link)
+    assert "pw" not in str(raised.value) and "secret" not in str(raised.value)
+
+
+def test_links_into_private_networks_can_be_refused(server, monkeypatch):
+    with pytest.raises(UnsupportedSourceError, match=r"leads to 127\.0\.0\.1, which is not a public address"):
+        read_clip(f"{server}/clip.mp4", private_links=False)
+    # a public address that redirects to a private one: the first connection counts as public
+    counted = []
+
+    def is_public(address):
+        counted.append(address)
+        return len(counted) == 1
+
+    monkeypatch.setattr(ipaddress.IPv4Address, "is_global", property(is_public))
+    with pytest.raises(UnsupportedSourceError, match="is not a public address"):
+        read_clip(f"{server}/redirect/http://HOST/clip.mp4", private_links=False)
+    assert len(counted) == 2
+
+
+def test_headers_that_drip_are_given_up():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip():
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                for number in range(200):
+                    connection.sendall(f"X-{number}: 1\r\n".encode())
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        began = time.monotonic()
+        with pytest.raises(UnreadableMediaError, match=r"no answer within 0\.5 s"):
+            read_clip(f"http://127.0.0.1:{listener.getsockname()[1]}/a.mp4", timeout=0.5)
+        assert time.monotonic() - began < 5
+        thread.join()

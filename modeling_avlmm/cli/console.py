@@ -1,7 +1,10 @@
 """The frame around every command: one plain line for each error and warning, and the exit status."""
 
 import contextlib
+import errno
 import gc
+import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -9,6 +12,12 @@ from collections.abc import Callable, Iterator
 WRONG_USAGE = 2
 STOPPED = 130
 CONTINUES = "stopped; the same command continues"
+
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+DISK_WORDS = re.compile(
+    r"No space left on device|Disk quota exceeded|Read-only file system|PytorchStreamWriter failed writing file"
+)
+"""The words of libraries that write without Python's errors."""
 
 
 class UsageError(ValueError):
@@ -33,8 +42,8 @@ def guarded(
     Args:
         body (`Callable`): The command. Returns its exit status.
         errors (exception types):
-            Errors that the user can mend, beside [`UsageError`]. They become one line on stderr and status `failed`;
-            any other error keeps its traceback, as it is a defect.
+            Errors that the user can mend, beside [`UsageError`] and a disk that is full or cannot be written. They become
+            one line on stderr and status `failed`; any other error keeps its traceback, as it is a defect.
         stopped (`str`): Line for a run that Ctrl-C ended, with status 130.
         program (`str`): Name that every line begins with.
         failed (`int`): Exit status of an error.
@@ -48,6 +57,26 @@ def guarded(
         except KeyboardInterrupt:
             tell(stopped, program)
             return STOPPED
+        except Exception as error:
+            if (fault := disk_fault(error)) is None:
+                raise
+            tell(f"{fault}. Nothing that was written before is lost: make room or give a folder that can be written, "
+                 "and start again.", program)  # fmt: skip
+            return failed
+
+
+def disk_fault(error: BaseException | None) -> str | None:
+    """Return what the disk refused, if that is what an error comes from; libraries wrap it in errors of their own."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+            where = f": {error.filename}" if error.filename else ""
+            return f"{error.strerror or os.strerror(error.errno)}{where}"
+        if found := DISK_WORDS.search(str(error)):
+            return found[0]
+        error = error.__cause__ or error.__context__
+    return None
 
 
 @contextlib.contextmanager

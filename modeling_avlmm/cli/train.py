@@ -43,10 +43,11 @@ def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit status: 1 where a dry run finds that something does not fit."""
     from dataset_scripts.errors import CorpusError
 
+    from ..inference.folder_lock import FolderInUseError
     from ..training.progress import TooManyDropsError
     from ..training.recipes import RecipeError
 
-    errors = (RecipeError, TooManyDropsError, CorpusError)
+    errors = (RecipeError, TooManyDropsError, CorpusError, FolderInUseError)
     return guarded(partial(_train, options), *errors, stopped=CONTINUES)
 
 

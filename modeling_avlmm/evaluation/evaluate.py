@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from dataset_scripts.demonstration import is_demonstration
 from dataset_scripts.files import write_whole
 
 from ..inference.face_cache import FaceCache
+from ..inference.folder_lock import only_run_in
 from ..inference.loading import load_detector
 from ..inference.pipeline import AVDeepfakeDetectionPipeline
 from ..inference.provenance import detector_identity, model_slug
@@ -76,6 +78,20 @@ def evaluate_protocol(options: EvaluationOptions) -> tuple[dict, Path]:
     detector, zero_shot = _load(options, state)
     run = describe_run(options, builder.config.name, detector, zero_shot)
     folder = _folder(options, run["protocol"])
+    with only_run_in(folder) if state.is_main_process else nullcontext():
+        return _evaluate_in(folder, options, run, builder, splits, detector), folder
+
+
+def _evaluate_in(
+    folder: Path,
+    options: EvaluationOptions,
+    run: dict,
+    builder: datasets.DatasetBuilder,
+    splits: datasets.DatasetDict,
+    detector: AVDeepfakeDetectionPipeline,
+) -> dict:
+    """Score the splits of a protocol that the options need, write everything into `folder`, and return the report."""
+    state = PartialState()
     with state.main_process_first():
         started = claim_folder(folder, run, partial(_changes, run), "predictions", PREDICTIONS)
 
@@ -103,7 +119,7 @@ def evaluate_protocol(options: EvaluationOptions) -> tuple[dict, Path]:
     )
     if options.calibrate and state.is_main_process:
         store_calibration(Path(options.model), report)
-    return report, folder
+    return report
 
 
 def report_predictions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from contextlib import nullcontext
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -12,6 +13,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, ProcessorMixin, Trainer, set_seed
 
 from ..explain.words import count_of
+from ..inference.folder_lock import only_run_in
 from ..inference.threads import usable_cores
 from .analysis_stage import AnalysisStage
 from .avlmm_stages import AlignmentStage, AVLMMStage, starting_point
@@ -99,6 +101,7 @@ def train(recipe: AnyRecipe) -> Path:
     Raises:
         RecipeError: when `output_dir` holds a run of another recipe, or the recipe does not fit the detector or the data.
         TooManyDropsError: when more clips than `data.max_drop_share` could not be read.
+        FolderInUseError: when another run writes into `output_dir`.
     """
     # First of all: on CPUs, processes find one another only when told that there is no accelerator.
     state = PartialState(cpu=not torch.accelerator.is_available())
@@ -109,6 +112,13 @@ def train(recipe: AnyRecipe) -> Path:
         cores = min(torch.get_num_threads(), usable_cores())
         torch.set_num_threads(max(1, cores - recipe.data.num_workers))
         keep_freed_memory()
+    with only_run_in(recipe.output_dir) if state.is_main_process else nullcontext():
+        return _train_in_folder(recipe)
+
+
+def _train_in_folder(recipe: AnyRecipe) -> Path:
+    """Run the stages that have not been run yet, and return the folder of the last one's detector."""
+    state = PartialState()
     dataset = load_split(recipe.data, recipe.data.train_split)
     with state.main_process_first():
         claim_folder(recipe, dataset)

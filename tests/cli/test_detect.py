@@ -415,6 +415,18 @@ def test_one_file_never_ends_a_run(small, folder, tmp_path, capsys, monkeypatch)
     assert by_name["d.avi"]["error"] is None or by_name["d.avi"]["error"]["message"].startswith(str(two))
 
 
+def test_what_a_header_claims_but_does_not_hold_is_not_scored(small, tmp_path, capsys):
+    base = make_clip(tmp_path / "base.mp4", 3)
+    path = remux(base, tmp_path / "lie.mp4", "-movflags", "frag_keyframe+empty_moov+default_base_moof")
+    data = bytearray(path.read_bytes())
+    scale = data.index(b"mdhd") + 16  # ISO/IEC 14496-12, 8.4.2
+    data[scale : scale + 4] = (1).to_bytes(4, "big")  # a frame every 512 s
+    path.write_bytes(data)
+    status, (result,), _ = detect(capsys, small, path)
+    assert status == 0 and result["duration"] > 30_000 and 75 <= len(result["windows"]) <= 80
+    assert any(re.search(r"windows hold neither sound nor a new frame", text) for text in result["warnings"])
+
+
 def test_a_file_that_ends_two_runs_with_an_error_is_left_out(small, folder, tmp_path, capsys, monkeypatch):
     journal = tmp_path / "j.jsonl"
 

@@ -42,7 +42,10 @@ DESCRIPTION = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="video or sound: a file, a folder or an http(s) link"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="video or sound: a file, a folder or an http(s) link (followed wherever it leads, also into your own network)",
     )
     parser.add_argument(
         "--all-files",

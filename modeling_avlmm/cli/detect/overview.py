@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+from dataset_scripts.files import write_whole
+
 from ...casefile.captions import Plot, disagreement_plot, people_plot, timeline_plot
 from ...casefile.facts import detector_facts, utc
 from ...casefile.pages import template
@@ -128,7 +130,7 @@ class Overview:
             software=[(name, str(value)) for name, value in environment().items()],
             time=utc(datetime.now(timezone.utc)),
         )
-        path.write_text(page, encoding="utf-8")
+        write_whole(path, page)
 
 
 def _drawn(plot: Plot, height: float) -> FilePlot:
