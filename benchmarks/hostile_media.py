@@ -1,0 +1,233 @@
+"""Score mutated media files, and count what a service must not do: crash, hang, give a verdict without a word.
+
+    python benchmarks/hostile_media.py --files 500 --seed 0 --save
+    python benchmarks/hostile_media.py --files 40 --here        decode in this process: a crash of FFmpeg ends the script
+
+Twenty seed files of 2 s are made with ffmpeg, one for each container and codec below. Each mutated file is one of them
+with bytes flipped, blocks overwritten, zeroed, removed, doubled or swapped, noise in its header, or its end cut off; a number
+makes the same files again. A small detector with random weights scores them as `detect` does. For each format:
+
+- `crashes`: files that ended the process which decoded them. The run goes on; without reader processes it would end.
+- `hangs`: files that took longer than `--limit` seconds, and were stopped.
+- `refused`: other files with an error in place of a verdict.
+- `warned`: verdicts with a warning.
+- `silent`: verdicts without one, though FFmpeg's command line reports an error (`ffmpeg -v error`) or the duration is more than
+  0.4 s off that of the seed file. A mutation that nobody can see, such as one of a picture's bytes, is not among them.
+- `escaped`: exceptions that would have ended the run.
+- `peak_gib`: largest resident memory of a reader process.
+"""
+
+import argparse
+import contextlib
+import random
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import torch
+from results import write_results
+from transformers import pipeline
+
+from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
+from modeling_avlmm.inference.reader_process import ReaderLimits, reader_processes
+
+H264 = "-c:v libx264 -preset veryfast -g 25 -pix_fmt yuv420p"
+SEEDS = {
+    "mp4": f"{H264} -c:a aac",
+    "fragmented.mp4": f"{H264} -c:a aac -movflags frag_keyframe+empty_moov",
+    "mov": f"{H264} -c:a pcm_s16le",
+    "mkv": f"{H264} -c:a libopus",
+    "hevc.mp4": "-c:v libx265 -x265-params log-level=none -pix_fmt yuv420p -c:a aac",
+    "ts": f"{H264} -c:a aac",
+    "hevc.ts": "-c:v libx265 -x265-params log-level=none -pix_fmt yuv420p -c:a aac",
+    "mpeg2.ts": "-c:v mpeg2video -c:a mp2",
+    "webm": "-c:v libvpx -deadline realtime -c:a libvorbis",
+    "vp9.webm": "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -c:a libopus",
+    "avi": "-c:v mpeg4 -c:a libmp3lame",
+    "mjpeg.avi": "-c:v mjpeg -pix_fmt yuvj420p -c:a pcm_s16le",
+    "mpg": "-c:v mpeg2video -c:a mp2",
+    "flv": "-c:v flv -c:a libmp3lame -ar 44100",
+    "wmv": "-c:v wmv2 -c:a wmav2",
+    "ogv": "-c:v libtheora -c:a libvorbis",
+    "3gp": "-c:v h263 -s 176x144 -c:a aac",
+    "mp3": "-vn -c:a libmp3lame",
+    "wav": "-vn -c:a pcm_s16le",
+    "flac": "-vn -c:a flac",
+}
+SECONDS = 2
+
+
+def make_seeds(folder: Path) -> dict[str, Path]:
+    """Make the seed files."""
+    made = {}
+    for name, codecs in SEEDS.items():
+        made[name] = folder / f"seed.{name}"
+        inputs = (
+            f"-f lavfi -i testsrc2=size=320x240:rate=25:duration={SECONDS} -f lavfi -i sine=220:d={SECONDS}"
+        )
+        command = [
+            "ffmpeg",
+            "-v",
+            "error",
+            "-nostdin",
+            "-y",
+            *inputs.split(),
+            *codecs.split(),
+            str(made[name]),
+        ]
+        subprocess.run(command, check=True)
+    return made
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """Return data with one to three faults."""
+    data = bytearray(data)
+    for _ in range(rng.randint(1, 3)):
+        at = rng.randrange(len(data))
+        block = slice(at, at + rng.choice((16, 256, 4096)))
+        kind = rng.choice(("flip", "noise", "zero", "remove", "double", "swap", "head", "cut"))
+        if kind == "flip":
+            for _ in range(rng.randint(1, 64)):
+                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        elif kind == "noise":
+            data[block] = rng.randbytes(len(data[block]))
+        elif kind == "zero":
+            data[block] = bytes(len(data[block]))
+        elif kind == "remove":
+            del data[block]
+        elif kind == "double":
+            data[at:at] = data[block]
+        elif kind == "swap":
+            other = rng.randrange(len(data))
+            size = min(256, len(data) - max(at, other))
+            data[at : at + size], data[other : other + size] = (
+                data[other : other + size],
+                data[at : at + size],
+            )
+        elif kind == "head":
+            for _ in range(rng.randint(1, 16)):
+                data[rng.randrange(min(2048, len(data)))] = rng.randrange(256)
+        else:
+            del data[max(64, at) :]
+        if len(data) < 64:
+            return bytes(data) + b"\0"
+    return bytes(data)
+
+
+def small_detector():
+    """Return the pipeline of a small detector with random weights."""
+    torch.manual_seed(0)
+    config = SSAVDConfig()
+    model = SSAVDForDeepfakeDetection(config)
+    processor = SSAVDProcessor.from_config(config)
+    return pipeline("av-deepfake-detection", model=model, processor=processor, device="cpu")
+
+
+class Peak(threading.Thread):
+    """Watches the resident memory of the reader processes, grandchildren of this one, in GiB."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.gib, self.ended = 0.0, threading.Event()
+
+    def run(self):
+        while not self.ended.wait(0.1):
+            for status in Path("/proc").glob("[0-9]*/status"):
+                with contextlib.suppress(OSError):
+                    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+                    line = (status.parent / "cmdline").read_bytes()
+                    if b"reader_server" in line and "VmHWM" in lines:
+                        self.gib = max(self.gib, int(lines["VmHWM"].split()[0]) / 1024**2)
+
+
+def complains(path: Path) -> bool:
+    """Return whether FFmpeg's command line reports an error in a file."""
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(path), "-f", "null", "-"]
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        return bool(done.stderr) or done.returncode != 0
+    return True
+
+
+def outcome(result: dict, path: Path, expected: float) -> str:
+    """Return what became of a file."""
+    error = result["error"]
+    if error is not None:
+        return {"DecoderCrashedError": "crashes", "DecoderStalledError": "hangs"}.get(
+            error["type"], "refused"
+        )
+    if result["warnings"]:
+        return "warned"
+    return "silent" if abs(result["duration"] - expected) > 0.4 or complains(path) else "clean"
+
+
+def main():
+    """Run the campaign."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--files", type=int, default=500, help="mutated files [%(default)s]")
+    parser.add_argument("--seed", type=int, default=0, help="number of the campaign [%(default)s]")
+    parser.add_argument(
+        "--limit", type=float, default=60.0, metavar="SECONDS", help="for a window [%(default)g]"
+    )
+    parser.add_argument("--memory", type=float, default=4.0, metavar="GIB", help="for a file [%(default)g]")
+    parser.add_argument("--here", action="store_true", help="decode in this process")
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="keep files that crash, hang or are silent here"
+    )
+    parser.add_argument("--save", action="store_true", help="write the table to benchmarks/results")
+    options = parser.parse_args()
+    counts: dict[str, Counter] = {name: Counter() for name in SEEDS}
+    detector, peak, began = small_detector(), Peak(), time.monotonic()
+    peak.start()
+    limits = ReaderLimits(seconds=options.limit, memory_gib=options.memory)
+    apart = contextlib.nullcontext() if options.here else reader_processes(limits)
+    with tempfile.TemporaryDirectory() as folder, apart:
+        seeds = make_seeds(Path(folder))
+        expected = {name: detector(str(path))["duration"] for name, path in seeds.items()}
+        rng = random.Random(options.seed)
+        for number in range(options.files):
+            name = list(SEEDS)[number % len(SEEDS)]
+            path = Path(folder) / f"{options.seed}-{number}.{name}"
+            path.write_bytes(mutated(seeds[name].read_bytes(), rng))
+            try:
+                (result,) = detector([str(path)])
+                found = outcome(result, path, expected[name])
+            except Exception as error:  # the campaign counts what would have ended a run
+                found = "escaped"
+                print(f"{path.name}: {type(error).__name__}: {error}", flush=True)
+            counts[name][found] += 1
+            if options.keep and found in ("crashes", "hangs", "silent", "escaped"):
+                options.keep.mkdir(parents=True, exist_ok=True)
+                (options.keep / f"{found}-{path.name}").write_bytes(path.read_bytes())
+            path.unlink()
+    peak.ended.set()
+    peak.join()
+    names = ("files", "crashes", "hangs", "refused", "warned", "silent", "escaped", "clean")
+    counts["all"] = sum(counts.values(), Counter())
+    rows = [{"format": name, **dict(zip(names, _row(count), strict=True))} for name, count in counts.items()]
+    rows = [{**row, "peak_gib": round(peak.gib, 2) if row["format"] == "all" else ""} for row in rows]
+    for row in [dict.fromkeys(rows[0], None), *rows]:
+        cells = row if row["files"] is None else row.values()
+        print(
+            "".join(f"{cell!s:>15}" if number == 0 else f"{cell!s:>9}" for number, cell in enumerate(cells))
+        )
+    print(f"{options.files} files in {time.monotonic() - began:.0f} s, seed {options.seed}")
+    if options.save:
+        where = "here" if options.here else "apart"
+        print(write_results(rows, "hostile_media", ("torchcodec",), seed=options.seed, decoded=where))
+
+
+def _row(count: Counter) -> list[int]:
+    return [
+        count.total(),
+        *(count[name] for name in ("crashes", "hangs", "refused", "warned", "silent", "escaped", "clean")),
+    ]
+
+
+if __name__ == "__main__":
+    main()
