@@ -373,6 +373,8 @@ def test_sources_without_a_name_are_named_by_their_type():
             UnsupportedSourceError, match=f"^<{type(source).__name__}>: .*'sampling_rate': 16000"
         ):
             MediaReader(source)
+
+
 @pytest.mark.parametrize(
     "link", ["http://[::1", "http://user:pw@[::1/a.mp4?key=secret", "http://[not]/a.mp4"]
 )

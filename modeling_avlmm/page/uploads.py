@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import threading
+import time
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
@@ -20,6 +21,8 @@ Receive = Callable[[], Awaitable[Message]]
 
 MOST_BYTES = 1_000_000
 """Longest body of a request that is not an upload; our own choice."""
+KEPT_SECONDS = 3600
+"""Time that an upload which nobody takes is kept, at least until the next upload; our own choice."""
 UPLOAD = re.compile(r"/upload/?$")
 FOREIGN = "This request comes from another website."
 NOT_UPLOADED = "Only a file that was uploaded here can be opened."
@@ -38,7 +41,7 @@ class Uploads:
 
     def __init__(self, root: Path):
         self.root = root
-        self._waiting: set[str] = set()
+        self._waiting: dict[str, float] = {}  # and when they came
         self._arriving = 0
         self._shared: set[Path] = set()  # Gradio's own names of files that were given a second one
         self._lock = threading.Lock()
@@ -50,6 +53,10 @@ class Uploads:
         """Note that an upload is on its way: until it has a name of its own, no shared name is removed."""
         with self._lock:
             self._arriving += 1
+            for path, came in list(self._waiting.items()):
+                if time.monotonic() - came > KEPT_SECONDS:  # nobody took it
+                    del self._waiting[path]
+                    remove(Path(path))
 
     def end(self, paths: list[str]) -> list[str]:
         """Note that an upload ended, and return the secret paths of its files."""
@@ -67,14 +74,13 @@ class Uploads:
         own.parent.mkdir(mode=0o700)
         os.link(shared, own)
         self._shared.add(shared)
-        self._waiting.add(str(own))
+        self._waiting[str(own)] = time.monotonic()
         return str(own)
 
     def spend(self, path: Path) -> bool:
         """Return whether a path is an upload that was not taken yet; from now on it is taken."""
         with self._lock:
-            known = str(path) in self._waiting
-            self._waiting.discard(str(path))
+            known = self._waiting.pop(str(path), None) is not None
         return known and path.is_file() and not path.is_symlink()
 
 

@@ -135,6 +135,19 @@ def test_a_shared_name_is_removed_when_no_upload_is_on_its_way(tmp_path):
     assert not shared.parent.exists() and Path(one).read_bytes() == Path(two).read_bytes() == b"1"
 
 
+def test_an_upload_that_nobody_takes_is_deleted(tmp_path, monkeypatch):
+    uploads = Uploads(tmp_path)
+    (tmp_path / "hash").mkdir()
+    (tmp_path / "hash" / "a.mp4").write_bytes(b"1")
+    uploads.begin()
+    (own,) = uploads.end([str(tmp_path / "hash" / "a.mp4")])
+    uploads.begin()
+    assert Path(own).exists()
+    monkeypatch.setattr("modeling_avlmm.page.uploads.KEPT_SECONDS", -1)
+    uploads.begin()
+    assert not Path(own).parent.exists() and own not in uploads and not uploads.spend(Path(own))
+
+
 def test_every_file_of_a_request_is_found():
     assert list(files_in({"data": [1, {"path": "a", "b": [{"path": None}]}], "path": "c"})) == ["c", "a", ""]
 
