@@ -327,29 +327,6 @@ class MediaReader:
             return True
         return bool(((times > start - EPS) & (times < end - EPS)).any())
 
-    def with_content(self, spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
-        """Return the windows in which there is sound or a frame begins, and add a warning about the others.
-
-        A still picture is not looked at for hours because a header says that it is shown so long.
-        """
-        _ = self.info
-        if self._video is None or self._video.starts is None:
-            return spans
-        starts = [at - self._video_zero for at in self._video.starts]
-        sound = (0.0, 0.0)
-        if self._audio is not None:
-            sound = (self._audio.begin - self._audio_zero, self._audio.end - self._audio_zero)
-        kept = [
-            (start, end)
-            for start, end in spans
-            if (start < sound[1] and sound[0] < end) or any(start - EPS <= at < end - EPS for at in starts)
-        ]
-        if len(kept) < len(spans):
-            left_out = len(spans) - len(kept)
-            what = f"{left_out} of {len(spans)} windows hold neither sound nor a new frame and are left out"
-            self._warnings.append(f"{what}: its times may be wrong")
-        return kept
-
     def read(
         self,
         start: float = 0.0,

@@ -25,7 +25,6 @@ _SOUND_FILES = (b"RIFF", b"RF64", b"fLaC", b"OggS")  # only these: libsndfile ca
 _BLOCK_FILES = (b"RIFF", b"RF64", b"riff", b"FORM", b".snd", b"caff")
 PICTURE_CODECS = {"mjpeg", "png", "bmp", "webp", "gif", "tiff", "jpeg2000"}
 STILL_BRANDS = {b"heic", b"heix", b"mif1", b"avif"}
-SPARSE_SECONDS = 10.0  # from one frame to the next on average; beyond that, the frames' times are looked up
 MOST_FPS = 240  # frames a second; more is the header's clock, not a rate; our own choice
 UNKNOWN_LENGTH = {
     "mp3",
@@ -232,27 +231,7 @@ def _open_video(
             decoding_times=container.head[8:12] == b"AVI ",
         )
     threads = threads or decoding_threads(*(None, None) if meta is None else (meta.width, meta.height))
-    video = FileVideo(name, container.handle, threads, picture, shifts=shifts)
-    video.starts = _starts(video, container.handle)
-    return video
-
-
-def _starts(video: FileVideo, handle: Any) -> tuple[float, ...] | None:
-    """Return when each frame begins, in seconds; `None` where frames are close together, and where some are damaged.
-
-    A header may claim hours for a few frames. Few frames are quickly read, hours are not.
-    """
-    if not video.num_frames or video.end - video.begin < SPARSE_SECONDS * video.num_frames:
-        return None
-    starts: list[float] = []
-    try:
-        decoder = torchcodec_decoders().VideoDecoder(handle, stream_index=video.picture.stream)
-        for first in range(0, video.num_frames, 8):
-            frames = decoder.get_frames_in_range(first, min(first + 8, video.num_frames))
-            starts += frames.pts_seconds.tolist()
-    except (RuntimeError, ValueError, IndexError):
-        return None
-    return tuple(starts)
+    return FileVideo(name, container.handle, threads, picture, shifts=shifts)
 
 
 def _open_audio(container: _Container, name: str) -> FileAudio:

@@ -87,14 +87,9 @@ class FileVideo:
         shifts (`tuple[float]`, *optional*):
             Seconds to add to the times of each joined recording after the first; empty to find these recordings.
 
-    Attributes:
-        starts (`tuple[float, ...]`, *optional*): When each frame begins, if frames are far from one another.
-
     Raises:
         RuntimeError, ValueError: If nothing of it can be decoded.
     """
-
-    starts: tuple[float, ...] | None = None
 
     def __init__(
         self,
@@ -366,7 +361,7 @@ class _Screen:
 class ArrayVideo:
     """Frames in memory. The last one is shown for `last` seconds."""
 
-    codec = starts = None
+    codec = None
 
     def __init__(self, frames: torch.Tensor, timestamps: torch.Tensor, last: float):
         self.frames, self.timestamps = frames, timestamps

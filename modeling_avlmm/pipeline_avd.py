@@ -307,7 +307,7 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             if reader.info.duration <= longest:
                 return [(0.0, reader.info.duration)]
             window_seconds = longest
-        return reader.with_content(reader.windows(window_seconds, hop_seconds))
+        return reader.windows(window_seconds, hop_seconds)
 
     def get_iterator(
         self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params

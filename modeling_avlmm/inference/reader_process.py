@@ -265,8 +265,6 @@ class TrackElsewhere:
         facts (`dict`): The attributes.
     """
 
-    starts: tuple[float, ...] | None = None
-
     def __init__(self, opened: _OpenFile, kind: str, facts: dict[str, Any]):
         vars(self).update(facts)
         self._opened, self._kind = opened, kind

@@ -27,7 +27,7 @@ ENDED = "ended"
 """The nursery's word that a reader died, followed by its wait status."""
 GRACE = 30
 """Seconds after its limit in which a reader whose owner is gone ends itself."""
-_FACTS = (int, float, str, bool, tuple, type(None))
+_FACTS = (int, float, str, bool, type(None))
 
 
 @dataclass(frozen=True)
