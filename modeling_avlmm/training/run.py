@@ -112,14 +112,14 @@ def train(recipe: AnyRecipe) -> Path:
         cores = min(torch.get_num_threads(), usable_cores())
         torch.set_num_threads(max(1, cores - recipe.data.num_workers))
         keep_freed_memory()
+    dataset = load_split(recipe.data, recipe.data.train_split)  # before a folder is made
     with only_run_in(recipe.output_dir) if state.is_main_process else nullcontext():
-        return _train_in_folder(recipe)
+        return _train_in_folder(recipe, dataset)
 
 
-def _train_in_folder(recipe: AnyRecipe) -> Path:
+def _train_in_folder(recipe: AnyRecipe, dataset: Dataset) -> Path:
     """Run the stages that have not been run yet, and return the folder of the last one's detector."""
     state = PartialState()
-    dataset = load_split(recipe.data, recipe.data.train_split)
     with state.main_process_first():
         claim_folder(recipe, dataset)
     stages = stages_of(recipe)
