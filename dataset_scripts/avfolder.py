@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .builder import CorpusBuilder, SeededConfig
-from .corpus import SOUND_SUFFIXES, VIDEO_SUFFIXES, Corpus, MissingFiles, scan_files
+from .corpus import SOUND_SUFFIXES, VIDEO_SUFFIXES, Corpus, MissingFiles, linked_from_outside, scan_files
 from .errors import CorpusNotFoundError, MetadataError, ProtocolError, nearest
 from .schema import FAKE, LABELS, REAL, ClipRow, make_row, parse_label
 from .splits import FULL_SPLIT, by_split, split_twice
@@ -111,9 +111,12 @@ class AVFolder(CorpusBuilder):
 
     def read(self, corpus: Corpus) -> tuple[list[ClipRow], MissingFiles]:
         """See [`CorpusBuilder.read`]. `split` is that of the user, or None."""
-        if corpus.metadata:
-            return self._read_table(corpus)
-        return self._read_folders(corpus)
+        rows, missing = self._read_table(corpus) if corpus.metadata else self._read_folders(corpus)
+        if outside := linked_from_outside(corpus.root, [row["path"] for row in rows]):
+            self.note(
+                f"{len(outside):,} clips lie outside of {corpus.root}, where symbolic links lead, such as {outside[0]}."
+            )
+        return rows, missing
 
     def deal(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
         """See [`CorpusBuilder.deal`]."""

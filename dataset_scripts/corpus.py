@@ -118,6 +118,21 @@ def scan_files(root: str, suffixes: Sequence[str] = VIDEO_SUFFIXES) -> tuple[lis
     return sorted(found), others
 
 
+def linked_from_outside(root: str, files: Sequence[str]) -> list[str]:
+    """Return those of some files below `root` that lie elsewhere, reached through a symbolic link."""
+    real_root = os.path.realpath(root)
+    inside: dict[str, bool] = {}
+    outside = []
+    for file in files:
+        path = os.path.join(root, *file.split("/"))
+        folder = os.path.realpath(path) if os.path.islink(path) else os.path.dirname(path)
+        if folder not in inside:
+            inside[folder] = os.path.commonpath([real_root, os.path.realpath(folder)]) == real_root
+        if not inside[folder]:
+            outside.append(file)
+    return outside
+
+
 def scan_folders(
     root: str, folders: Sequence[str], suffixes: Sequence[str] = VIDEO_SUFFIXES
 ) -> tuple[list[str], int]:

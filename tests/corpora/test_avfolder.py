@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import unicodedata
+import warnings
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -101,6 +102,21 @@ def test_files_outside_the_classes_are_reported(tmp_path):
         touch(tmp_path / path)
     with pytest.warns(CorpusWarning, match="2 media files are in neither"):
         assert len(stream(tmp_path)["full"]) == 2
+
+
+def test_clips_that_lie_elsewhere_are_told(tmp_path):
+    touch(tmp_path / "elsewhere" / "deep" / "a.mp4")
+    root = tmp_path / "clips"
+    for path in ("real/own.mp4", "fake/own.mp4"):
+        touch(root / path)
+    (root / "real" / "inside.mp4").symlink_to(root / "fake" / "own.mp4")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CorpusWarning)
+        assert len(stream(root)["full"]) == 3
+    (root / "real" / "one.mp4").symlink_to(tmp_path / "elsewhere" / "deep" / "a.mp4")
+    (root / "fake" / "linked").symlink_to(tmp_path / "elsewhere")
+    with pytest.warns(CorpusWarning, match="2 clips lie outside of .*such as fake/linked/deep/a.mp4"):
+        assert len(stream(root)["full"]) == 5
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
