@@ -54,7 +54,7 @@ class Tracks:
 
 @dataclass
 class _Container:
-    """What can be known of a file without decoding it."""
+    """Facts of a file that need no decoding."""
 
     source: Any  # path or content
     handle: Any  # what torchcodec opens
@@ -66,13 +66,13 @@ class _Container:
 
     @property
     def seekable(self) -> bool:
-        """Whether the file's index says exactly from which packet a picture can be decoded: MP4 and Matroska."""
+        """True where the file's index says exactly from which packet a picture can be decoded: MP4 and Matroska."""
         films = self.mp4.films == 1 or (self.mp4.films > 1 and not self.mp4.fragmented)
         return films or self.head.startswith(b"\x1aE\xdf\xa3")
 
     @property
     def transport(self) -> bool:
-        """Whether it is MPEG-TS."""
+        """True for MPEG-TS."""
         return self.head[0:377:188] == b"GGG" or self.head[4:389:192] == b"GGG"
 
     def meta(self, kind: str) -> Any:

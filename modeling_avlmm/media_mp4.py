@@ -1,4 +1,4 @@
-"""What torchcodec doesn't tell about an MP4 or QuickTime file, and its sound without its picture (ISO/IEC 14496-12).
+"""Facts of an MP4 or QuickTime file that torchcodec doesn't tell, and its sound without its picture (ISO/IEC 14496-12).
 
 FFmpeg decodes the first frames of every track when it opens a file. With a large picture that takes longer than decoding
 all of the sound. Here the boxes of picture tracks are renamed in memory, so that FFmpeg skips them.

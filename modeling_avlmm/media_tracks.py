@@ -1,4 +1,4 @@
-"""What the tracks of a file have in common: torchcodec, packets decoded in order, and the times of what comes out.
+"""The common ground of a file's tracks: torchcodec, packets decoded in order, and the times of what comes out.
 
 A track has a `begin` and an `end` on its own clock, in seconds. A video track turns instants into frames; an audio track
 turns a range into pieces of 16 kHz samples, each with the time of its first sample.
@@ -133,7 +133,7 @@ class Clock:
 
 @dataclass
 class Survey:
-    """What decoding a whole track says about it. Times are in seconds, after joined recordings were put in a row."""
+    """Facts of a track that decoding all of it gives. Times are in seconds, after joined recordings were put in a row."""
 
     begin: float
     end: float

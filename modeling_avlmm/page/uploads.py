@@ -1,4 +1,4 @@
-"""What a browser may send to the page: requests of the page itself, and files that it uploaded itself."""
+"""The gate for what a browser sends to the page: requests of the page itself, and files that it uploaded itself."""
 
 from __future__ import annotations
 
