@@ -15,7 +15,7 @@ from .media_errors import DAMAGED, UnreadableMediaError
 from .media_mp4 import FIRST_BOXES, Header, read_header, without_picture
 from .media_sound import FileAudio, SoundFileAudio
 from .media_sources import faults_of, mapped
-from .media_tracks import explain, torchcodec_decoders
+from .media_tracks import explain, is_rate, is_turned, torchcodec_decoders
 from .media_video import FileVideo, Picture
 
 MAX_DECODING_THREADS = 4  # more threads wait for each other; our own choice
@@ -25,7 +25,6 @@ _SOUND_FILES = (b"RIFF", b"RF64", b"fLaC", b"OggS")  # only these: libsndfile ca
 _BLOCK_FILES = (b"RIFF", b"RF64", b"riff", b"FORM", b".snd", b"caff")
 PICTURE_CODECS = {"mjpeg", "png", "bmp", "webp", "gif", "tiff", "jpeg2000"}
 STILL_BRANDS = {b"heic", b"heix", b"mif1", b"avif"}
-MOST_FPS = 240  # frames a second; more is the header's clock, not a rate; our own choice
 UNKNOWN_LENGTH = {
     "mp3",
     "aac",
@@ -224,9 +223,9 @@ def _open_video(
         picture = replace(
             picture,
             codec=meta.codec,
-            fps=fps if fps and 1 <= fps <= MOST_FPS else None,
+            fps=fps if is_rate(fps) else None,
             aspect=float(meta.pixel_aspect_ratio or 1),
-            turned=round((meta.rotation or 0) / 90) % 2 == 1,
+            turned=is_turned(meta.rotation),
             mirrored=container.mp4.mirrored,
             decoding_times=container.head[8:12] == b"AVI ",
         )

@@ -18,6 +18,7 @@ EPS = 1e-6  # seconds; far below a tick of any container's clock, far above roun
 JUMP_BACK = 0.5  # seconds by which times fall back where recordings were joined; our own choice
 JUMP_AHEAD = 60.0  # seconds by which the sound jumps ahead there; our own choice
 LONGEST_TIME = 1e9  # seconds; torchcodec gives larger ones, and NaN, for a missing timestamp
+MOST_FPS = 240  # frames a second; more is the header's clock, not a rate; our own choice
 MOST_WAITING = 64  # outputs without a timestamp at the beginning of a track that are held; our own choice
 _INSTALL = (
     "Install torchcodec and FFmpeg 4 to 8 with its shared libraries (libavcodec, libavformat, libavutil)"
@@ -50,6 +51,16 @@ def known(seconds: float | None) -> bool:
     return seconds is not None and abs(seconds) < LONGEST_TIME
 
 
+def is_turned(rotation: float | None) -> bool:
+    """Return True for a picture that is shown on its side; `rotation` is in degrees, and None where the file tells none."""
+    return round((rotation or 0) / 90) % 2 == 1
+
+
+def is_rate(fps: float | None) -> bool:
+    """Return True for frames a second, False for the ticks of a container's clock, which some headers give instead."""
+    return fps is not None and 1 <= fps <= MOST_FPS
+
+
 class Clock:
     """
     The times of what a track's decoder gives, in the order of the file.
@@ -71,7 +82,7 @@ class Clock:
         self,
         step: float,
         origin: float | None = None,
-        shifts: tuple[float, ...] = (),
+        shifts: list[float] | None = None,
         ahead: float = math.inf,
     ):
         self.step, self.origin, self.ahead = step, origin, ahead
@@ -150,7 +161,7 @@ def survey(handle: Any, stream: int | str, clock: Clock, threads: int = 1) -> Su
         if item is not None:
             at, output = item
             if not count and isinstance(output, torchcodec_decoders().RawFrame):
-                turned = round(output.rotation / 90) % 2
+                turned = is_turned(output.rotation)
                 shape = (output.height, output.width) if turned else (output.width, output.height)
             begin, end, count = min(begin, at), max(end, at + clock.duration(output)), count + 1
     return Survey(begin, end, count, clock.missing, clock.runs, shape) if count else None

@@ -14,8 +14,8 @@ import torch
 
 from ..media import SAMPLING_RATE
 from ..media_errors import DAMAGED, MediaNotFoundError, UnreadableMediaError
-from ..media_files import MOST_FPS, PICTURE_CODECS, undecodable
-from ..media_tracks import Clock, explain, torchcodec_decoders
+from ..media_files import PICTURE_CODECS, undecodable
+from ..media_tracks import Clock, explain, is_rate, is_turned, torchcodec_decoders
 from ..media_video import Picture as Shown
 
 HEAD_BYTES = 16 * 1024**2
@@ -212,9 +212,9 @@ class GrowingTracks:
         if self._video is not None:
             meta = self._video.metadata
             fps = meta.average_fps_from_header
-            self._shown = Shown(aspect=float(meta.pixel_aspect_ratio or 1), turned=_is_turned(meta.rotation))
+            self._shown = Shown(aspect=float(meta.pixel_aspect_ratio or 1), turned=is_turned(meta.rotation))
             self._decoders[self._video.index] = self._video.make_decoder("cpu", num_ffmpeg_threads=1)
-            self._clocks[self._video.index] = Clock(1 / fps if _is_rate(fps) else 0.04, shifts=shifts)
+            self._clocks[self._video.index] = Clock(1 / fps if is_rate(fps) else 0.04, shifts=shifts)
         if self._audio is not None:
             self._decoders[self._audio.index] = self._audio.make_decoder()
             self._clocks[self._audio.index] = Clock(1 / SAMPLING_RATE, shifts=shifts)
@@ -227,7 +227,7 @@ class GrowingTracks:
         """Leave out the cover of a sound file, and return warnings about tracks that cannot be decoded."""
         codec = None if self._video is None else self._video.metadata.codec
         is_picture = self._audio is not None and codec in PICTURE_CODECS
-        if is_picture and not _is_rate(self._video.metadata.average_fps_from_header):
+        if is_picture and not is_rate(self._video.metadata.average_fps_from_header):
             self._video = None
             return ["the only picture is a cover; read as audio"]
         found = {"video": self._video, "audio": self._audio}
@@ -318,16 +318,6 @@ class GrowingTracks:
         self._converter = None
         if samples.data.shape[1]:
             yield Sound(samples.pts_seconds, samples.data.mean(0))
-
-
-def _is_rate(fps: float | None) -> bool:
-    """Return whether a header's frame rate is one, and not the container's clock."""
-    return fps is not None and 1 <= fps <= MOST_FPS
-
-
-def _is_turned(rotation: float | None) -> bool:
-    """Return whether a picture is shown on its side."""
-    return round((rotation or 0) / 90) % 2 == 1
 
 
 __all__ = ["GrowingFile", "GrowingTracks", "Picture", "Sound"]
