@@ -17,6 +17,7 @@ from scipy.special import expit, logit
 from scipy.stats import t as student
 from transformers import pipeline
 
+from ..evaluation.robustness.perturbed_rows import PerturbedRows
 from ..explain.words import count_of
 from ..hub_mixin import PIPELINE_TASK
 from ..inference.face_cache import FaceCache
@@ -70,7 +71,8 @@ def calibrate(recipe: GenuineRecipe, dataset: Dataset, detector: Detector) -> di
 
     A part's scale makes made fakes of held-out people, and of held-out synthesisers, most likely (Platt 1999). Its bias puts
     log-odds of 0 where half of the allowed false alarms lie above, of genuine recordings as the pipeline scores them: so the
-    two parts can be compared, and the larger one be taken. The threshold is then read off the scores of genuine clips.
+    two parts can be compared, and the larger one be taken. The threshold is then read off the scores of genuine clips. Both
+    hold for the recordings as they are, and for the clips again under each condition of the recipe by itself.
 
     Args:
         recipe ([`GenuineRecipe`]): The run.
@@ -100,16 +102,19 @@ def calibrate(recipe: GenuineRecipe, dataset: Dataset, detector: Detector) -> di
         if each.held_out and each.kind != "photos"
     ]
     known["held_out_people"] = len({each.person for each in held_out})
-    found = score_genuine(recipe, detector, held_out)
-    for part in PARTS.values():
-        genuine = _known(each[f"{part}_score"] for _, each in found)
-        if len(genuine) >= FEWEST:
-            edge = upper_bound(genuine, settings.false_alarms / 2)
-            setattr(config, f"{part}_bias", vars(config)[f"{part}_bias"] - edge)
-        known["parts"][part] |= {"genuine": len(genuine), "bias": vars(config)[f"{part}_bias"]}
     clips = [each for each in held_out if each.kind == "clips"]
-    overall = _known(each["score"] for _, each in score_genuine(recipe, detector, clips))
-    known["clips"] = len(overall)
+    worse = [score_genuine(recipe, detector, clips, each) for each in settings.conditions.items()]
+    found = [score_genuine(recipe, detector, held_out), *worse]
+    for part in PARTS.values():
+        genuine = [_known(each[f"{part}_score"] for _, each in results) for results in found]
+        if len(genuine[0]) >= FEWEST:
+            edge = upper_bound_of_all(genuine, settings.false_alarms / 2)
+            setattr(config, f"{part}_bias", vars(config)[f"{part}_bias"] - edge)
+        known["parts"][part] |= {"genuine": len(genuine[0]), "bias": vars(config)[f"{part}_bias"]}
+    found = [score_genuine(recipe, detector, clips, each) for each in (None, *settings.conditions.items())]
+    every = [_known(each["score"] for _, each in results) for results in found]
+    overall = every[0]
+    known |= {"clips": len(overall), "conditions": dict(settings.conditions)}
     config.calibration = {"dataset": recipe.data.dataset, "protocol": recipe.data.protocol, **known}
     if len(overall) < FEWEST:
         say(
@@ -117,9 +122,9 @@ def calibrate(recipe: GenuineRecipe, dataset: Dataset, detector: Detector) -> di
             f"{config.threshold:g}. More people, or a larger data.held_out, would help."
         )
         return known
-    config.threshold = float(expit(upper_bound(overall, settings.false_alarms)))
+    config.threshold = float(expit(upper_bound_of_all(every, settings.false_alarms)))
     if settings.abstain:
-        config.abstain_band = [float(expit(upper_bound(overall, share))) for share in settings.abstain]
+        config.abstain_band = [float(expit(upper_bound_of_all(every, share))) for share in settings.abstain]
     say(
         f"  threshold {config.threshold:.3f} for {settings.false_alarms:.0%} false alarms, read off "
         f"{count_of(len(overall), 'genuine clip')} of {known['held_out_people']} held-out people"
@@ -193,15 +198,35 @@ def upper_bound(values: np.ndarray, share: float) -> float:
     return float(np.mean(values) + student.ppf(1 - share, count - 1) * spread)
 
 
+def upper_bound_of_all(groups: Iterable[np.ndarray], share: float) -> float:
+    """Return the value that at most a share of further ones of any group is expected to exceed, see [`upper_bound`]."""
+    return max(upper_bound(values, share) for values in groups if len(values) >= FEWEST)
+
+
 def score_genuine(
-    recipe: GenuineRecipe, detector: Detector, recordings: list[Recording]
+    recipe: GenuineRecipe,
+    detector: Detector,
+    recordings: list[Recording],
+    condition: tuple[str, int] | None = None,
 ) -> list[tuple[Recording, dict]]:
-    """Return the pipeline's results on recordings, without those that cannot be read."""
+    """
+    Return the pipeline's results on recordings, without those that cannot be read.
+
+    Args:
+        recipe ([`GenuineRecipe`]): The run.
+        detector (`tuple`): Model and processor.
+        recordings (`list[Recording]`): The recordings.
+        condition (`tuple[str, int]`, *optional*): Name and level of a perturbation that each goes through first.
+    """
     model, processor = detector
     judge = pipeline(PIPELINE_TASK, model=model, processor=processor)
-    cache = FaceCache(recipe.data.face_cache or Path(recipe.output_dir) / "faces")
-    sources = [{"video": each.file, "audio": each.audio} for each in recordings]
-    found = judge(sources, tracks=cache, temperature=1.0) if sources else []
+    sources: list[dict] | PerturbedRows = [{"video": each.file, "audio": each.audio} for each in recordings]
+    if condition is None:
+        tracks = FaceCache(recipe.data.face_cache or Path(recipe.output_dir) / "faces")
+    else:
+        rows = [source | {"path": each.path} for source, each in zip(sources, recordings, strict=True)]
+        sources, tracks = PerturbedRows(rows, *condition, seed=recipe.seed), None
+    found = judge(sources, tracks=tracks, temperature=1.0) if len(sources) else []
     return [pair for pair in zip(recordings, found, strict=True) if pair[1]["error"] is None]
 
 

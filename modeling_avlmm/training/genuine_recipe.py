@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from ..evaluation.robustness.perturbations import PERTURBATIONS
 from .recipe_parts import DataRecipe, OptimisationRecipe
-from .recipe_values import RecipeError, check_unset
+from .recipe_values import RecipeError, check_unset, unknown_field
 
 
 @dataclass
@@ -166,12 +167,23 @@ class CalibrationRecipe:
         false_alarms (`float`): Share of genuine clips that the threshold calls fake.
         abstain (`list[float]`): Shares of genuine clips above the lower and the upper edge of the band in which the detector
             gives no verdict on request; empty for no band.
+        conditions (`dict[str, int]`): Names and levels of perturbations (`evaluation/robustness/perturbations.py`). The shares
+            must hold for the clips as they are, and again under each of these by itself: real recordings come in worse
+            quality than those one collects.
     """
 
     false_alarms: float = 0.05
     abstain: list[float] = field(default_factory=lambda: [0.2, 0.02])
+    conditions: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self):
+        for name, level in self.conditions.items():
+            if name not in PERTURBATIONS:
+                raise unknown_field(name, PERTURBATIONS, "calibration.conditions.")
+            if level not in PERTURBATIONS[name].severities:
+                raise RecipeError(
+                    f"calibration.conditions.{name} is {level!r}; its levels are {list(PERTURBATIONS[name].severities)}."
+                )
         if not 0 < self.false_alarms < 1:
             raise RecipeError(f"calibration.false_alarms is a share, got {self.false_alarms}.")
         if self.abstain and not (

@@ -48,8 +48,11 @@ def test_the_bound_that_few_genuine_scores_exceed():
         assert np.mean(over) == pytest.approx(0.05, abs=0.012)
 
 
-def test_a_detector_is_calibrated_on_held_out_people(monkeypatch):
+@pytest.mark.parametrize("conditions", [{}, {"noise": 2, "blur": 1}])
+def test_a_detector_is_calibrated_on_held_out_people(monkeypatch, conditions):
     rng = np.random.default_rng(3)
+    worse = {("noise", 2): 1.5, ("blur", 1): -0.5}  # what each adds to the raw log-odds of a picture
+    most = max(0.0, *(worse[each] for each in conditions.items())) if conditions else 0.0
     clips = [Recording("clips", f"{n}.mp4", f"{n}.mp4", None, f"p{n % 13}", True) for n in range(39)]
     clips += [Recording("clips", "trained.mp4", "trained.mp4", None, "q", False)]
     clips += [Recording("photos", f"{n}.jpg", f"{n}.jpg", None, f"{n}.jpg", True) for n in range(3)]
@@ -64,11 +67,12 @@ def test_a_detector_is_calibrated_on_held_out_people(monkeypatch):
 
         return make
 
-    def score(recipe, detector, recordings):
-        """Score as the pipeline would: half of the clips have no sound."""
+    def score(recipe, detector, recordings, condition=None):
+        """Score as the pipeline would: half of the clips have no sound; noise makes each picture look more like a fake."""
         found = []
         for each in recordings:
             picture, sound = raw[each.path]
+            picture += 0.0 if condition is None else worse[condition]
             parts = [config.video_scale * picture + config.video_bias]
             if int(each.path.split(".")[0]) % 2:
                 parts.append(config.audio_scale * sound + config.audio_bias)
@@ -87,20 +91,26 @@ def test_a_detector_is_calibrated_on_held_out_people(monkeypatch):
     monkeypatch.setattr(module, "score_genuine", score)
     monkeypatch.setattr(module, "genuine_recordings", lambda *_: clips)
     recipe = recipe_from({"system": "facevoice", "name": "x", "output_dir": "y"})
+    recipe.calibration.conditions = conditions
     known = calibrate(recipe, None, (model, None))
 
     assert config.video_scale == pytest.approx(2.0, rel=0.1) and config.audio_scale == pytest.approx(
         0.5, rel=0.1
     )
     held_out = clips[:39]
-    pictures = np.array([config.video_scale * raw[c.path][0] + config.video_bias for c in held_out])
+    pictures = np.array([config.video_scale * (raw[c.path][0] + most) + config.video_bias for c in held_out])
     sounds = np.array([config.audio_scale * raw[c.path][1] + config.audio_bias for c in held_out[1::2]])
     # Half of the false alarms for each part: the 39th of 39 pictures, and Student's bound of 19 sounds.
     assert pictures.max() == pytest.approx(0, abs=1e-6)
     assert upper_bound(sounds, 0.025) == pytest.approx(0, abs=1e-6)
-    overall = sorted(logit([r["score"] for _, r in score(None, None, held_out)]))
-    assert logit(config.threshold) == pytest.approx(overall[37])  # ceil(40 * 0.95) = 38th
-    assert logit(config.abstain_band) == pytest.approx([overall[31], upper_bound(np.array(overall), 0.02)])
+    every = [
+        np.sort(logit([r["score"] for _, r in score(None, None, held_out, each)]))
+        for each in (None, *conditions.items())
+    ]
+    assert logit(config.threshold) == pytest.approx(max(each[37] for each in every))  # ceil(40 * 0.95) = 38th
+    edges = [max(each[31] for each in every), max(upper_bound(each, 0.02) for each in every)]
+    assert logit(config.abstain_band) == pytest.approx(edges)
+    assert known["conditions"] == conditions
     assert known["held_out_people"] == 13 and known["clips"] == 39
     assert known["parts"]["video"]["genuine"] == 39 and known["parts"]["audio"]["genuine"] == 19
     assert config.calibration["dataset"] == "fakeavceleb"
