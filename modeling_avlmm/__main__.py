@@ -10,10 +10,10 @@ evaluate_avd.py evaluates a detector. COMMAND --help explains a command.
 """
 
 import argparse
-import sys
+from typing import NoReturn
 
 from .cli import audit, bench, demo, detect, export, instruct, onnx, publish, stream, train, ui, wild
-from .cli.console import STOPPED, tell
+from .cli.console import STOPPED, leave, tell
 
 COMMANDS = {
     "detect": detect,
@@ -44,10 +44,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit status."""
+def main(arguments: list[str] | None = None, own_process: bool = False) -> int:
+    """
+    Run one command and return its exit status.
+
+    Args:
+        arguments (`list[str]`, *optional*): The command and its options. Defaults to those of this process.
+        own_process (`bool`, *optional*, defaults to `False`):
+            Whether this process was started for the command and does nothing else.
+    """
     parser = build_parser()
     options, unknown = parser.parse_known_args(arguments)
+    options.own_process = own_process
     if "overrides" in options:  # of a recipe, whose fields the parser does not know
         options.overrides = unknown
     elif unknown:
@@ -59,5 +67,10 @@ def main(arguments: list[str] | None = None) -> int:
         return STOPPED
 
 
+def run_and_leave() -> NoReturn:
+    """Be the process of a command: run it and end."""
+    leave(main(own_process=True))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_leave()

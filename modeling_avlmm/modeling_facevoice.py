@@ -5,6 +5,7 @@ The picture network is made for training on genuine recordings alone, with self-
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -86,9 +87,12 @@ class FaceVoiceForDeepfakeDetection(FaceVoicePreTrainedModel):
 
     def __init__(self, config: FaceVoiceConfig):
         super().__init__(config)
-        self.picture = create_model(
-            config.backbone, num_classes=0, global_pool="avg", drop_path_rate=config.drop_path
-        )
+        # On the meta device there is nothing to initialise, and trying to takes a quarter of a second.
+        empty = torch.get_default_device().type == "meta"
+        with init.no_init_weights() if empty else nullcontext():
+            self.picture = create_model(
+                config.backbone, num_classes=0, global_pool="avg", drop_path_rate=config.drop_path
+            )
         self.picture_head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(self.picture.num_features, 1))
         self.sound = SoundNetwork(config)
         self.post_init()

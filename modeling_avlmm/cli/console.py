@@ -1,13 +1,16 @@
 """The frame around every command: one plain line for each error and warning, and the exit status."""
 
+import atexit
 import contextlib
 import errno
 import gc
 import os
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 WRONG_USAGE = 2
 STOPPED = 130
@@ -80,13 +83,35 @@ def disk_fault(error: BaseException | None) -> str | None:
 
 
 @contextlib.contextmanager
-def starting() -> Iterator[None]:
-    """Import libraries without looking for garbage: nearly all of their millions of objects stay for good."""
+def starting(own_process: bool = False) -> Iterator[None]:
+    """
+    Import libraries without looking for garbage: nearly all of their millions of objects stay for good.
+
+    With `own_process`, they are not looked at later either, which costs a third of a second each time.
+    """
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
+        if own_process:
+            gc.freeze()
+
+
+def leave(status: int) -> NoReturn:
+    """
+    End the process like `sys.exit`, but without taking apart what the libraries have built, which takes a second.
+
+    Threads are waited for and functions of `atexit` are called, as in the processes of `multiprocessing`.
+    """
+    try:
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # a full disk, or a pipe that nobody reads: Python tells
+        sys.exit(status)
+    os._exit(status)
 
 
 @contextlib.contextmanager

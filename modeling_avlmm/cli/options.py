@@ -138,13 +138,18 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def reading(options: argparse.Namespace) -> contextlib.AbstractContextManager:
-    """Return the context in which files are decoded: in processes of their own, unless --read-here is given."""
+def reading(options: argparse.Namespace, forked: bool = False) -> contextlib.AbstractContextManager:
+    """
+    Return the context in which files are decoded: in processes of their own, unless --read-here is given.
+
+    `forked` is that of [`reader_processes`].
+    """
     if options.read_here:
         return contextlib.nullcontext()
     from ..inference.reader_process import ReaderLimits, reader_processes  # here, as it imports PyTorch
 
-    return reader_processes(ReaderLimits(seconds=options.read_seconds, memory_gib=options.read_memory))
+    limits = ReaderLimits(seconds=options.read_seconds, memory_gib=options.read_memory)
+    return reader_processes(limits, forked)
 
 
 def add_push(parser: argparse.ArgumentParser) -> None:

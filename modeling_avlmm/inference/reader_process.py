@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ import torch
 from ..media_errors import DecoderCrashedError, DecoderStalledError, MediaError
 from ..media_files import Tracks, open_elsewhere
 from .reader_messages import Inbox, anonymous_file, receive, send
-from .reader_server import ENDED, ReaderLimits
+from .reader_server import ENDED, ReaderLimits, forked_nursery
 
 __all__ = ["ReaderLimits", "reader_processes"]
 
@@ -35,7 +35,7 @@ _CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from {} import
 
 
 @contextlib.contextmanager
-def reader_processes(limits: ReaderLimits | None = None) -> Iterator[None]:
+def reader_processes(limits: ReaderLimits | None = None, forked: bool = False) -> Iterator[None]:
     """
     Decode every file in a process of its own while the context lasts.
 
@@ -47,6 +47,9 @@ def reader_processes(limits: ReaderLimits | None = None) -> Iterator[None]:
 
     Args:
         limits ([`ReaderLimits`], *optional*): Limits on what one file may cost.
+        forked (`bool`, *optional*, defaults to `False`): Make the readers from a fork of this process as it is now, which
+            saves the seconds in which a new one imports PyTorch. Safe where this process has no threads yet and PyTorch has
+            computed nothing. Linux only; elsewhere, and where readers are there already, it changes nothing.
 
     Example:
 
@@ -58,7 +61,7 @@ def reader_processes(limits: ReaderLimits | None = None) -> Iterator[None]:
     if not hasattr(socket, "send_fds"):
         yield
         return
-    pool = _Readers(limits or ReaderLimits())
+    pool = _Readers(limits or ReaderLimits(), forked)
     try:
         with open_elsewhere(pool.open):
             yield
@@ -69,18 +72,11 @@ def reader_processes(limits: ReaderLimits | None = None) -> Iterator[None]:
 class _Nursery:
     """The process that forks readers. It is started once, and ends with the processes that know it."""
 
-    def __init__(self) -> None:
+    def __init__(self, forked: bool = False) -> None:
         self._orders, theirs = socket.socketpair()
-        code = _CODE.format(f"{__package__}.reader_server")
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", code, str(theirs.fileno()), json.dumps(sys.path)],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # what FFmpeg and malloc say of a damaged file
-                env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-            )
+            started = forked_nursery if forked and sys.platform == "linux" else _started_nursery
+            self._wait = started(theirs.fileno())
         atexit.register(self.end)
 
     def reader(self, limits: ReaderLimits) -> _Reader:
@@ -94,27 +90,41 @@ class _Nursery:
         """End the process, unless others use it."""
         atexit.unregister(self.end)
         self._orders.close()
-        self._process.wait()
+        self._wait()
+
+
+def _started_nursery(descriptor: int) -> Callable[[], object]:
+    """Start a nursery that reads orders from a socket, and return the function that waits for its end."""
+    code = _CODE.format(f"{__package__}.reader_server")
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(descriptor), json.dumps(sys.path)],
+        pass_fds=(descriptor,),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,  # what FFmpeg and malloc say of a damaged file
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    return process.wait
 
 
 _nurseries: list[_Nursery] = []  # of this process and of those that it forks; at most one
 
 
-def _nursery() -> _Nursery:
+def _nursery(forked: bool = False) -> _Nursery:
     if not _nurseries:
-        _nurseries.append(_Nursery())
+        _nurseries.append(_Nursery(forked))
     return _nurseries[0]
 
 
 class _Readers:
     """The readers of a process and of those that it forks."""
 
-    def __init__(self, limits: ReaderLimits):
+    def __init__(self, limits: ReaderLimits, forked: bool):
         self.limits = limits
         self._lock = threading.Lock()
         self._idle: list[_Reader] = []
         self._owner, self.closed = os.getpid(), False
-        _nursery()  # at once: it imports while the caller loads a model
+        _nursery(forked)  # at once: it imports while the caller loads a model
 
     def take(self) -> _Reader:
         """Return a reader that nobody uses."""

@@ -7,13 +7,16 @@ milliseconds. A reader is a fork of it; FFmpeg may crash, swell or stall there.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 import torch
 
@@ -51,7 +54,28 @@ class ReaderLimits:
                 raise ValueError(f"{name} must be above 0, not {value!r}.")
 
 
-def nursery(descriptor: int) -> None:
+def forked_nursery(descriptor: int) -> Callable[[], object]:
+    """
+    Fork this process into a nursery that reads orders from a socket, and return the function that waits for its end.
+
+    The fork keeps what was imported and lets go of the rest: files, standard streams and GPUs.
+    """
+    if child := os.fork():
+        return partial(os.waitpid, child, 0)
+    try:
+        gc.freeze()  # nothing of the parent is taken apart
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(null, stream)
+        os.closerange(3, descriptor)
+        os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        nursery(descriptor)
+    finally:
+        os._exit(1)
+
+
+def nursery(descriptor: int) -> NoReturn:
     """Fork a reader for every socket that arrives, and tell its owner when it dies, until the owners are gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner to answer
     with contextlib.suppress(ImportError):  # told file by file
@@ -70,7 +94,7 @@ def nursery(descriptor: int) -> None:
         if orders in ready:
             word, files, _, _ = socket.recv_fds(orders, 1, 1)
             if not word:
-                return
+                os._exit(0)  # at once: the owner waits
             owner = socket.socket(fileno=files[0])
             if child := os.fork():
                 readers[child] = owner

@@ -167,3 +167,21 @@ def test_stream_needs_no_model(gate_folder, clips, monkeypatch, capsys):
     monkeypatch.setenv("AVLMM_DEFAULT_MODEL", str(gate_folder))
     assert main(["stream", str(clips["long"]), "--patience", "0.1"]) == 0
     assert "windows in" in capsys.readouterr().out
+
+
+def test_a_process_leaves_with_its_status_after_threads_and_farewells():
+    code = """
+import atexit, threading, time
+from modeling_avlmm.cli.console import leave
+atexit.register(print, "bye")
+threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+print("main", end=" ")
+leave(3)
+"""
+    done = run("-c", code)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (3, ["main", "thread", "bye"], "")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        )
+    assert done.returncode != 0 and "No space left" in done.stderr

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -174,3 +176,23 @@ def test_limits_are_checked():
     with pytest.raises(ValueError, match="memory_gib must be above 0"):
         ReaderLimits(memory_gib=0)
     assert reader_server.ReaderLimits is ReaderLimits
+
+
+def test_readers_may_be_forks_of_a_process_that_computed_nothing(clip_path):
+    code = f"""
+import os
+from modeling_avlmm.inference.reader_process import reader_processes
+from modeling_avlmm.media import MediaReader, read_clip
+here = read_clip({str(clip_path)!r})
+kept = os.pipe()
+with reader_processes(forked=True), MediaReader({str(clip_path)!r}) as reader:
+    clip = reader.read()
+    process = reader._video._opened._reader.process
+    parent = next(line.split()[1] for line in open(f"/proc/{{process}}/status") if line.startswith("PPid"))
+    ours = next(line.split()[1] for line in open(f"/proc/{{parent}}/status") if line.startswith("PPid"))
+    print(int(ours) == os.getpid(), os.listdir(f"/proc/{{parent}}/fd").__len__() <= 8, os.readlink(f"/proc/{{process}}/fd/1"))
+    print(open(f"/proc/{{parent}}/cmdline").read() == open("/proc/self/cmdline").read())
+    print((clip.frames == here.frames).all().item(), (clip.audio == here.audio).all().item())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["True", "True", "/dev/null", "True", "True", "True"], done.stderr

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...inference.quiet import quiet_libraries
 from ..console import STOPPED, UsageError, guarded, starting, tell
 from ..options import (
     add_batch_size,
@@ -123,16 +122,21 @@ def _detect(options: argparse.Namespace) -> int:
         tell(line)
     if not found.files:
         raise UsageError("there is nothing to look at")
-    quiet_libraries()
-    with reading(options):
+    with starting(options.own_process):
+        from ...inference.quiet import quiet_libraries
+
+        quiet_libraries()
+        from . import detection_run  # noqa: F401 (and with it what a detector needs)
+    # In this process nothing was computed yet, so that readers can be forks of it.
+    with reading(options, forked=options.own_process):
         return _look_at(options, found)
 
 
 def _look_at(options: argparse.Namespace, found: Survey) -> int:
-    with starting():
-        from ...inference.loading import load_detector
-        from .detection_run import DetectionRun
+    from ...inference.loading import load_detector
+    from .detection_run import DetectionRun
 
+    with starting(options.own_process):
         model = model_or_default(options.model)
         loading = (options.device, options.dtype, options.trust_remote_code, options.gate, options.gate_band)
         detector, zero_shot = load_detector(model, *loading)
