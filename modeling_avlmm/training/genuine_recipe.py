@@ -174,7 +174,7 @@ class CalibrationRecipe:
 
     false_alarms: float = 0.05
     abstain: list[float] = field(default_factory=lambda: [0.2, 0.02])
-    conditions: dict[str, int] = field(default_factory=dict)
+    conditions: dict = field(default_factory=dict)
 
     def __post_init__(self):
         for name, level in self.conditions.items():

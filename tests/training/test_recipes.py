@@ -16,6 +16,7 @@ from modeling_avlmm.training.recipes import (
     GenuineRecipe,
     SmallDetectorRecipe,
     load_recipe,
+    recipe_from,
 )
 from modeling_avlmm.training.run import AVLMM_STAGES
 from modeling_avlmm.training.stage_kinds import KINDS
@@ -217,3 +218,11 @@ def test_trackers_are_fields_of_every_recipe(tmp_path, system, monkeypatch):
         RecipeError, match=r"report_to is 'mlflow'; it must be one of tensorboard, trackio, wandb"
     ):
         load_recipe(path, ["--report_to", "mlflow"])
+
+
+def test_conditions_of_the_calibration_are_perturbations_and_their_levels():
+    recipe = {"system": "facevoice", "name": "x", "output_dir": "y"}
+    with pytest.raises(RecipeError, match=r"Did you mean calibration\.conditions\.noise"):
+        recipe_from({**recipe, "calibration": {"conditions": {"nois": 2}}})
+    with pytest.raises(RecipeError, match=r"conditions\.noise is 9; its levels are \[1, 2, 3, 4, 5\]"):
+        recipe_from({**recipe, "calibration": {"conditions": {"noise": 9}}})
