@@ -33,8 +33,9 @@ ffmpeg: $(INSTALLED)
 demo: setup
 	$(BIN)/python -m modeling_avlmm demo --output-dir runs/demo
 
+# Two processes, with one thread each; a file's tests stay together.
 test: setup
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

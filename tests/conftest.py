@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="source distribution of the installed transformers, for its common tests (test_transformers_common.py)",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each process of pytest-xdist folders of its own, for temporary files and for code that comes with checkpoints."""
+    if (worker := os.environ.get("PYTEST_XDIST_WORKER")) is None:
+        return
+    folder = tempfile.mkdtemp(prefix=f"tests-{worker}-")
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    os.environ["HF_MODULES_CACHE"] = str(Path(folder) / "modules")
 
 
 @pytest.fixture(scope="session")

@@ -126,7 +126,7 @@ def _detect(options: argparse.Namespace) -> int:
         from ...inference.quiet import quiet_libraries
 
         quiet_libraries()
-        from . import detection_run  # noqa: F401 (and with it what a detector needs)
+        from ...inference import loading  # noqa: F401 (and with it nearly all that a detector needs)
     # In this process nothing was computed yet, so that readers can be forks of it.
     with reading(options, forked=options.own_process):
         return _look_at(options, found)
