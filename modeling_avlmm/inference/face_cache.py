@@ -82,28 +82,23 @@ class FaceCache:
         Raises:
             MediaError: If the file cannot be read. Nothing is stored then.
         """
-        video, audio = split_source(source)
-        files = [_path_of(video), *([] if audio is None else [_path_of(audio)])]
-        if None in files or not all(map(os.path.isfile, files)):
+        files = file_stamps(source)
+        if files is None:
             return None
         key = self._key(files)
         entry = self._entry(key)
         tracks = _read(entry, key)
         if tracks is None:
-            _write(entry, key, self._find(video, audio))
+            _write(entry, key, self._find(*split_source(source)))
             # As later calls have them, to the last bit.
             tracks = _read(entry, key)
         return tracks
 
-    def _key(self, files: list[str]) -> str:
+    def _key(self, files: list[list]) -> str:
         """Return everything that an entry depends on, as text."""
-        stats = [os.stat(file) for file in files]
         return json.dumps(
             {
-                "files": [
-                    [os.path.abspath(file), stat.st_size, stat.st_mtime_ns]
-                    for file, stat in zip(files, stats, strict=True)
-                ],
+                "files": files,
                 "fps": self.fps,
                 "finder": [self.finder.min_score, *self.finder.sides],
                 "trim_leading_silence": self.trim_leading_silence,
@@ -119,6 +114,27 @@ class FaceCache:
         trim = self.trim_leading_silence
         with MediaReader(video, audio=audio, trim_leading_silence=trim) as reader:
             return find_tracks(reader, fps=self.fps, finder=self.finder)
+
+
+def file_stamps(source: Any) -> list[list] | None:
+    """
+    Return what tells one version of a source from another: path, size in bytes and time of change (ns) of its files.
+
+    Args:
+        source: An input of the pipeline: a path, `{"video": ..., "audio": ...}` or a row of a dataset.
+
+    Returns:
+        `list[list]`: one entry for the picture, and one for a separate sound. None for sources that are no files on disk.
+    """
+    video, audio = split_source(source)
+    files = [_path_of(video), *([] if audio is None else [_path_of(audio)])]
+    if None in files or not all(map(os.path.isfile, files)):
+        return None
+    stats = [os.stat(file) for file in files]
+    return [
+        [os.path.abspath(file), stat.st_size, stat.st_mtime_ns]
+        for file, stat in zip(files, stats, strict=True)
+    ]
 
 
 def _path_of(source: Any) -> str | None:

@@ -84,6 +84,10 @@ def count_clips(recipe: AnyRecipe) -> tuple[int | None, str]:
         return len(recordings), f"{name}: {genuine_plan.recordings_line(recordings)}"
     if isinstance(recipe, SmallDetectorRecipe) and recipe.training.keep == "auc":
         validation_split(recipe, len(split))
+    if isinstance(data, ClipsRecipe) and data.held_out is not None:
+        recordings = genuine_recordings(data, split, recipe.seed)
+        trained = sum(not each.held_out for each in recordings)
+        return trained, f"{name}: {genuine_plan.recordings_line(recordings)}"
     if isinstance(data, ClipsRecipe) and data.pseudo_fakes:
         genuine = genuine_clips(split)
         return len(genuine), f"{name}: {len(genuine)} genuine clips of {len(split)}"

@@ -23,16 +23,18 @@ from dataset_scripts.json_lines import read_json_lines
 
 from ..configuration_detector import IGNORE_INDEX
 from ..faces import FaceTrack
-from ..media import Clip, MediaError, MediaReader
+from ..media import Clip, MediaError
 from ..modeling_verdicts import FAKE, REAL
 from ..processing_avlmm import AVLMMProcessor, Question
 from .augment import augment_clip
+from .face_cuts import FaceCut, open_row
 from .pseudo_fakes.pseudo_faker import PseudoFaker
 from .recipe_parts import DataRecipe
 from .recipe_values import RecipeError
 
 QuestionsOf = Callable[[dict, Clip], list[Question]]
 TrackOf = Callable[[dict], FaceTrack | None]
+KeptClip = Callable[[dict, FaceTrack, np.random.Generator | None], Clip]
 ROW_LABELS = ("label", "video_label", "audio_label")
 """Labels of a row of a dataset, in the order in which a processor's `encode` takes them."""
 UNKNOWN = -1
@@ -185,6 +187,7 @@ class Collator:
         seed (`int`, *optional*, defaults to 0): Seed of the cuts.
         track_of (`Callable[[dict], FaceTrack | None]`, *optional*): Gives the face of a row's clip to crop, see
             [`ClipFaces`]; whole frames without it.
+        store (`Callable`, *optional*): Gives a draw of a row's face without decoding the clip again, see [`ClipStore`].
     """
 
     processor: ProcessorMixin
@@ -193,6 +196,7 @@ class Collator:
     crop: str = "random"
     seed: int = 0
     track_of: TrackOf | None = None
+    store: KeptClip | None = None
 
     def __call__(self, rows: list[dict]) -> BatchFeature:
         encoded = []
@@ -226,6 +230,8 @@ class Collator:
         """
         rng = rng if self.crop == "random" else None
         track = None if self.track_of is None else self.track_of(row)
+        if self.store is not None and track is not None:
+            return self.store(row, track, rng)
         return read_row(row, self.processor, self.clip_seconds, rng, track)
 
 
@@ -300,7 +306,8 @@ class ClipCollator(Collator):
         rng = np.random.default_rng([self.seed, number])
         clip = self.read_part(row, rng)
         if self.pseudo_faker is not None:
-            sample = self.pseudo_faker.draw(row["draw"], clip, self.read_other(rng))
+            other = self.read_other(rng) if self.pseudo_faker.takes_others else None
+            sample = self.pseudo_faker.draw(row["draw"], clip, other)
             clip, labels = sample.clip, (sample.label, sample.video_label, sample.audio_label)
         if self.augment:
             clip = augment_clip(clip, rng)
@@ -347,29 +354,21 @@ def read_row(
         processor (`ProcessorMixin`): Says how frames are sampled, and whether leading silence is trimmed.
         clip_seconds (`float`, *optional*): Longer clips are cut to this length.
         rng (`numpy.random.Generator`, *optional*): Chooses where to cut; at the start if left out.
-        track ([`FaceTrack`], *optional*): A face to crop. The cut lies where it is in the picture, as far as that is long
-            enough.
+        track ([`FaceTrack`], *optional*): A face to crop, at one of the starts of [`FaceCut`].
 
     Raises:
         MediaError: when the clip cannot be read.
     """
-    source = row["video"] if row["video"] is not None else row["audio"]
-    separate = row["audio"] if row["video"] is not None else None
-    trim = processor.trim_leading_silence
-    with MediaReader(source, audio=separate, name=row["path"], trim_leading_silence=trim) as reader:
+    with open_row(row, processor) as reader:
+        if track is not None:
+            cut = FaceCut.of(reader.info, track, processor, clip_seconds)
+            return cut.read(reader, track, processor, cut.draw(rng))
         start, end = 0.0, None
         if clip_seconds is not None and reader.info.duration > clip_seconds:
-            latest = reader.info.duration - clip_seconds
-            if track is not None:
-                start = min(track.start, latest)
-                latest = min(max(track.end - clip_seconds, start), latest)
             if rng is not None:
-                start = float(rng.uniform(start, latest))
+                start = float(rng.uniform(start, reader.info.duration - clip_seconds))
             end = start + clip_seconds
-        cropped = {} if track is None else {"track": track, "face_margin": processor.face_margin}
-        return reader.read(
-            start=start, end=end, fps=processor.fps, max_frames=processor.max_frames, **cropped
-        )
+        return reader.read(start=start, end=end, fps=processor.fps, max_frames=processor.max_frames)
 
 
 def empty_batch(token_id: int) -> BatchFeature:

@@ -18,6 +18,7 @@ from dataset_scripts.wild import TABLES
 
 from ..modeling_verdicts import REAL
 from .genuine_recipe import GenuineDataRecipe
+from .recipe_parts import ClipsRecipe
 from .recipe_values import RecipeError
 
 TRAINING_FILES = "training_files.csv"
@@ -55,7 +56,7 @@ class Recording:
     train_ok: bool | None = None
 
 
-def genuine_recordings(data: GenuineDataRecipe, clips: Dataset, seed: int) -> list[Recording]:
+def genuine_recordings(data: GenuineDataRecipe | ClipsRecipe, clips: Dataset, seed: int) -> list[Recording]:
     """
     Return all recordings of a recipe, those of held-out people marked.
 
@@ -63,7 +64,7 @@ def genuine_recordings(data: GenuineDataRecipe, clips: Dataset, seed: int) -> li
     not known counts as a person of its own.
 
     Args:
-        data ([`GenuineDataRecipe`]): Clips, photographs and speech.
+        data ([`GenuineDataRecipe`] or [`ClipsRecipe`]): Clips, photographs and speech; or clips alone.
         clips (`Dataset`): The training split; its fakes are left out.
         seed (`int`): Chooses the people.
 
@@ -71,7 +72,8 @@ def genuine_recordings(data: GenuineDataRecipe, clips: Dataset, seed: int) -> li
         RecipeError: for a folder without such files, clips that may not be used, or people too few to hold one out.
     """
     tables = {"clips": clips.filter(lambda label: label == REAL, input_columns="label").to_list()}
-    for kind, place in (("photos", data.photos), ("speech", data.speech)):
+    extra = {"photos": data.photos, "speech": data.speech} if isinstance(data, GenuineDataRecipe) else {}
+    for kind, place in extra.items():
         if place is not None:
             tables[kind] = extra_rows(kind, place)
     if data.train_ok_only:

@@ -156,6 +156,13 @@ class ClipsRecipe(DataRecipe):
             a batch nothing but the forgery tells them apart. Needs `pseudo_fakes: 0.5`.
         validation_clips (`int`, *optional*): Most clips scored to choose the best weights. If left out, all; with
             pseudo-fakes, four draws of every genuine clip.
+        held_out (`float`, *optional*): Share of the people of the training split who train nothing: validation makes its
+            fakes of their clips, in place of those of `validation_split`. Needs `pseudo_fakes`.
+        train_ok_only (`bool`): Use only clips whose table says `train_ok: yes`, for weights that are given away. Needs
+            `held_out`.
+        store (`str`, *optional*): Folder of the face crops and the sound of every clip, so that each is decoded once; runs on
+            the same files may share it. Without it every draw decodes its clip. Needs `model.faces`.
+        store_seconds (`float`): Seconds of a clip that the store keeps, from where its face is first seen.
     """
 
     balances: ClassVar[tuple[str, ...]] = ("modality", "label", "none")
@@ -168,6 +175,10 @@ class ClipsRecipe(DataRecipe):
     pseudo_fake_kinds: dict = field(default_factory=dict)
     pseudo_fake_pairs: bool = False
     validation_clips: int | None = None
+    held_out: float | None = None
+    train_ok_only: bool = False
+    store: str | None = None
+    store_seconds: float = 30.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -178,6 +189,15 @@ class ClipsRecipe(DataRecipe):
             raise RecipeError("data.pseudo_fake_pairs are half fakes: set data.pseudo_fakes to 0.5.")
         if self.pseudo_fake_kinds and not self.pseudo_fakes:
             raise RecipeError("data.pseudo_fake_kinds needs data.pseudo_fakes, their share.")
+        if self.held_out is not None and not (0 < self.held_out < 1 and self.pseudo_fakes):
+            raise RecipeError(
+                f"data.held_out is {self.held_out}: it is a share of the people between 0 and 1, for recipes with "
+                "data.pseudo_fakes."
+            )
+        if self.train_ok_only and self.held_out is None:
+            raise RecipeError("data.train_ok_only needs data.held_out, the people to choose weights on.")
+        if not self.store_seconds > 0:
+            raise RecipeError(f"data.store_seconds must be above 0, got {self.store_seconds}.")
 
 
 @dataclass

@@ -118,6 +118,11 @@ class SmallDetectorRecipe(Recipe):
     data: ClipsRecipe = field(default_factory=ClipsRecipe)
     training: OptimisationRecipe = field(default_factory=OptimisationRecipe)
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.data.store is not None and self.model.faces == "off":
+            raise RecipeError("data.store keeps face crops: set model.faces to largest, or leave it out.")
+
 
 @dataclass(kw_only=True)
 class GenuineRecipe(Recipe):

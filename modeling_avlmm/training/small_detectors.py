@@ -12,11 +12,15 @@ from datasets import Dataset
 from transformers import AutoProcessor, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
+from dataset_scripts.files import write_whole
+
 from ..inference.auto import MODEL_FOR_AV_DEEPFAKE_DETECTION_MAPPING, AutoModelForAVDeepfakeDetection
 from ..modeling_avpl import AVPLForDeepfakeDetection
 from ..modeling_avpl_encoders import EncoderError
 from .batches import REAL, ClipCollator, DropList, build_schedule, load_split
 from .clip_faces import ClipFaces, clip_faces
+from .clip_store import ClipStore
+from .genuine_data import TRAINING_FILES, Recording, data_record, genuine_recordings, training_files
 from .pseudo_fakes.pseudo_faker import PseudoFaker
 from .recipe_parts import NetworkRecipe
 from .recipe_values import RecipeError, check_place, unknown_field
@@ -46,10 +50,17 @@ class SmallDetectorStage:
         self.settings = recipe.training
         self.faces = clip_faces(recipe)
         self.processor: ProcessorMixin | None = None
+        self.recordings: list[Recording] = []
 
     def rows(self, dataset: Dataset) -> Dataset:
         """Return the clips to draw from: genuine ones where fakes are made of them, those with a face where it is cropped."""
-        rows = genuine_clips(dataset) if self.recipe.data.pseudo_fakes else dataset
+        data = self.recipe.data
+        rows = genuine_clips(dataset) if data.pseudo_fakes else dataset
+        if data.held_out is not None:
+            self.recordings = genuine_recordings(data, dataset, self.recipe.seed)
+            if PartialState().is_main_process:
+                write_whole(self.folder / TRAINING_FILES, training_files(self.recordings))
+            rows = clips_of(rows, self.recordings, held_out=False)
         return rows if self.faces is None else self.faces.rows_with_faces(rows)
 
     def model(self, rows: Dataset) -> tuple[PreTrainedModel, ProcessorMixin]:
@@ -66,16 +77,23 @@ class SmallDetectorStage:
     ) -> ClipCollator:
         """Return the collator, which makes the pseudo-fakes too."""
         data = self.recipe.data
+        seconds, store = data.clip_seconds or processor.max_seconds, None
+        if data.store is not None:
+            kept = data.store_seconds if data.crop == "random" else seconds
+            store = ClipStore(Path(data.store), processor, seconds, kept)
+            if PartialState().is_main_process:
+                store.fill(rows, self.faces)
         return ClipCollator(
             processor,
             drops,
-            clip_seconds=data.clip_seconds or processor.max_seconds,
+            clip_seconds=seconds,
             crop=data.crop,
             seed=self.recipe.seed,
             augment=data.augment,
             pseudo_faker=pseudo_faker(self.recipe) if data.pseudo_fakes else None,
             others=rows if data.pseudo_fakes else None,
             track_of=None if self.faces is None else self.faces.track,
+            store=store,
         )
 
     def draws(self, rows: Dataset, processes: int) -> int:
@@ -127,6 +145,7 @@ class SmallDetectorStage:
             "training": dataclasses.asdict(self.settings),
             "validation_auc": best,
             "best_step": None if best is None else trainer.state.best_global_step,
+            **({"data": data_record(self.recordings)} if self.recordings else {}),
         }
 
 
@@ -154,6 +173,12 @@ def genuine_clips(dataset: Dataset) -> Dataset:
     return genuine
 
 
+def clips_of(clips: Dataset, recordings: list[Recording], held_out: bool) -> Dataset:
+    """Return the clips of the people who are held out, or of the others."""
+    chosen = {each.path for each in recordings if each.held_out == held_out}
+    return clips.filter(lambda path: path in chosen, input_columns="path")
+
+
 def in_pairs(schedule: Dataset, draws: int) -> Dataset:
     """Return every row twice in a row: as the genuine clip it is, and to be made fake."""
     twice = schedule.remove_columns("draw").select(np.arange(draws) // 2)
@@ -179,7 +204,7 @@ def validation_split(recipe: SmallDetectorRecipe, draws: int, faces: ClipFaces |
     Return the clips on which the weights are chosen: both classes, and an evenly spaced part of a long split.
 
     With pseudo-fakes these are genuine clips, each drawn several times, to be made fake or not as in training: a recipe
-    without fakes to train on has none to validate on either.
+    without fakes to train on has none to validate on either. With `data.held_out` they are those of the people held out.
 
     Args:
         recipe ([`SmallDetectorRecipe`]): The recipe.
@@ -187,14 +212,17 @@ def validation_split(recipe: SmallDetectorRecipe, draws: int, faces: ClipFaces |
         faces ([`ClipFaces`], *optional*): Leaves out clips without a face.
     """
     data = recipe.data
+    name = data.train_split if data.held_out is not None else data.validation_split
     try:
-        dataset = load_split(data, data.validation_split)
+        dataset = load_split(data, name)
     except ValueError as error:
         raise RecipeError(
-            f"training.keep is auc, and there is no split {data.validation_split!r} to score: {error}. "
+            f"training.keep is auc, and there is no split {name!r} to score: {error}. "
             "Set training.keep to last, or data.validation_split."
         ) from error
-    if data.pseudo_fakes:
+    if data.held_out is not None:
+        dataset = clips_of(dataset, genuine_recordings(data, dataset, recipe.seed), held_out=True)
+    elif data.pseudo_fakes:
         dataset = genuine_clips(dataset)
     if faces is not None:
         dataset = faces.rows_with_faces(dataset)

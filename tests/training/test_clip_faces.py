@@ -14,6 +14,7 @@ from ssavd_factory import TINY
 from training_factory import command, environment, finished, refused
 
 from modeling_avlmm import SSAVDProcessor
+from modeling_avlmm.face_crops import crop_side
 from modeling_avlmm.faces import crops, square_boxes
 from modeling_avlmm.inference.face_cache import FaceCache
 from modeling_avlmm.media import MediaReader
@@ -113,7 +114,9 @@ def test_the_crop_is_that_of_the_largest_face(tmp_path):
         whole = reader.read(fps=5.0, max_frames=5)
     boxes = track.box_at(whole.timestamps.numpy())
     squares = square_boxes(boxes, 480, 270, 1.5)
-    assert np.array_equal(clip.frames.numpy(), crops(whole.frames, squares).numpy())
+    # Crops have the face's own size over the whole track, but no more than the network takes.
+    side = min(crop_side(square_boxes(track.boxes, 480, 270, 1.5)), 224)
+    assert np.array_equal(clip.frames.numpy(), crops(whole.frames, squares, side).numpy())
     assert np.array_equal(clip.audio.numpy(), whole.audio.numpy())
 
 

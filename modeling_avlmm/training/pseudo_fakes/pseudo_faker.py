@@ -180,6 +180,11 @@ class PseudoFaker:
         self.mismatch_tracks, self.shift_seconds = mismatch_tracks, shift_seconds
         self.face_of = face_of or LargestFace()
 
+    @property
+    def takes_others(self) -> bool:
+        """Whether a kind with a weight needs the sound of another clip."""
+        return "other_audio" in self.weights
+
     def is_fake(self, number: int) -> bool:
         """Return True if draw `number` (0 or more) will be a fake. Only seed and number decide, in any worker."""
         if self.pairs:
