@@ -9,16 +9,17 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AutoConfig, CLIPVisionConfig, PreTrainedConfig, WhisperConfig
+from transformers import CLIPVisionConfig, PreTrainedConfig, WhisperConfig
 
 from ..inference.auto import AutoModelForAVDeepfakeDetection
 from ..media import SAMPLING_RATE, Clip
-from ..training.recipe_values import RecipeError, check_place
+from ..training.recipe_values import RecipeError
 from ..training.recipes import SmallDetectorRecipe
 from ..training.small_detectors import (
     encoder_sources,
     network_config,
     processor_for,
+    started_config,
     steps_of,
 )
 from .live_bytes import MemoryNeed, Pass, memory_need, without_values
@@ -106,8 +107,7 @@ def planned_config(recipe: SmallDetectorRecipe) -> PreTrainedConfig:
     network = recipe.model
     try:
         if network.start is not None:
-            check_place("model.start", network.start)
-            return AutoConfig.from_pretrained(network.start)
+            return started_config(network)
         if recipe.system != "avpl":
             return network_config(recipe.system, network)
         vision, audio = encoder_sources(network.options)

@@ -64,7 +64,8 @@ class NetworkRecipe:
     Args:
         start (`str`, *optional*): Folder or Hub id of a detector to train further; random weights if left out.
         preset (`str`, *optional*): A published size, e.g. `small` or `large`.
-        options (`dict`): Fields of the configuration that differ from the preset's.
+        options (`dict`): Fields of the configuration that differ from the preset's, or from those of the detector to start
+            from, as long as its weights fit.
         trim_leading_silence (`bool`): Start each clip where its sound sets in; see [`ModelRecipe`].
         faces (`str`), face_margin (`float`): Part of the picture to look at; see [`ModelRecipe`].
     """

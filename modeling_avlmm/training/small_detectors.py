@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import AutoProcessor, PreTrainedConfig, PreTrainedModel, ProcessorMixin
+from transformers import AutoConfig, AutoProcessor, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from dataset_scripts.files import write_whole
@@ -29,6 +29,11 @@ from .trainers import DetectorTrainer, training_arguments
 
 VALIDATION_DRAWS = 4
 """Draws of each genuine clip where validation is made of pseudo-fakes; our own choice."""
+UNCALIBRATED = {
+    "threshold": 0.5,
+    **dict.fromkeys(("temperature", "abstain_band", "calibration", "training_summary")),
+}
+"""What a configuration says about weights, and not about those that are trained further."""
 MAKE_ENCODERS = "python -m modeling_avlmm.training.tiny.encoders"
 
 
@@ -301,17 +306,42 @@ def processor_for(config: PreTrainedConfig) -> ProcessorMixin:
     return PROCESSOR_MAPPING[type(config)].from_config(config)
 
 
-def _started(system: str, network: NetworkRecipe) -> tuple[PreTrainedModel, ProcessorMixin]:
-    if network.preset or network.options:
-        raise RecipeError(
-            "model.start brings its own configuration: leave model.preset and model.options out."
-        )
+def started_config(network: NetworkRecipe) -> PreTrainedConfig:
+    """
+    Return the configuration of the detector to start from, with the recipe's options and without its calibration.
+
+    Raises:
+        RecipeError: for a preset beside it, a place that cannot be read, and options that it does not have or cannot take.
+    """
+    if network.preset:
+        raise RecipeError("model.start brings its own configuration: leave model.preset out.")
     check_place("model.start", network.start)
-    model = AutoModelForAVDeepfakeDetection.from_pretrained(network.start)
-    if model.config.model_type != system:
+    config = AutoConfig.from_pretrained(network.start)
+    known = {field.name for field in dataclasses.fields(config)}
+    for name in network.options:
+        if name not in known:
+            raise unknown_field(name, known, "model.options.")
+    try:
+        return type(config).from_dict({**config.to_dict(), **UNCALIBRATED, **network.options})
+    except ValueError as error:
+        raise RecipeError(f"model: {error}") from error
+
+
+def _started(system: str, network: NetworkRecipe) -> tuple[PreTrainedModel, ProcessorMixin]:
+    config = started_config(network)
+    if config.model_type != system:
         raise RecipeError(
-            f"model.start: {network.start} is a detector of system {model.config.model_type}, and the recipe has "
-            f"system: {system}."
+            f"model.start: {network.start} is a detector of system {config.model_type}, and the recipe has system: {system}."
+        )
+    try:
+        model, loading = AutoModelForAVDeepfakeDetection.from_pretrained(
+            network.start, config=config, output_loading_info=True
+        )
+    except RuntimeError as error:  # weights of other shapes
+        raise RecipeError(f"model.options do not fit the weights of {network.start}: {error}") from error
+    if other := sorted([*loading["missing_keys"], *loading["unexpected_keys"]]):
+        raise RecipeError(
+            f"model.options do not fit the weights of {network.start}: {len(other)} differ, such as {other[0]}."
         )
     return model, AutoProcessor.from_pretrained(network.start)
 

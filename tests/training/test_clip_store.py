@@ -179,6 +179,7 @@ def test_the_recipe_for_genuine_faces(wild, tmp_path, dataset_cache, capsys):
     options = {**TINY, "channels": list(TINY["channels"]), "depths": list(TINY["depths"])}
     words = {
         "output_dir": tmp_path / "run",
+        "model.start": "null",
         "model.options": json.dumps(options),
         "data.data_dir": wild,
         "data.store": tmp_path / "store",

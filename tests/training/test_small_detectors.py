@@ -262,6 +262,16 @@ def test_a_detector_to_start_from_is_of_the_recipes_system(tmp_path):
     start = NetworkRecipe(start=str(DEMONSTRATION_MODEL))
     model, processor = make_detector("ssavd", start)
     assert model.config.model_type == "ssavd" and processor.max_seconds == 3.0
+    model, _ = make_detector("ssavd", dataclasses.replace(start, options={"rectified_pooling": True}))
+    assert model.config.rectified_pooling and model.config.frontend == "fast"
+    assert (model.config.threshold, model.config.calibration) == (0.5, None)  # those of the weights before
+    for options, message in (
+        ({"frontend": "sinc"}, "do not fit the weights of"),
+        ({"channels": [4, 8, 16, 32]}, "do not fit the weights of"),
+        ({"rectified": True}, "Did you mean model.options.rectified_pooling"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            make_detector("ssavd", dataclasses.replace(start, options=options))
     with pytest.raises(RecipeError, match="is a detector of system ssavd, and the recipe has system: avpl"):
         make_detector("avpl", start)
 
