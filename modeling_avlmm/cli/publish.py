@@ -3,15 +3,19 @@
 import argparse
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..inference.quiet import quiet_libraries
 from .console import guarded
 from .options import add_model, add_token
 
+if TYPE_CHECKING:
+    from ..publishing.upload import Upload
+
 HELP = "write, and upload, a detector that others load in one line"
 DESCRIPTION = (
     "Write a folder with weights, processor, code, pipeline entry and model card. With --push it is uploaded to the Hub, as a "
-    "private repository unless --public is given."
+    "private repository unless --public is given. --endpoint and --space write what Inference Endpoints and Spaces need."
 )
 
 
@@ -38,6 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--language", nargs="+", metavar="CODE", help="languages spoken in the training data, e.g. en"
     )
+    parser.add_argument(
+        "--endpoint", action="store_true", help="add handler.py and requirements.txt for Inference Endpoints"
+    )
+    parser.add_argument(
+        "--space",
+        metavar="DIR_OR_SPACE",
+        help="also write a Space that shows the page for this detector: a folder, or with --push owner/name",
+    )
     add_token(parser)
 
 
@@ -51,15 +63,34 @@ def run(options: argparse.Namespace) -> int:
 def _publish(options: argparse.Namespace) -> int:
     from ..publishing.card import CardMetadata
     from ..publishing.publish import Upload, publish
+    from ..publishing.space import check_space
 
     quiet_libraries()
     metadata = CardMetadata(options.base_model, options.datasets, options.license, options.language)
     upload = Upload(private=not options.public, token=options.token) if options.push else None
-    where = publish(options.model, options.to, options.metrics, metadata, upload)
+    if options.space and not upload:
+        check_space(options.space)  # before anything is written
+    where = publish(options.model, options.to, options.metrics, metadata, upload, endpoint=options.endpoint)
     print(f"Published to {where}.")
     if not options.push:
         folder = Path(options.to)
         print(
             f"Look at {folder / 'README.md'}, then try: python -m modeling_avlmm detect FILE --model {folder}"
         )
+    if options.space:
+        _publish_space(options, upload)
     return 0
+
+
+def _publish_space(options: argparse.Namespace, upload: "Upload | None") -> None:
+    from ..publishing.space import SpaceDetector, publish_space
+
+    detector = SpaceDetector(
+        name=Path(options.to).name,
+        source=Path(options.model if upload else options.to),
+        repository=options.to if upload else None,
+        private=not options.public,
+        license=options.license,
+    )
+    where = publish_space(detector, options.space, upload)
+    print(f"The Space is at {where}." + ("" if upload else f" Try: python {Path(where) / 'app.py'}"))

@@ -25,6 +25,7 @@ from .uploads import OwnRequestsOnly
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+FRAMED_BY = "frame-ancestors {}"
 POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -38,7 +39,7 @@ POLICY = "; ".join(
         "object-src 'none'",
         "base-uri 'self'",
         "form-action 'self'",
-        "frame-ancestors 'none'",
+        FRAMED_BY.format("'none'"),
     )
 )
 """A browser loads nothing for the page from another machine, whatever Gradio's template or an answer asks for."""
@@ -60,10 +61,18 @@ class KeepInside:
 
     Gradio's template names a script and fonts on other machines. The policy stops them in the browser. Removing them also
     keeps its console empty and saves it from looking up their names.
+
+    Args:
+        app: The application.
+        framed_by (`str`, *optional*): Address of the only website that may show the page in a frame. By default none may.
     """
 
-    def __init__(self, app: Any):
+    def __init__(self, app: Any, framed_by: str | None = None):
         self.app = app
+        self.headers = HEADERS
+        if framed_by is not None:
+            policy = POLICY.replace(FRAMED_BY.format("'none'"), FRAMED_BY.format(framed_by))
+            self.headers = {**HEADERS, b"content-security-policy": policy.encode()}
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Send) -> None:
         if scope["type"] != "http":
@@ -76,7 +85,7 @@ class KeepInside:
             nonlocal start, held
             if message["type"] == "http.response.start":
                 headers = [(name, value) for name, value in message["headers"] if name.lower() not in HEADERS]
-                message["headers"] = [*headers, *HEADERS.items()]
+                message["headers"] = [*headers, *self.headers.items()]
                 kind = dict(headers).get(b"content-type", b"")
                 if not kind.startswith(b"text/html"):
                     await send(message)
@@ -111,7 +120,9 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def make_app(blocks: gr.Blocks, visits: Visits, host: str, **options: Any) -> FastAPI:
+def make_app(
+    blocks: gr.Blocks, visits: Visits, host: str, framed_by: str | None = None, **options: Any
+) -> FastAPI:
     """
     Build the web application: the Gradio page at `/`, and the files of a visit at `/clip/TOKEN/NAME`.
 
@@ -121,6 +132,7 @@ def make_app(blocks: gr.Blocks, visits: Visits, host: str, **options: Any) -> Fa
         host (`str`):
             Address that the server listens at. With a loopback address, requests for other host names are refused, so that
             a website cannot reach the page through a name that it points here.
+        framed_by (`str`, *optional*): Address of the only website that may show the page in a frame.
         options: Options of `gradio.mount_gradio_app`.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -138,7 +150,7 @@ def make_app(blocks: gr.Blocks, visits: Visits, host: str, **options: Any) -> Fa
     app = gr.mount_gradio_app(app, blocks, path="/", server_name=host, **options)
     blocks.has_launched = True  # otherwise Gradio leaves out its own check of file names
     app.add_middleware(OwnRequestsOnly, uploads=visits.uploads)
-    app.add_middleware(KeepInside)
+    app.add_middleware(KeepInside, framed_by=framed_by)
     if is_loopback(host):
         app.add_middleware(
             TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", "[", host]
@@ -153,12 +165,13 @@ class PageServer:
     Args:
         page ([`Page`]): The page to serve.
         host (`str`), port (`int`): Where it listens; port 0 takes a free one.
+        framed_by (`str`, *optional*): Address of the only website that may show the page in a frame. By default none may.
 
     Raises:
         OSError: if the address is in use or cannot be listened at.
     """
 
-    def __init__(self, page: Page, host: str = "127.0.0.1", port: int = 7860):
+    def __init__(self, page: Page, host: str = "127.0.0.1", port: int = 7860, framed_by: str | None = None):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.page = page
         self._socket = socket.create_server((host.strip("[]"), port), family=family)
@@ -169,7 +182,9 @@ class PageServer:
         self._folder_before = os.environ.get("GRADIO_TEMP_DIR")
         os.environ["GRADIO_TEMP_DIR"] = str(page.visits.root)
         blocks = build_blocks(page, is_loopback(host))
-        app = make_app(blocks, page.visits, host, max_file_size=page.limits.max_bytes, **look(page.limits))
+        app = make_app(
+            blocks, page.visits, host, framed_by, max_file_size=page.limits.max_bytes, **look(page.limits)
+        )
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
 
     def run(self) -> None:

@@ -83,6 +83,7 @@ def render_model_card(
     reports: list[dict],
     training: dict,
     metadata: CardMetadata,
+    endpoint: bool = False,
 ) -> ModelCard:
     """
     Render the model card of a detector.
@@ -93,6 +94,7 @@ def render_model_card(
         reports (`list[dict]`): Contents of `report.json` files; without any, the card says that nothing was measured.
         training (`dict`): Result of [`~training_record.training_summary`].
         metadata ([`CardMetadata`]): Fields for the Hub.
+        endpoint (`bool`, *optional*, defaults to `False`): There is a `handler.py`, and the card says how it is asked.
 
     Returns:
         [`ModelCard`]
@@ -128,6 +130,7 @@ def render_model_card(
         task=PIPELINE_TASK,
         reading_order=reading_order(config.model_type),
         requirements=requirements(config.model_type, processor),
+        endpoint=endpoint,
     )
 
 

@@ -4,10 +4,9 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import huggingface_hub
 import torch
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin
@@ -20,29 +19,12 @@ from ..evaluation.report import calibration_of
 from ..inference.auto import AutoModelForAVDeepfakeDetection
 from ..inference.provenance import detector_identity
 from .card import CardMetadata, render_model_card
+from .endpoint import write_endpoint
+from .eval_results import write_eval_results
 from .training_record import copy_training, hub_id, training_summary
+from .upload import PublishError, Upload, upload_folder
 
 Reports = list[tuple[Path, dict]]
-
-
-class PublishError(ValueError):
-    """A detector that cannot be published as asked; the message says what to change."""
-
-
-@dataclass(frozen=True)
-class Upload:
-    """
-    Options of an upload to the Hub.
-
-    Args:
-        private (`bool`, *optional*, defaults to `True`): Make a new repository private.
-        token (`str` or `bool`, *optional*): Hub token. Defaults to that of `hf auth login`.
-        commit_message (`str`, *optional*): Message of the commit.
-    """
-
-    private: bool = True
-    token: str | bool | None = None
-    commit_message: str = "Upload audio-visual deepfake detector"
 
 
 def publish(
@@ -51,6 +33,7 @@ def publish(
     metrics: str | Path | Sequence[str | Path] = (),
     metadata: CardMetadata | None = None,
     upload: Upload | None = None,
+    endpoint: bool = False,
 ) -> Path | str:
     """
     Write everything that others need to use a detector, and upload it on request.
@@ -73,13 +56,14 @@ def publish(
             threshold in them that was chosen on validation data becomes the detector's own.
         metadata ([`CardMetadata`], *optional*): Fields of the model card, in place of those that the recipe names.
         upload ([`Upload`], *optional*): Upload to the Hub, with these options.
+        endpoint (`bool`, *optional*, defaults to `False`): Add `handler.py` and `requirements.txt` for Inference Endpoints.
 
     Returns:
         `Path` of the folder, or with `upload` the URL of the repository.
 
     Raises:
         PublishError: If `model_dir` holds no detector, the metrics are about another one, or `destination` holds
-            something else.
+            something else, or the Hub refuses the upload or cannot be reached.
     """
     model_dir = Path(model_dir)
     reports = load_reports(metrics)
@@ -103,6 +87,7 @@ def publish(
         reports=[report for _, report in reports],
         training=training,
         metadata=_metadata(metadata or CardMetadata(), model, training),
+        endpoint=endpoint,
     )
 
     def write(folder: Path) -> None:
@@ -111,11 +96,14 @@ def publish(
         card.save(folder / "README.md")
         copy_training(model_dir, folder)
         _write_reports(folder, name, reports)
+        write_eval_results(folder, [report for _, report in reports])
+        if endpoint:
+            write_endpoint(folder, model, processor)
 
     if upload:
         with tempfile.TemporaryDirectory() as temporary:
             write(Path(temporary))
-            return _upload(Path(temporary), destination, upload)
+            return upload_folder(Path(temporary), destination, upload)
     with written_whole(destination.resolve()) as folder:
         write(folder)
         if destination.exists():  # published before: `_check_destination` let it pass
@@ -244,10 +232,3 @@ def _write_reports(folder: Path, name: str, reports: Reports) -> None:
         file = "report.json" if number == 1 else f"report_{number}.json"
         text = json.dumps({**report, "model": name}, indent=2) + "\n"
         (folder / file).write_text(text, encoding="utf-8")
-
-
-def _upload(folder: Path, repository: str, upload: Upload) -> str:
-    api = huggingface_hub.HfApi(token=upload.token)
-    made = api.create_repo(repository, private=upload.private, exist_ok=True)
-    api.upload_folder(repo_id=made.repo_id, folder_path=folder, commit_message=upload.commit_message)
-    return str(made)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from huggingface_hub import ModelCard, metadata_load
+from huggingface_hub import ModelCard, metadata_load, parse_eval_result_entries
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor, pipeline
@@ -21,6 +21,7 @@ from modeling_avlmm.inference.default_model import DEMONSTRATION_MODEL
 from modeling_avlmm.inference.provenance import detector_identity
 from modeling_avlmm.publishing import card
 from modeling_avlmm.publishing.elsewhere import run_without_package
+from modeling_avlmm.publishing.eval_results import eval_result_entries
 from modeling_avlmm.publishing.publish import PublishError, Upload, publish
 
 TASK = "av-deepfake-detection"
@@ -236,6 +237,29 @@ def test_card_has_the_real_numbers(tiny_detector, report, tmp_path):
     assert "| fake: memo | 100 |" in content.text
     assert "101 clips, 1 of them unreadable" in content.text
     assert "None" not in content.text
+    # The same number in the Hub's newer form.
+    (entry,) = parse_eval_result_entries(
+        yaml.safe_load((folder / ".eval_results" / "mavos-dd.yaml").read_text())
+    )
+    assert (entry.dataset_id, entry.task_id, entry.value) == (
+        "unibuc-cs/MAVOS-DD",
+        "open_full",
+        METRICS["auc"],
+    )
+    assert entry.date == "2026-01-01" and entry.source_url is None
+    assert entry.notes == (
+        "AUC of the overall score, fake against real; split test; 100 clips, 60 of them fake; 1 unreadable, in no number"
+    )
+
+
+def test_evaluation_results_are_of_datasets_on_the_hub_alone(report):
+    unmeasured = {**report, "overall": {**METRICS, "auc": None}}
+    others = [{**report, "dataset": "fakeavceleb"}, {**report, "synthetic": True}, unmeasured]
+    assert eval_result_entries(others) == []
+    validation = {**report, "protocol": "in_domain", "unreadable": {}}
+    found = eval_result_entries([report, validation])
+    assert [entry.task_id for entry in found] == ["open_full", "in_domain"]
+    assert "unreadable" not in found[1].notes
 
 
 def test_threshold_chosen_on_validation_is_published(tiny_detector, report, tmp_path):
