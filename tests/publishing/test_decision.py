@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 
 import pytest
-from transformers import pipeline
 from transformers.decision import DecisionConfig
 from transformers.models.qwen2_5_omni import Qwen2_5OmniProcessor
 
@@ -33,8 +32,3 @@ def test_our_own_processor_takes_no_request(tiny_detector):
     request = {"state": "<clip>", "questions": QUESTIONS, "assets": {"<clip>": "clip.mp4"}}
     with pytest.raises(ValueError, match="Images need a model whose processor handles them"):
         DecisionConfig().prepare_inputs(request, processor)
-
-
-def test_a_published_detector_is_no_decision_model(tiny_detector):
-    with pytest.raises(Exception, match="AVLMMConfig"):
-        pipeline("decision", model=str(tiny_detector), device="cpu")
