@@ -104,6 +104,7 @@ class FileVideo:
         self.codec, self.fps, self.decoder = self.picture.codec, self.picture.fps or 25.0, decoder
         self.shifts, self.runs, self.untimed = shifts, [], 0
         self.seeks_late = False
+        self.sought = True  # whether what was read last was reached by a seek
         self._origin: float | None = None
         self._keys = torch.zeros(0, dtype=torch.float64)
         self._screen: _Screen | None = None
@@ -173,7 +174,7 @@ class FileVideo:
             )
         if self.decoder is not None:
             return torch.tensor([self.decoder.get_frame_at(k).pts_seconds for k in range(self.num_frames)])
-        return torch.tensor([item[0] for item in self._frames() if item is not None], dtype=torch.float64)
+        return torch.tensor([item[0] for item in self.decoded() if item is not None], dtype=torch.float64)
 
     def _survey(self) -> tuple[int | None, int | None]:
         """Decode the whole track once for its times, and return the picture's size."""
@@ -225,11 +226,20 @@ class FileVideo:
                 # in place of a frame that it can't reach, torchcodec returns a later one
                 if bool((batch.pts_seconds <= at).all()) or self.handle is None:
                     late = at - batch.pts_seconds - batch.duration_seconds
-                    self._note_holds(at[late > self._patience], notes)
+                    lost = self._lost(at, batch.pts_seconds, late > 2 * EPS)
+                    self._note_lost(at[lost], notes)
+                    self._note_holds(at[(late > self._patience) & ~lost], notes)
                     return to_uint8_nchw(batch.data)
         if self.handle is None:
             raise UnreadableMediaError(self.name, f"frames cannot be decoded ({cause})", DAMAGED)
         return self._read_packets(instants, cause, notes)
+
+    def _lost(self, at: torch.Tensor, shown: torch.Tensor, late: torch.Tensor) -> torch.Tensor:
+        """Return at which of the instants `at` the file has a newer frame than the one that was decoded for it."""
+        if self.handle is None or not bool(late.any()):
+            return torch.zeros_like(late)
+        there = self.times[(torch.searchsorted(self.times, at, right=True) - 1).clamp(min=0)]
+        return late & (there > shown + KEY_MATCH)
 
     @property
     def _patience(self) -> float:
@@ -241,12 +251,18 @@ class FileVideo:
         if held:
             notes.append(PlacedWarning("no frames around {} s of the video: the frame before is held", held))
 
+    def _note_lost(self, at: Iterable[float], notes: list[str]) -> None:
+        lost = [f"{float(t) - self.begin:.2f}" for t in at]
+        if lost:
+            text = "frames at {} s cannot be decoded; the nearest readable ones are shown"
+            notes.append(PlacedWarning(text, lost))
+
     def _read_packets(self, instants: torch.Tensor, cause: str, notes: list[str]) -> torch.Tensor:
         """Decode packet by packet from well before the first instant, skipping damaged packets."""
         times, back = instants.tolist(), 1.0
         while True:
             start = times[0] - back if times[0] - back > self.begin else None
-            screen = _Screen(self._frames(start, threads=1), damaged=True)
+            screen = _Screen(self.decoded(start, threads=1), damaged=True)
             if start is None or (screen.after is not None and screen.after[0] <= times[0] + EPS):
                 break
             back *= 4
@@ -254,7 +270,8 @@ class FileVideo:
         self.seeks_late = cause == _MISSING
         return self._converted(shown, notes)
 
-    def _frames(self, start: float | None = None, threads: int | None = None) -> Iterator[Any]:
+    def decoded(self, start: float | None = None, threads: int | None = None) -> Iterator[Any]:
+        """Yield the frames with their times from a time on that is sought, or from the beginning; see [`timed`]."""
         return timed(self.handle, self._stream, self._clock(), threads or self.threads, start)
 
     def _read_in_order(self, instants: torch.Tensor, notes: list[str]) -> torch.Tensor:
@@ -271,15 +288,17 @@ class FileVideo:
         before = self._keys[self._keys <= first + EPS]
         back = KEY_MARGIN
         while len(before) and float(before[-1]) - back > self.begin:
-            frames = self._frames(float(before[-1]) - back)
+            frames = self.decoded(float(before[-1]) - back)
             for item in frames:
                 # what is decoded before a key frame may be made of frames that were not read
                 if item is not None and bool(((before - item[0]).abs() < KEY_MATCH).any()):
+                    self.sought = True
                     return _Screen(itertools.chain([item], frames))
                 if item is not None and item[0] > first + EPS:
                     break
             back *= 4
-        return _Screen(self._frames())
+        self.sought = False
+        return _Screen(self.decoded())
 
     def _shown(self, screen: _Screen, times: list[float], cause: str, notes: list[str]) -> list[Any]:
         """Return the frame on screen at each time (the nearest one if it is lost), and warn of those that are lost."""
@@ -302,9 +321,7 @@ class FileVideo:
             reason = f"more than half of the frames between {where} cannot be decoded ({cause})"
             raise UnreadableMediaError(self.name, reason, DAMAGED)
         self._note_holds(held, notes)
-        if lost:
-            text = "frames at {} s cannot be decoded; the nearest readable ones are shown"
-            notes.append(PlacedWarning(text, [f"{t - self.begin:.2f}" for t in lost]))
+        self._note_lost(lost, notes)
         return shown
 
     def _converted(self, shown: list[Any], notes: list[str]) -> torch.Tensor:

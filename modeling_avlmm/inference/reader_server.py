@@ -24,6 +24,7 @@ from ..media_errors import MediaError, MediaTooLargeError
 from ..media_files import Tracks, tracks_here
 from ..media_sources import faults_of
 from ..media_tracks import torchcodec_decoders
+from .decoder_log import DecoderLog
 from .reader_messages import Outbox, mapped_file, receive, send
 
 ENDED = "ended"
@@ -121,7 +122,7 @@ def _reap(readers: dict[int, socket.socket]) -> None:
 def read(owner: socket.socket) -> None:
     """Answer what the owner asks, until it is gone."""
     send(owner, os.getpid())
-    outbox = Outbox()
+    outbox, log = Outbox(), DecoderLog()
     tracks = Tracks()
     name = ""
     with contextlib.suppress(EOFError, OSError):
@@ -142,17 +143,22 @@ def read(owner: socket.socket) -> None:
                     name = given[1]
                     with faults_of(name):
                         tracks = _opened(file, *given, notes)
+                    notes += log.about_file()
                     answer = _facts(tracks.video), _facts(tracks.audio), tracks.undecodable
                 elif what == "times":
                     with faults_of(name):
                         answer = tracks.video.times
                 else:
+                    both = (tracks.video, tracks.audio)
+                    track, other = both if what == "video" else both[::-1]
                     with faults_of(name):
-                        answer = (tracks.video if what == "video" else tracks.audio).read(*given, notes)
+                        answer = track.read(*given, notes)
+                        notes += log.about_passage(what, track, other, *given)
             except (MediaError, ImportError) as error:
                 answer = error
             except MemoryError:  # while the error was being told
                 answer = MediaTooLargeError(name, f"takes more than {limits.memory_gib:g} GiB to decode")
+            log.take()  # of a file that was closed, or could not be read
             outbox.send(owner, (answer, notes))
             del answer
             signal.setitimer(signal.ITIMER_REAL, 0)
