@@ -10,21 +10,25 @@ makes the same files again. The package's own detector scores them as `detect` d
 - `crashes`: files that ended the process which decoded them. The run goes on; without reader processes it would end.
 - `hangs`: files that took longer than `--limit` seconds, and were stopped.
 - `refused`: other files with an error in place of a verdict.
-- `warned`: verdicts with a warning.
+- `warned`: verdicts with a warning that the seed file does not get.
 - `silent`: verdicts without one, though FFmpeg's command line reports an error (`ffmpeg -v error`) or the duration is more than
-  0.4 s off that of the seed file. A mutation that nobody can see, such as one of a picture's bytes, is not among them.
+  0.4 s off that of the seed file.
+- `same`: other verdicts without one, on the very pictures and sound of the seed file, bit by bit.
+- `unnoticed`: the rest. Pictures or sound differ, and FFmpeg finds nothing wrong with them: other bytes of PCM sound, say.
 - `escaped`: exceptions that would have ended the run.
 - `peak_gib`: largest resident memory of a reader process.
 """
 
 import argparse
 import contextlib
+import hashlib
 import random
 import subprocess
 import tempfile
 import threading
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 from results import write_results
@@ -32,16 +36,19 @@ from results import write_results
 from modeling_avlmm.inference.default_model import default_model
 from modeling_avlmm.inference.loading import load_detector
 from modeling_avlmm.inference.reader_process import ReaderLimits, reader_processes
+from modeling_avlmm.media import MediaReader
 
+EXACT = "-threads 1 -fflags +bitexact -flags:v +bitexact -flags:a +bitexact"  # so that a number makes the same files
 H264 = "-c:v libx264 -preset veryfast -g 25 -pix_fmt yuv420p"
+HEVC = "-c:v libx265 -x265-params log-level=none:pools=none:frame-threads=1 -pix_fmt yuv420p"
 SEEDS = {
     "mp4": f"{H264} -c:a aac",
     "fragmented.mp4": f"{H264} -c:a aac -movflags frag_keyframe+empty_moov",
     "mov": f"{H264} -c:a pcm_s16le",
     "mkv": f"{H264} -c:a libopus",
-    "hevc.mp4": "-c:v libx265 -x265-params log-level=none -pix_fmt yuv420p -c:a aac",
+    "hevc.mp4": f"{HEVC} -c:a aac",
     "ts": f"{H264} -c:a aac",
-    "hevc.ts": "-c:v libx265 -x265-params log-level=none -pix_fmt yuv420p -c:a aac",
+    "hevc.ts": f"{HEVC} -c:a aac",
     "mpeg2.ts": "-c:v mpeg2video -c:a mp2",
     "webm": "-c:v libvpx -deadline realtime -c:a libvorbis",
     "vp9.webm": "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -c:a libopus",
@@ -57,6 +64,7 @@ SEEDS = {
     "flac": "-vn -c:a flac",
 }
 SECONDS = 2
+OUTCOMES = ("crashes", "hangs", "refused", "warned", "silent", "escaped", "same", "unnoticed")
 
 
 def make_seeds(folder: Path) -> dict[str, Path]:
@@ -75,6 +83,7 @@ def make_seeds(folder: Path) -> dict[str, Path]:
             "-y",
             *inputs.split(),
             *codecs.split(),
+            *EXACT.split(),
             str(made[name]),
         ]
         subprocess.run(command, check=True)
@@ -134,24 +143,49 @@ class Peak(threading.Thread):
 
 
 def complains(path: Path) -> bool:
-    """Return whether FFmpeg's command line reports an error in a file."""
+    """Return whether FFmpeg's command line reports an error in a file; what it says of its output does not count."""
     command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(path), "-f", "null", "-"]
     with contextlib.suppress(subprocess.TimeoutExpired):
         done = subprocess.run(command, capture_output=True, timeout=60, check=False)
-        return bool(done.stderr) or done.returncode != 0
+        return done.returncode != 0 or any(
+            not line.startswith(b"[null @") for line in done.stderr.splitlines()
+        )
     return True
 
 
-def outcome(result: dict, path: Path, expected: float, notices: int) -> str:
-    """Return what became of a file, whose seed file has a duration and a number of warnings."""
+def content(path: Path) -> str:
+    """Return a hash of the pictures and the sound of a file."""
+    digest = hashlib.sha256()
+    with MediaReader(path) as reader:
+        for start, end in reader.windows(1.0):
+            clip = reader.read(start, end, fps=25)
+            for part in (clip.frames, clip.timestamps, clip.audio):
+                digest.update(b"none" if part is None else part.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@dataclass
+class Seed:
+    """A seed file, and what its own verdict and content are like."""
+
+    path: Path
+    duration: float
+    warnings: set[str]
+    content: str
+
+
+def outcome(result: dict, path: Path, seed: Seed) -> str:
+    """Return what became of a file that was made of a seed file."""
     error = result["error"]
     if error is not None:
         return {"DecoderCrashedError": "crashes", "DecoderStalledError": "hangs"}.get(
             error["type"], "refused"
         )
-    if len(result["warnings"]) > notices:
+    if set(result["warnings"]) - seed.warnings:
         return "warned"
-    return "silent" if abs(result["duration"] - expected) > 0.4 or complains(path) else "clean"
+    if abs(result["duration"] - seed.duration) > 0.4 or complains(path):
+        return "silent"
+    return "same" if content(path) == seed.content else "unnoticed"
 
 
 def main():
@@ -178,17 +212,18 @@ def main():
     limits = ReaderLimits(seconds=options.limit, memory_gib=options.memory)
     apart = contextlib.nullcontext() if options.here else reader_processes(limits)
     with tempfile.TemporaryDirectory() as folder, apart:
-        seeds = make_seeds(Path(folder))
-        whole = {name: detector(str(path)) for name, path in seeds.items()}
-        expected = {name: (found["duration"], len(found["warnings"])) for name, found in whole.items()}
+        seeds = {}
+        for name, path in make_seeds(Path(folder)).items():
+            whole = detector(str(path))
+            seeds[name] = Seed(path, whole["duration"], set(whole["warnings"]), content(path))
         rng = random.Random(options.seed)
         for number in range(options.files):
             name = list(SEEDS)[number % len(SEEDS)]
             path = Path(folder) / f"{options.seed}-{number}.{name}"
-            path.write_bytes(mutated(seeds[name].read_bytes(), rng))
+            path.write_bytes(mutated(seeds[name].path.read_bytes(), rng))
             try:
                 (result,) = detector([str(path)])
-                found = outcome(result, path, *expected[name])
+                found = outcome(result, path, seeds[name])
             except Exception as error:  # the campaign counts what would have ended a run
                 found = "escaped"
                 print(f"{path.name}: {type(error).__name__}: {error}", flush=True)
@@ -199,14 +234,14 @@ def main():
             path.unlink()
     peak.ended.set()
     peak.join()
-    names = ("files", "crashes", "hangs", "refused", "warned", "silent", "escaped", "clean")
+    names = ("files", *OUTCOMES)
     counts["all"] = sum(counts.values(), Counter())
     rows = [{"format": name, **dict(zip(names, _row(count), strict=True))} for name, count in counts.items()]
     rows = [{**row, "peak_gib": round(peak.gib, 2) if row["format"] == "all" else ""} for row in rows]
     for row in [dict.fromkeys(rows[0], None), *rows]:
         cells = row if row["files"] is None else row.values()
         print(
-            "".join(f"{cell!s:>15}" if number == 0 else f"{cell!s:>9}" for number, cell in enumerate(cells))
+            "".join(f"{cell!s:>15}" if number == 0 else f"{cell!s:>10}" for number, cell in enumerate(cells))
         )
     print(f"{options.files} files in {time.monotonic() - began:.0f} s, seed {options.seed}")
     if options.save:
@@ -215,10 +250,7 @@ def main():
 
 
 def _row(count: Counter) -> list[int]:
-    return [
-        count.total(),
-        *(count[name] for name in ("crashes", "hangs", "refused", "warned", "silent", "escaped", "clean")),
-    ]
+    return [count.total(), *(count[name] for name in OUTCOMES)]
 
 
 if __name__ == "__main__":

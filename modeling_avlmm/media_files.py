@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from .media_errors import DAMAGED, UnreadableMediaError
+from .media_lengths import length_before_cut
 from .media_mp4 import FIRST_BOXES, Header, read_header, without_picture
 from .media_sound import FileAudio, SoundFileAudio
 from .media_sources import faults_of, mapped
@@ -62,6 +63,7 @@ class _Container:
     best: dict[str, int | None]
     head: bytes
     mp4: Header
+    before_cut: float | None = None  # see `length_before_cut`
 
     @property
     def seekable(self) -> bool:
@@ -95,7 +97,7 @@ def _open_container(source: Any) -> _Container:
     content = memoryview(handle.numpy()) if torch.is_tensor(handle) else memoryview(handle)
     head = bytes(content[:512])
     mp4 = read_header(content) if head[4:8] in FIRST_BOXES else Header()
-    return _Container(source, handle, demuxer, streams, best, head, mp4)
+    return _Container(source, handle, demuxer, streams, best, head, mp4, length_before_cut(content))
 
 
 @contextmanager
@@ -322,10 +324,11 @@ def _cut_off(container: _Container, tracks: Tracks) -> list[str]:
     found = [track for track in (tracks.video, tracks.audio) if track]
     if not found or container.mp4.fragmented or any(len(track.runs) > 1 for track in found):
         return []
-    if tracks.video is None and tracks.audio.codec in UNKNOWN_LENGTH and not container.mp4.films:
+    guessed = tracks.video is None and tracks.audio.codec in UNKNOWN_LENGTH and not container.mp4.films
+    if guessed and container.before_cut is None:
         return []
-    claims, lengths = [], []
-    for kind, track in (("video", tracks.video), ("audio", tracks.audio)):
+    claims, lengths = [container.before_cut or 0], []
+    for kind, track in () if guessed else (("video", tracks.video), ("audio", tracks.audio)):
         meta = container.meta(kind)
         if track and meta is not None:
             lengths.append(meta.duration_seconds_from_header)
@@ -333,7 +336,7 @@ def _cut_off(container: _Container, tracks: Tracks) -> list[str]:
     if not all(lengths) and not _has_other_tracks(container):
         claims.append(container.demuxer.metadata.duration_seconds_from_header or 0)
     missing = max(claims, default=0) - max(track.end for track in found)
-    if missing <= 0.5:
+    if missing <= (0.5 if container.before_cut is None else 0.1):
         return []
     return [f"the file ends {missing:.2f} s before the end its header gives: it may be truncated"]
 

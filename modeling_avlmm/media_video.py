@@ -308,7 +308,8 @@ class FileVideo:
             if before is None and after is None:
                 raise UnreadableMediaError(self.name, f"no frame can be decoded ({cause})", DAMAGED)
             until = -math.inf if before is None else before[0] + max(before[2], 1 / self.fps) + EPS
-            if now > until and (damaged or before is None):
+            missed = screen.broken and now > until - 3 * EPS  # at the very end of the frame before
+            if missed or (now > until and (damaged or before is None)):
                 lost.append(now)
             elif now > until + self._patience:
                 held.append(now)
@@ -346,19 +347,20 @@ class _Screen:
 
     def __init__(self, frames: Iterator[tuple[float, Any] | None], damaged: bool = False):
         self.frames, self.always_damaged, self.damaged = frames, damaged, damaged
+        self.broken = False  # whether a packet between the two frames could not be decoded
         self.before: tuple[float, Any, float] | None = None
         self.after: tuple[float, Any, float] | None = None
         self._pull()
 
     def _pull(self) -> None:
-        self.damaged = self.always_damaged
+        self.damaged, self.broken = self.always_damaged, False
         self.after = None
         for item in self.frames:
             if item is not None:
                 at, frame = item
                 self.after = (at, frame, frame.duration_seconds)
                 return
-            self.damaged = True
+            self.damaged = self.broken = True
 
     def at(self, now: float) -> tuple[tuple | None, tuple | None, bool]:
         """Return the frames before and after a time, each with its begin and duration, and whether there is damage between."""

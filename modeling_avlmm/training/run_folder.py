@@ -17,12 +17,16 @@ from dataset_scripts.files import write_whole, written_whole
 
 from ..configuration_detector import DEMONSTRATION_NOTICE, AVDetectorConfig
 from ..inference.provenance import environment
+from .checkpoint_check import check_checkpoint
 from .recipe_parts import ClipsRecipe, DataRecipe
 from .recipe_values import RecipeError
 from .recipes import SYSTEMS, AnyRecipe, SmallDetectorRecipe, recipe_from
 
 MAY_CHANGE = ("output_dir", "report_to")
 """Fields that may differ when a run is resumed."""
+_NOT_ITS_OWN = (
+    "{} is not what a run writes ({}). Give another --output_dir, or delete that folder to start again."
+)
 
 
 def claim_folder(recipe: AnyRecipe, dataset: Dataset) -> None:
@@ -41,19 +45,38 @@ def claim_folder(recipe: AnyRecipe, dataset: Dataset) -> None:
         write_whole(folder / "environment.json", json.dumps(environment(), indent=2))
         write_whole(known, yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False))
         return
-    before, now = dataclasses.asdict(saved_recipe(known)), dataclasses.asdict(recipe)
+    before, now = dataclasses.asdict(_recipe_of_run(known)), dataclasses.asdict(recipe)
     changed = [key for key in now if key not in MAY_CHANGE and now[key] != before.get(key)]
     if changed:
         raise RecipeError(
             f"{folder} holds a run of another recipe ({', '.join(changed)} differ). Give another --output_dir, "
             "or delete that folder to start again."
         )
-    trained_on = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-    if trained_on["sha256"] != fingerprint["sha256"]:
+    try:
+        trained_on = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+        clips, sha256 = trained_on["clips"], trained_on["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RecipeError(_NOT_ITS_OWN.format(folder / "dataset.json", error)) from error
+    if sha256 != fingerprint["sha256"]:
         raise RecipeError(
-            f"{folder} holds a run on other data ({trained_on['clips']} clips then, {fingerprint['clips']} now). "
+            f"{folder} holds a run on other data ({clips} clips then, {fingerprint['clips']} now). "
             "Give another --output_dir, or restore the corpus."
         )
+
+
+def _recipe_of_run(path: Path) -> AnyRecipe:
+    try:
+        return saved_recipe(path)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        yaml.YAMLError,
+        RecursionError,
+    ) as error:
+        raise RecipeError(_NOT_ITS_OWN.format(path, error)) from error
 
 
 def saved_recipe(path: Path) -> AnyRecipe:
@@ -82,15 +105,24 @@ def dataset_fingerprint(dataset: Dataset) -> dict:
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """Return the last checkpoint that was written to its end; the trainer writes its state last."""
+    """
+    Return the last checkpoint that was written to its end; the trainer writes its state last.
+
+    Raises:
+        RecipeError: when a file in it is not what a trainer writes.
+    """
     complete = []
     for checkpoint in folder.glob("checkpoint-*"):
         try:
-            state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
+            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+            complete.append((int(checkpoint.name.removeprefix("checkpoint-")), checkpoint))
+        except (OSError, ValueError, RecursionError):
             continue
-        complete.append((state["global_step"], checkpoint))
-    return max(complete)[1] if complete else None
+    if not complete:
+        return None
+    _, checkpoint = max(complete)
+    check_checkpoint(checkpoint)
+    return checkpoint
 
 
 def write_detector(
