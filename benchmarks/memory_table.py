@@ -80,7 +80,7 @@ def predict_table(options: argparse.Namespace) -> list[dict]:
                     parts = ("weights", "optimizer", "gradients", "activations", "total", "needed")
                     row = {"what": name, "recomputed": bool(stage and stage.gradient_checkpointing)}
                     row |= {"seconds": seconds, "fps": fps, "side": side, "batch_size": options.batch_size}
-                    row |= {"tokens": shape.tokens(config.vision_config.spatial_merge_size)}
+                    row |= {"tokens": shape.tokens}
                     row |= {f"{part}_gib": round(getattr(need, part) / GIB, 2) for part in parts}
                     rows.append({**row, "how": "predicted, not measured"})
                     print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)

@@ -1,11 +1,14 @@
 """Configuration of AV-LMMDetect: an omni-modal language model that answers "Real" or "Fake"."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from transformers import AutoConfig
 from transformers.configuration_utils import PreTrainedConfig
 
+from .backbone import Backbone
+from .backbone_gemma4 import GEMMA4
+from .backbone_qwen2_5_omni import QWEN2_5_OMNI
+from .backbone_qwen3_omni import QWEN3_OMNI
 from .configuration_detector import AVDetectorConfig
 
 LABEL_WORDS = ("Real", "Fake")
@@ -25,44 +28,10 @@ DEFAULT_PROMPTS = {
 }
 
 
-@dataclass(frozen=True)
-class OmniBackbone:
-    """
-    The parts of an omni "thinker" of `transformers`. To support another backbone, add one of these.
-
-    Args:
-        thinker_class (`str`): Name in `transformers` of the class with language head, without talker or vocoder.
-        processor_class (`str`): Name in `transformers` of its processor.
-        language_model (`str`): Path of the language model inside the thinker.
-        vision_encoder (`str`): Path of the vision encoder, projector included.
-        vision_projector (`str`): Path of the vision projector.
-        audio_encoder (`str`): Path of the audio encoder, projector included.
-        audio_projector (`str`): Path of the audio projector.
-        lora_targets (`str`): Regular expression of the language model's linear layers, for LoRA.
-    """
-
-    thinker_class: str
-    processor_class: str
-    language_model: str
-    vision_encoder: str
-    vision_projector: str
-    audio_encoder: str
-    audio_projector: str
-    lora_targets: str
-
-
-BACKBONES = {
-    "qwen2_5_omni_thinker": OmniBackbone(
-        thinker_class="Qwen2_5OmniThinkerForConditionalGeneration",
-        processor_class="Qwen2_5OmniProcessor",
-        language_model="model.language_model",
-        vision_encoder="model.visual",
-        vision_projector="model.visual.merger",
-        audio_encoder="model.audio_tower",
-        audio_projector="model.audio_tower.proj",
-        lora_targets=r".*language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)",
-    ),
+BACKBONES: dict[str, Backbone] = {
+    backbone.model_type: backbone for backbone in (QWEN2_5_OMNI, QWEN3_OMNI, GEMMA4)
 }
+"""The supported backbones by the `model_type` of their thinkers."""
 
 
 def thinker_of(config: PreTrainedConfig) -> PreTrainedConfig:
@@ -79,14 +48,15 @@ def known_thinker(config: PreTrainedConfig, name: str) -> PreTrainedConfig:
         name (`str`): Hub id or folder, for the message.
 
     Raises:
-        ValueError: If the thinker's `model_type` is not in `BACKBONES`.
+        ValueError: If the thinker's `model_type` is not in `BACKBONES`, or the thinker lacks what its backbone needs.
     """
     thinker = thinker_of(config)
     if thinker.model_type not in BACKBONES:
         raise ValueError(
             f"{name!r} has model_type {config.model_type!r}, which is not a known omni model ({', '.join(BACKBONES)}). "
-            "Its thinker can be added to BACKBONES in configuration_avlmm.py."
+            "docs/backbones.md says how to add one."
         )
+    BACKBONES[thinker.model_type].check(thinker, name)
     return thinker
 
 
@@ -132,8 +102,8 @@ class AVLMMConfig(AVDetectorConfig):
         super().__post_init__(**kwargs)
 
     @property
-    def backbone(self) -> OmniBackbone:
-        """The parts of this thinker.
+    def backbone(self) -> Backbone:
+        """What is particular about this thinker.
 
         Raises:
             ValueError: If the thinker's `model_type` is not in `BACKBONES`.
@@ -142,7 +112,7 @@ class AVLMMConfig(AVDetectorConfig):
         if model_type not in BACKBONES:
             raise ValueError(
                 f"AVLMMConfig.thinker_config has model_type {model_type!r}, which is not a known omni thinker "
-                f"({', '.join(BACKBONES)}). Pass the thinker's own configuration, or add it to BACKBONES."
+                f"({', '.join(BACKBONES)}). Pass the thinker's own configuration; docs/backbones.md says how to add one."
             )
         return BACKBONES[model_type]
 

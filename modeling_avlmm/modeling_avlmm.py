@@ -7,39 +7,24 @@ Several questions about a clip in one pass are our own addition.
 import torch
 import torch.nn.functional as F
 import transformers
-from torch import nn
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_avlmm import BACKBONES, LABEL_WORDS, AVLMMConfig, known_thinker, split_hub_options
 from .configuration_detector import IGNORE_INDEX, PARTS
-from .hub_mixin import AVDetectionHubMixin
-from .modeling_avlmm_weights import gradients_if_needed, is_plain
+from .modeling_avlmm_parts import AVLMMPreTrainedModel
+from .modeling_avlmm_weights import (
+    check_placeholders,
+    check_positions,
+    gradients_if_needed,
+    in_rows,
+    is_plain,
+)
 from .modeling_outputs import AVDetectionOutput
-from .modeling_packed_attention import TEXT_ATTENTION, attend_in_groups, pack_rows, packs, question_mask
-from .processing_patches import normalize_patches
+from .modeling_packed_attention import TEXT_ATTENTION, pack_rows
 
 ENCODER_INPUTS = ("input_features", "feature_attention_mask", "pixel_values_videos", "video_grid_thw")
-POSITION_INPUTS = ("feature_attention_mask", "video_grid_thw", "video_second_per_grid", "use_audio_in_video")
-
-
-class AVLMMPreTrainedModel(AVDetectionHubMixin, PreTrainedModel):
-    """Base of AV-LMMDetect: configuration and supported features."""
-
-    config_class = AVLMMConfig
-    base_model_prefix = ""
-    main_input_name = "input_ids"
-    input_modalities = ("video", "audio", "text")
-    supports_gradient_checkpointing = True
-    _no_split_modules = ["Qwen2_5OmniDecoderLayer", "Qwen2_5OmniVisionBlock", "Qwen2_5OmniAudioEncoderLayer"]
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_attention_backend = True
-
-    def _init_weights(self, module):
-        # The thinker initialises its own modules; there are no others.
-        pass
 
 
 class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
@@ -68,9 +53,12 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
     def __init__(self, config: AVLMMConfig):
         super().__init__(config)
         thinker_class = getattr(transformers, config.backbone.thinker_class)
+        config.backbone.settle_attention(config.thinker_config)
         self.thinker = thinker_class._from_config(config.thinker_config)
         self._attend_in_groups()
         self.post_init()
+        # The thinker's classes name those of its siblings too, which distributed training would look for.
+        self._no_split_modules &= {type(module).__name__ for module in self.modules()}
 
     @classmethod
     def from_backbone(
@@ -93,7 +81,10 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         hub, _ = split_hub_options(kwargs)
         thinker_config = known_thinker(transformers.AutoConfig.from_pretrained(backbone, **hub), backbone)
         tokenizer = AutoTokenizer.from_pretrained(backbone, **hub)
-        thinker_class = getattr(transformers, BACKBONES[thinker_config.model_type].thinker_class)
+        omni = BACKBONES[thinker_config.model_type]
+        if isinstance(kwargs.get("attn_implementation"), str):
+            kwargs["attn_implementation"] = omni.attention(kwargs["attn_implementation"])
+        thinker_class = getattr(transformers, omni.thinker_class)
         thinker = thinker_class.from_pretrained(backbone, **kwargs)
         # Read it now: the new configuration, whose attention is not set, would unset the thinker's.
         attention = thinker.config._attn_implementation
@@ -110,42 +101,7 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         return model.eval()
 
     def _attend_in_groups(self):
-        attend_in_groups(self.language_model, (self.vision_encoder, self.audio_encoder))
-
-    # -- the parts by role -------------------------------------------------------------------------------------------
-
-    @property
-    def language_model(self) -> nn.Module:
-        """The language model, without its head."""
-        return self.thinker.get_submodule(self.config.backbone.language_model)
-
-    @property
-    def vision_encoder(self) -> nn.Module:
-        """The vision encoder with its projector."""
-        return self.thinker.get_submodule(self.config.backbone.vision_encoder)
-
-    @property
-    def audio_encoder(self) -> nn.Module:
-        """The audio encoder with its projector."""
-        return self.thinker.get_submodule(self.config.backbone.audio_encoder)
-
-    @property
-    def projectors(self) -> list[nn.Module]:
-        """The vision and the audio projector."""
-        backbone = self.config.backbone
-        return [self.thinker.get_submodule(p) for p in (backbone.vision_projector, backbone.audio_projector)]
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.thinker.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module):
-        self.thinker.set_input_embeddings(value)
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.thinker.get_output_embeddings()
-
-    def set_output_embeddings(self, value: nn.Module):
-        self.thinker.set_output_embeddings(value)
+        self.config.backbone.attend_in_groups(self.language_model, [self.vision_encoder, self.audio_encoder])
 
     # -- forward -----------------------------------------------------------------------------------------------------
 
@@ -180,8 +136,8 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
                 may be on either side.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
                 1 for tokens, 0 for padding. By default there is no padding.
-            position_ids (`torch.LongTensor` of shape `(3, batch_size, sequence_length)`, *optional*):
-                Time, height and width positions. By default the thinker computes them; then all clips of a batch must have
+            position_ids (`torch.Tensor` of shape `(3, batch_size, sequence_length)`, *optional*):
+                Time, height and width positions, or the place alone, `(1, ...)`, as the backbone has it. By default the thinker computes them; then all clips of a batch must have
                 the same modalities.
             question_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
                 0 for the clip and the text before it, `k` for the tokens of the k-th question. Questions see the clip but
@@ -218,6 +174,7 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
             raise ValueError("This model returns no attentions: set output_attentions=False.")
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
+        check_positions(position_ids)
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         states, places, hidden_states = self._states(
@@ -259,7 +216,8 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         """
         if position_ids is None and question_ids is not None:
             raise ValueError("`question_ids` needs `position_ids`: both come from AVLMMProcessor.")
-        if position_ids is None or not packs(self.language_model):
+        backbone, text = self.config.backbone, self.language_model.config
+        if position_ids is None or text._attn_implementation != TEXT_ATTENTION or not backbone.packs(text):
             output = self._padded_output(
                 input_ids, attention_mask, position_ids, question_ids, output_hidden_states, **media
             )
@@ -268,14 +226,16 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
             return states.flatten(0, 1), places, in_rows(output.hidden_states, places, attention_mask.bool())
         tokens, rows = pack_rows(attention_mask, question_ids)
         ids = input_ids[tokens][None]
+        embeds, more = self._with_media(ids, **media)
         output = self.language_model(
-            inputs_embeds=self._with_media(ids, **media),
+            inputs_embeds=embeds,
             # No mask: `packed_rows` says what a token sees.
-            attention_mask={"full_attention": None},
-            position_ids=position_ids[:, tokens][:, None],
+            attention_mask=backbone.packed_mask,
+            position_ids=backbone.positions_for_model(position_ids[:, tokens][:, None]),
             use_cache=False,
             packed_rows=rows,
             output_hidden_states=output_hidden_states,
+            **more,
         )
         places = tokens.flatten().cumsum(0).view(tokens.shape) - 1
         return output.last_hidden_state[0], places, in_rows(output.hidden_states, places, tokens)
@@ -294,26 +254,27 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
             input_features, feature_attention_mask, pixel_values_videos, video_grid_thw: As for `forward`.
 
         Returns:
-            `tuple`: `audio_embeds` and `video_embeds` for `forward`, each `(tokens, width)`, clip after clip; None for
-            missing inputs.
+            `tuple`: `audio_embeds` `(tokens, width)` and `video_embeds` `(tokens, picture_width)` for `forward`, clip after clip;
+            None for missing inputs.
         """
-        thinker, sound, picture = self.thinker.model, None, None
+        backbone, sound, picture = self.config.backbone, None, None
         if input_features is not None:
-            with gradients_if_needed(self.audio_encoder, input_features):
-                sound = thinker.get_audio_features(
-                    input_features, feature_attention_mask, return_dict=True
-                ).last_hidden_state
+            with gradients_if_needed([self.audio_encoder, *self.audio_projectors], input_features):
+                sound = backbone.encode_sound(self.thinker, input_features, feature_attention_mask)
         if pixel_values_videos is not None:
-            with gradients_if_needed(self.vision_encoder, pixel_values_videos):
-                pieces = thinker.get_video_features(
-                    normalize_patches(pixel_values_videos), video_grid_thw, return_dict=True
-                ).pooler_output
-            picture = torch.cat(pieces)
+            with gradients_if_needed([self.vision_encoder, *self.vision_projectors], pixel_values_videos):
+                picture = backbone.encode_picture(self.thinker, pixel_values_videos, video_grid_thw)
         return sound, picture
 
-    def _with_media(self, ids: torch.Tensor, audio_embeds=None, video_embeds=None, **media) -> torch.Tensor:
-        """Return the embeddings of tokens, with the clips' embeddings in place of placeholders."""
-        embeds = self.get_input_embeddings()(ids)
+    def _with_media(
+        self, ids: torch.Tensor, audio_embeds=None, video_embeds=None, **media
+    ) -> tuple[torch.Tensor, dict]:
+        """
+        Return the embeddings of tokens, with the clips' embeddings in place of placeholders, and what else the language model
+        takes from them.
+        """
+        backbone = self.config.backbone
+        embeds = backbone.embed(self.thinker, ids)
         if audio_embeds is None and video_embeds is None:
             if torch.distributed.is_available() and torch.distributed.is_initialized() and self.training:
                 embeds = embeds + self._absent_modalities(embeds, **media)
@@ -326,32 +287,35 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
             if features is not None:
                 places = (ids == token)[..., None]
                 check_placeholders(what, places, features)
-                embeds = embeds.masked_scatter(places, features.to(embeds.device, embeds.dtype))
-        return embeds
+                first = features[..., : embeds.shape[-1]]
+                embeds = embeds.masked_scatter(places, first.to(embeds.device, embeds.dtype))
+        return embeds, backbone.language_inputs(self.thinker, ids, video_embeds)
 
     def _padded_output(
         self, input_ids, attention_mask, position_ids, question_ids, output_hidden_states, **media
     ) -> BaseModelOutput:
-        """Return the output of the stock thinker, for attentions other than `sdpa` and for positions that it computes."""
-        embeds = self._with_media(input_ids, **media)
+        """Return the output of the stock language model, for other attentions and for positions that the thinker computes."""
+        backbone = self.config.backbone
+        embeds, more = self._with_media(input_ids, **media)
+        if position_ids is None:
+            position_ids = backbone.stock_positions(self.thinker, input_ids, embeds, attention_mask, **media)
         mask = attention_mask
         if question_ids is not None:
-            attention = self.config.get_text_config()._attn_implementation or "eager"
+            text = self.config.get_text_config()
+            attention = text._attn_implementation or "eager"
             if attention not in ("eager", "sdpa", TEXT_ATTENTION):
                 raise ValueError(
                     f"Several questions in one pass need attn_implementation 'sdpa' or 'eager', not {attention!r}: "
                     "load the model with one of those, or ask one question at a time."
                 )
-            mask = question_mask(attention_mask, question_ids, embeds.dtype)
-        return self.thinker.model(
-            input_ids=input_ids,
+            mask = backbone.questions_mask(text, attention_mask, question_ids, position_ids, embeds.dtype)
+        return self.language_model(
             inputs_embeds=embeds,
             attention_mask=mask,
-            position_ids=position_ids,
+            position_ids=backbone.positions_for_model(position_ids),
             use_cache=False,
             output_hidden_states=output_hidden_states,
-            # Only the inputs that positions are computed from: the encoders have run.
-            **{name: media[name] for name in POSITION_INPUTS},
+            **more,
         )
 
     def _absent_modalities(self, embeds: torch.Tensor, **media) -> torch.Tensor:
@@ -360,19 +324,21 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         In distributed training all ranks must run the same modules, or the collectives of sharded weights and gradients
         wait forever. So a rank whose batch has no sound runs the audio encoder too.
         """
-        zero = embeds.new_zeros(())
+        blank = {}
         if media["input_features"] is None:
-            bins = self.config.thinker_config.audio_config.num_mel_bins
-            silence = embeds.new_zeros(bins, 8)
-            lengths = torch.tensor([8], device=embeds.device)
-            zero = zero + 0.0 * self.audio_encoder(silence, feature_lens=lengths).last_hidden_state.sum()
+            blank |= self.config.backbone.blank_media(self.config.thinker_config, sound=True)
         if media["pixel_values_videos"] is None:
-            vision = self.config.thinker_config.vision_config
-            side = vision.spatial_merge_size
-            size = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-            patches = embeds.new_zeros(side * side, size)
-            grid = torch.tensor([[1, side, side]], device=embeds.device)
-            zero = zero + 0.0 * self.vision_encoder(patches, grid_thw=grid).pooler_output.sum()
+            blank |= self.config.backbone.blank_media(self.config.thinker_config, sound=False)
+        blank = {
+            name: value.to(embeds.device, embeds.dtype)
+            if value.is_floating_point()
+            else value.to(embeds.device)
+            for name, value in blank.items()
+        }
+        zero = embeds.new_zeros(())
+        for found in self.encode_media(**blank):
+            if found is not None:
+                zero = zero + 0.0 * found.sum()
         return zero
 
     def _label_logits(
@@ -388,6 +354,7 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
             values = F.linear(answers, head.weight[ids], None if head.bias is None else head.bias[ids])
         else:
             values = head(answers)[:, ids]
+        values = self.config.backbone.finish_logits(self.config.get_text_config(), values)
         logits = values.new_full((*answer_positions.shape, 2), float("nan"), dtype=torch.float32)
         logits[asked] = values.to(logits.device, torch.float32)
         return [logits[:, column] if asked[:, column].any() else None for column in range(asked.shape[1])]
@@ -395,48 +362,11 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
     def _answer_loss(self, states, places, labels, num_items_in_batch) -> torch.Tensor:
         targets = labels[:, 1:]
         rows = targets != IGNORE_INDEX
-        logits = self.get_output_embeddings()(states[places[:, :-1][rows]]).float()
+        logits = self.get_output_embeddings()(states[places[:, :-1][rows]])
+        logits = self.config.backbone.finish_logits(self.config.get_text_config(), logits).float()
         total = F.cross_entropy(logits, targets[rows], reduction="sum")
         count = rows.sum() if num_items_in_batch is None else num_items_in_batch
         return total / torch.as_tensor(count, device=total.device).clamp(min=1)
-
-
-def in_rows(
-    layers: tuple[torch.Tensor | None, ...] | None, places: torch.Tensor, tokens: torch.Tensor
-) -> tuple[torch.Tensor | None, ...] | None:
-    """
-    Return hidden states by row, 0 for padding; None for layers that were not asked for.
-
-    Args:
-        layers (`tuple`, *optional*): The states after each layer, `(rows, length, width)`.
-        places, tokens (`torch.Tensor` of shape `(batch_size, sequence_length)`): Place of each token's state, False for padding.
-    """
-    if layers is None:
-        return None
-    return tuple(
-        None if layer is None else layer.flatten(0, 1)[places].masked_fill(~tokens[..., None], 0.0)
-        for layer in layers
-    )
-
-
-def check_placeholders(what: str, places: torch.Tensor, features: torch.Tensor) -> None:
-    """
-    Check that there is a placeholder for every feature.
-
-    Args:
-        what (`str`): The media, for the message.
-        places (`torch.BoolTensor` of shape `(1, tokens, 1)`): True for placeholder tokens.
-        features (`torch.Tensor` of shape `(tokens, width)`): The features that replace them.
-
-    Raises:
-        ValueError: If the numbers differ.
-    """
-    found = int(places.sum())
-    if found != len(features):
-        raise ValueError(
-            f"The batch has {found} placeholder tokens for {what} but {len(features)} features: "
-            "`input_ids` and media do not belong together. Both come from one call of AVLMMProcessor."
-        )
 
 
 def label_token_ids(tokenizer) -> list[int]:

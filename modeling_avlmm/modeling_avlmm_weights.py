@@ -1,12 +1,13 @@
-"""Weights of AV-LMMDetect: which need gradients, and which may be read outside their module."""
+"""Weights of AV-LMMDetect: which need gradients, and which may be read outside their module; and checks of its inputs."""
 
 import importlib
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 
-def gradients_if_needed(encoder: nn.Module, values: torch.Tensor) -> torch.set_grad_enabled:
+def gradients_if_needed(encoder: Sequence[nn.Module], values: torch.Tensor) -> torch.set_grad_enabled:
     """
     Return a context without gradients for an encoder that is not trained.
 
@@ -14,10 +15,12 @@ def gradients_if_needed(encoder: nn.Module, values: torch.Tensor) -> torch.set_g
     of every encoder, also of a frozen one. The backward pass would run through all of it for nothing.
 
     Args:
-        encoder (`nn.Module`): The encoder.
+        encoder (`Sequence[nn.Module]`): The encoder, and its projectors where they lie outside.
         values (`torch.Tensor`): Its input. If it needs a gradient, so does the output.
     """
-    needed = values.requires_grad or any(weight.requires_grad for weight in encoder.parameters())
+    needed = values.requires_grad or any(
+        weight.requires_grad for module in encoder for weight in module.parameters()
+    )
     return torch.set_grad_enabled(needed and torch.is_grad_enabled())
 
 
@@ -47,4 +50,58 @@ def is_sharded(weight: torch.Tensor) -> bool:
     return distributed_tensor is not None and isinstance(weight, distributed_tensor.DTensor)
 
 
-__all__ = ["gradients_if_needed", "is_plain", "is_sharded"]
+def in_rows(
+    layers: tuple[torch.Tensor | None, ...] | None, places: torch.Tensor, tokens: torch.Tensor
+) -> tuple[torch.Tensor | None, ...] | None:
+    """
+    Return hidden states by row, 0 for padding; None for layers that were not asked for.
+
+    Args:
+        layers (`tuple`, *optional*): The states after each layer, `(rows, length, width)`.
+        places, tokens (`torch.Tensor` of shape `(batch_size, sequence_length)`): Place of each token's state, False for padding.
+    """
+    if layers is None:
+        return None
+    return tuple(
+        None if layer is None else layer.flatten(0, 1)[places].masked_fill(~tokens[..., None], 0.0)
+        for layer in layers
+    )
+
+
+def check_placeholders(what: str, places: torch.Tensor, features: torch.Tensor) -> None:
+    """
+    Check that there is a placeholder for every feature.
+
+    Args:
+        what (`str`): The media, for the message.
+        places (`torch.BoolTensor` of shape `(1, tokens, 1)`): True for placeholder tokens.
+        features (`torch.Tensor` of shape `(tokens, width)`): The features that replace them.
+
+    Raises:
+        ValueError: If the numbers differ.
+    """
+    found = int(places.sum())
+    if found != len(features):
+        raise ValueError(
+            f"The batch has {found} placeholder tokens for {what} but {len(features)} features: "
+            "`input_ids` and media do not belong together. Both come from one call of AVLMMProcessor."
+        )
+
+
+def check_positions(positions: torch.Tensor | None) -> None:
+    """Raise `ValueError` for positions that were rounded: some backbones count in fractions of a second."""
+    if positions is not None and positions.dtype in (torch.float16, torch.bfloat16):
+        raise ValueError(
+            f"position_ids are {positions.dtype}, which rounds them. Convert the pixels and spectra of a batch only: the "
+            "model casts them itself, so `batch.to(device)` is enough."
+        )
+
+
+__all__ = [
+    "check_placeholders",
+    "check_positions",
+    "gradients_if_needed",
+    "in_rows",
+    "is_plain",
+    "is_sharded",
+]

@@ -102,6 +102,25 @@ class PackedRows:
             self.masks[key] = torch.cat([clip, own], dim=1)[None, None].to(device)
         return self.masks[key]
 
+    def window_mask(self, group: Group, window: int, device: torch.device) -> torch.Tensor:
+        """
+        Return the mask of a group's sequences in a layer of limited reach, `(1, 1, length, length)`.
+
+        A token sees itself and the `window - 1` tokens before it. A question's tokens are as far from the clip as if it were
+        the only one.
+        """
+        key = (group.length, group.tail, device, window)
+        if key not in self.masks:
+            owner = torch.tensor([0] * (group.length - len(group.tail)) + list(group.tail))
+            place, seen = torch.arange(group.length), {}
+            for index, question in enumerate(group.tail, start=group.length - len(group.tail)):
+                place[index] = group.length - len(group.tail) + seen.get(question, 0)
+                seen[question] = seen.get(question, 0) + 1
+            own = (owner[None, :] == 0) | (owner[None, :] == owner[:, None])
+            near = place[:, None] - place[None, :] < window
+            self.masks[key] = (own & near).tril()[None, None].to(device)
+        return self.masks[key]
+
 
 def windowed_attention(
     module: nn.Module,
@@ -142,6 +161,7 @@ def packed_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     packed_rows: PackedRows | None = None,
+    sliding_window: int | None = None,
     **kwargs,
 ) -> tuple[torch.Tensor, None]:
     """
@@ -152,17 +172,22 @@ def packed_attention(
         query, key, value (`torch.Tensor` of shape `(1, heads, tokens, width)`): The row.
         attention_mask (`torch.Tensor`, *optional*): Mask for calls without `packed_rows`, which are `sdpa`.
         packed_rows ([`PackedRows`], *optional*): The sequences.
+        sliding_window (`int`, *optional*): Tokens that a token of this layer sees, itself included; all if left out.
 
     Returns:
         `torch.Tensor` of shape `(1, tokens, heads, width)`, and None.
     """
     if packed_rows is None:
+        kwargs["sliding_window"] = sliding_window
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     kept = {name: kwargs[name] for name in ("dropout", "scaling") if name in kwargs}
-    return _by_groups(module, query, key, value, packed_rows, {**kept, "is_causal": True}), None
+    options = {**kept, "is_causal": True}
+    return _by_groups(module, query, key, value, packed_rows, options, sliding_window), None
 
 
-def _by_groups(module, query, key, value, rows: PackedRows, options: dict) -> torch.Tensor:
+def _by_groups(
+    module, query, key, value, rows: PackedRows, options: dict, window: int | None = None
+) -> torch.Tensor:
     # To tokens first, the order in memory in which they were computed: a view.
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
     results = []
@@ -172,7 +197,10 @@ def _by_groups(module, query, key, value, rows: PackedRows, options: dict) -> to
         q, k, v = (
             states[places].unflatten(0, (-1, group.length)).transpose(1, 2) for states in (query, key, value)
         )
-        if not group.tail:
+        if window is not None and group.length > window:
+            mask = rows.window_mask(group, window, q.device)
+            out = sdpa_attention_forward(module, q, k, v, mask, **{**options, "is_causal": False})[0]
+        elif not group.tail:
             out = sdpa_attention_forward(module, q, k, v, None, **options)[0]
         else:
             # Two calls: the clip needs no mask and gets the fastest kernel; the questions are short.
@@ -234,14 +262,12 @@ def attend_in_groups(language_model: nn.Module, encoders: Sequence[nn.Module]) -
                     module.config = own
 
 
-def packs(language_model: nn.Module) -> bool:
-    """Return True if a language model takes packed rows."""
-    config = language_model.config
-    return config._attn_implementation == TEXT_ATTENTION and set(config.layer_types) == {"full_attention"}
-
-
 def question_mask(
-    attention_mask: torch.Tensor, question_ids: torch.Tensor, dtype: torch.dtype
+    attention_mask: torch.Tensor,
+    question_ids: torch.Tensor,
+    dtype: torch.dtype,
+    positions: torch.Tensor | None = None,
+    window: int | None = None,
 ) -> torch.Tensor:
     """
     Return an additive attention mask with which each question sees the clip and itself, but no other question.
@@ -250,6 +276,8 @@ def question_mask(
         attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`): 1 for tokens, 0 for padding.
         question_ids (`torch.Tensor` of shape `(batch_size, sequence_length)`): 0 for the clip, k for question k.
         dtype (`torch.dtype`): Type of the attention scores.
+        positions (`torch.Tensor` of shape `(batch_size, sequence_length)`), window (`int`, *optional*):
+            Places in the text, and the number of them that a token sees, itself included; all if left out.
 
     Returns:
         `torch.Tensor` of shape `(batch_size, 1, sequence_length, sequence_length)`: 0 for visible tokens, the type's
@@ -260,6 +288,8 @@ def question_mask(
     shared = question_ids[:, None, :] == 0
     same = question_ids[:, None, :] == question_ids[:, :, None]
     seen = causal & (shared | same) & attention_mask[:, None, :].bool()
+    if window is not None:
+        seen &= positions[:, :, None] - positions[:, None, :] < window
     # A padding token that sees nothing would give 0 / 0.
     seen |= torch.eye(length, dtype=torch.bool, device=seen.device)
     mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)

@@ -11,7 +11,12 @@ BICUBIC = 3
 
 
 def frames_to_patches(
-    frames: torch.Tensor, video_processor, min_pixels: int, max_pixels: int
+    frames: torch.Tensor,
+    video_processor,
+    min_pixels: int,
+    max_pixels: int,
+    mean: list[float] = OPENAI_CLIP_MEAN,
+    std: list[float] = OPENAI_CLIP_STD,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Resize frames and cut them into patches. After [`normalize_patches`] they equal `video_processor`'s, bit for bit.
@@ -25,12 +30,13 @@ def frames_to_patches(
             The frames, uint8. Fastest in the memory format `channels_last`, as [`MediaReader`] returns them.
         video_processor (`BaseVideoProcessor`): The backbone's video processor.
         min_pixels, max_pixels (`int`): Limits of a frame's size; smaller frames are enlarged, larger ones reduced.
+        mean, std (`list[float]`): Means and deviations by which the model normalises bytes, of values in [0, 1].
 
     Returns:
         `tuple`: Patches of shape `(P, D)`, uint8, or normalised float32 if the video processor was called; and the grid
         `(3,)` of times, rows and columns.
     """
-    if not _is_stock(video_processor):
+    if not _is_stock(video_processor, mean, std):
         return _by_processor(frames, video_processor, min_pixels, max_pixels)
     patch, merge, times = (
         video_processor.patch_size,
@@ -49,14 +55,16 @@ def frames_to_patches(
     return blocks.reshape(steps * rows * columns, -1), torch.tensor([steps, rows, columns])
 
 
-def normalize_patches(patches: torch.Tensor) -> torch.Tensor:
+def normalize_patches(
+    patches: torch.Tensor, mean: list[float] = OPENAI_CLIP_MEAN, std: list[float] = OPENAI_CLIP_STD
+) -> torch.Tensor:
     """
     Return the patches of [`frames_to_patches`] as the vision encoder takes them.
 
     Args:
         patches (`torch.Tensor` of shape `(P, D)`):
-            Bytes, colour by colour, which are normalised by CLIP's means and deviations. Floating-point patches count as
-            normalised.
+            Bytes, colour by colour. Floating-point patches count as normalised.
+        mean, std (`list[float]`, *optional*): Means and deviations, of values in [0, 1]. Defaults to CLIP's.
 
     Returns:
         `torch.Tensor` of shape `(P, D)`: float32, on the same device; `patches` themselves if they are floating point.
@@ -69,15 +77,14 @@ def normalize_patches(patches: torch.Tensor) -> torch.Tensor:
     if patches.dtype != torch.uint8:
         raise ValueError(f"Pixel patches must be uint8 or floating point, not {patches.dtype}.")
     # the same order of operations as in the stock processor, and so the same rounding
-    mean, std = (
-        (torch.tensor(values, device=patches.device) * 255).view(3, 1)
-        for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
+    means, deviations = (
+        (torch.tensor(values, device=patches.device) * 255).view(3, 1) for values in (mean, std)
     )
     colours = patches.unflatten(1, (3, patches.shape[1] // 3)).float()
-    return colours.sub_(mean).div_(std).flatten(1)
+    return colours.sub_(means).div_(deviations).flatten(1)
 
 
-def _is_stock(video_processor) -> bool:
+def _is_stock(video_processor, mean: list[float], std: list[float]) -> bool:
     """Return True if the video processor does what [`frames_to_patches`] computes."""
     return (
         type(video_processor) is Qwen2VLVideoProcessor
@@ -86,8 +93,8 @@ def _is_stock(video_processor) -> bool:
         and video_processor.do_normalize
         and video_processor.resample == BICUBIC
         and video_processor.rescale_factor == 1 / 255
-        and list(video_processor.image_mean) == OPENAI_CLIP_MEAN
-        and list(video_processor.image_std) == OPENAI_CLIP_STD
+        and list(video_processor.image_mean) == list(mean)
+        and list(video_processor.image_std) == list(std)
     )
 
 

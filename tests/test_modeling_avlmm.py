@@ -20,8 +20,9 @@ from modeling_avlmm import (
 )
 from modeling_avlmm.configuration_avlmm import DEFAULT_PROMPTS
 from modeling_avlmm.configuration_detector import PARTS
-from modeling_avlmm.modeling_avlmm import label_token_ids, question_mask
+from modeling_avlmm.modeling_avlmm import label_token_ids
 from modeling_avlmm.modeling_outputs import fake_probability
+from modeling_avlmm.modeling_packed_attention import question_mask
 from modeling_avlmm.processing_avlmm import normalize_pixels
 from modeling_avlmm.training.recipe_parts import StageRecipe
 from modeling_avlmm.training.stage_kinds import KINDS, count_trainable

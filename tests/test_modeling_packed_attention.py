@@ -10,13 +10,13 @@ from torch import nn
 
 from modeling_avlmm import AVLMMForDeepfakeDetection, AVLMMProcessor, modeling_packed_attention
 from modeling_avlmm.configuration_detector import PARTS
-from modeling_avlmm.modeling_avlmm import question_mask
 from modeling_avlmm.modeling_packed_attention import (
     ENCODER_ATTENTION,
     TEXT_ATTENTION,
     PackedRows,
     pack_rows,
     packed_attention,
+    question_mask,
     windowed_attention,
 )
 

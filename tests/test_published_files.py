@@ -45,11 +45,17 @@ SHARED = {
 PUBLISHED = {
     "avlmm": SHARED
     | {
+        "backbone.py",
+        "backbone_gemma4.py",
+        "backbone_qwen2_5_omni.py",
+        "backbone_qwen3_omni.py",
         "configuration_avlmm.py",
         "modeling_avlmm.py",
+        "modeling_avlmm_parts.py",
         "modeling_avlmm_weights.py",
         "modeling_packed_attention.py",
         "processing_avlmm.py",
+        "processing_avlmm_batch.py",
         "processing_patches.py",
     },
     "avpl": SHARED

@@ -77,7 +77,7 @@ def conversation_pieces(processor: AVLMMProcessor, turns: Turns) -> list[tuple[s
         ConversationError: when the chat template does not write turn after turn, each as an addition to the last.
     """
     tokenizer, prompts = processor.tokenizer, processor.prompts
-    end = tokenizer.eos_token
+    end = tokenizer.convert_ids_to_tokens(processor.omni.end_of_turn(processor))
 
     def render(messages: list[dict], generate: bool) -> str:
         return tokenizer.apply_chat_template(
@@ -93,17 +93,19 @@ def conversation_pieces(processor: AVLMMProcessor, turns: Turns) -> list[tuple[s
         return text[len(before) :]
 
     messages = [{"role": "system", "content": [{"type": "text", "text": prompts["system"]}]}]
-    opening = [{"type": "text", "text": prompts["prefix"]}, {"type": "video", "video": ""}]
+    media = [{"type": part, part: ""} for part in processor.omni.media_parts("both")]
+    opening = [{"type": "text", "text": prompts["prefix"]}, *media]
     pieces, written = [], ""
     for number, (question, answer) in enumerate(turns):
         text = {"type": "text", "text": _opened(question) if number == 0 else question}
         messages.append({"role": "user", "content": [*opening, text] if number == 0 else [text]})
         prompt = render(messages, True)
         if number == 0:
-            written, found, _ = prompt.partition(tokenizer.video_token + tokenizer.vision_eos_token)
-            if not found:
-                raise ConversationError(f"The chat template wrote no clip: {prompt!r}.")
-            written += found
+            try:
+                _, after = processor.split_at_media(prompt, "both")
+            except ValueError as error:
+                raise ConversationError(f"The chat template wrote no clip: {prompt!r}.") from error
+            written = prompt[: len(prompt) - len(after)]
         pieces.append((follows(prompt, written), False))
         if answer is None:
             if number + 1 < len(turns):
@@ -151,7 +153,7 @@ def encode_conversations(
     length = len(owner) if questions else int((owner == 0).sum())
     ids, positions = encoded["input_ids"][:length], encoded["position_ids"][:, :length]
     # Every segment after the clip starts at the same position, one after the clip's closing tokens.
-    first = int(positions[0, int((owner == 0).sum()) - 1]) + 1
+    first = positions[0, int((owner == 0).sum()) - 1] + 1
     labels = encoded.get("labels", torch.full_like(encoded["input_ids"], IGNORE_INDEX))[:length]
     owner = owner[:length]
     for number, turns in enumerate(conversations, start=len(questions) + 1):
@@ -159,7 +161,9 @@ def encode_conversations(
         ids = torch.cat([ids, torch.tensor(more)])
         labels = torch.cat([labels, torch.tensor(answers)])
         owner = torch.cat([owner, torch.full((len(more),), number)])
-        positions = torch.cat([positions, (first + torch.arange(len(more))).expand(3, -1)], dim=1)
+        positions = torch.cat(
+            [positions, (first + torch.arange(len(more))).expand(len(positions), -1)], dim=1
+        )
     encoded |= {"input_ids": ids, "position_ids": positions, "question_ids": owner, "labels": labels}
     if not questions:
         encoded["answer_positions"] = torch.full((len(PARTS),), -1)
@@ -177,12 +181,13 @@ def generation_batch(processor: AVLMMProcessor, encoded: Sequence[dict]) -> dict
     Raises:
         ConversationError: when a clip has several conversations.
     """
-    batch = normalize_pixels(dict(processor.collate(list(encoded), padding_side="left")))
+    batch = normalize_pixels(dict(processor.collate(list(encoded), padding_side="left")), processor.omni)
     if "question_ids" in batch:
         raise ConversationError(
             "Text can be generated for one conversation about each clip, not for several."
         )
-    return {name: value for name, value in batch.items() if name not in ("answer_positions", "labels")}
+    kept = {name: value for name, value in batch.items() if name not in ("answer_positions", "labels")}
+    return processor.omni.stock_inputs(kept)
 
 
 def with_context(turns: Turns, context: str) -> Turns:

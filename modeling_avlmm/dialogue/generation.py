@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationConfig, StoppingCriteria, TextIteratorStreamer
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    PreTrainedModel,
+    StoppingCriteria,
+    TextIteratorStreamer,
+)
 
 from ..configuration_avlmm import AVLMMConfig
 from ..media import Clip, MediaReader
@@ -36,7 +42,7 @@ def generation_config(processor: AVLMMProcessor, max_new_tokens: int) -> Generat
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=processor.omni.end_of_turn(processor),
         pad_token_id=tokenizer.pad_token_id,
     )
 
@@ -166,7 +172,7 @@ class Dialogue:
         thinker = self.model.thinker
         if self._cache is None:
             self._cache = DynamicCache(config=thinker.config.get_text_config())
-        inputs = {} if self._cache.get_seq_length() else self._on_device(media)
+        inputs = {} if self._cache.get_seq_length() else on_device(media, thinker)
         return thinker.generate(
             **inputs,
             input_ids=ids.to(thinker.device),
@@ -180,19 +186,22 @@ class Dialogue:
 
     def _keep(self, sequence: torch.Tensor, positions: torch.Tensor, media: dict) -> None:
         """Keep all tokens, closed by an end of turn, with their positions."""
-        end, length = self.processor.tokenizer.eos_token_id, positions.shape[-1]
+        end, length = self.processor.omni.end_of_turn(self.processor), positions.shape[-1]
         self.cut_off = int(sequence[0, -1]) != end
         if self.cut_off:
             sequence = torch.cat([sequence, torch.tensor([[end]])], dim=1)
         more = positions[..., -1:] + 1 + torch.arange(sequence.shape[1] - length)
         self._ids, self._positions, self._media = sequence, torch.cat([positions, more], dim=-1), media
 
-    def _on_device(self, media: dict) -> dict:
-        thinker = self.model.thinker
-        return {
-            name: value.to(thinker.device, thinker.dtype if value.is_floating_point() else value.dtype)
-            for name, value in media.items()
-        }
+
+def on_device(batch: dict, thinker: PreTrainedModel) -> dict:
+    """Return a batch on the thinker's device, with spectra and pixels of its type; positions are never rounded."""
+    return {
+        name: value.to(thinker.device, thinker.dtype)
+        if value.is_floating_point() and name != "position_ids"
+        else value.to(thinker.device)
+        for name, value in batch.items()
+    }
 
 
 class _Stop(StoppingCriteria):

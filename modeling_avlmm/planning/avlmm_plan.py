@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, PreTrainedConfig
 
-from ..configuration_avlmm import known_thinker
+from ..configuration_avlmm import BACKBONES, known_thinker
 from ..training.clip_shape import ClipShape, recipe_clip_shape
 from ..training.encoder_cache import cache_line
 from ..training.recipe_parts import StageRecipe
@@ -164,11 +164,11 @@ def predict(
 
 def tokens_line(recipe: AVLMMRecipe, shape: ClipShape, config: PreTrainedConfig) -> str:
     """Say how many tokens the largest clip has, and of what."""
-    merge, patch = config.vision_config.spatial_merge_size, config.vision_config.patch_size
-    count = shape.grids * config.vision_config.temporal_patch_size
+    patch = config.vision_config.patch_size
+    count = BACKBONES[config.model_type].frames_of(config, shape.grids)
     frames = f"{count} frames of up to {shape.width * patch} x {shape.height * patch}"
     return (
-        f"up to {shape.tokens(merge)} tokens a clip: {shape.video_tokens(merge)} of {frames}, {shape.audio_tokens} of "
+        f"up to {shape.tokens} tokens a clip: {shape.video_tokens} of {frames}, {shape.audio_tokens} of "
         f"{recipe.data.clip_seconds:g} s of sound, about {shape.prompt_tokens + sum(shape.question_tokens)} of text"
     )
 

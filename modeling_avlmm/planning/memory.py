@@ -8,7 +8,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import PreTrainedConfig
 
-from ..configuration_avlmm import AVLMMConfig
+from ..configuration_avlmm import BACKBONES, AVLMMConfig
 from ..configuration_detector import IGNORE_INDEX, PARTS
 from ..modeling_avlmm import AVLMMForDeepfakeDetection
 from ..training.clip_shape import ClipShape
@@ -82,12 +82,13 @@ def make_batch(
         labels (`bool`): Whether answers are trained on: the last two tokens of each question, or all of a long one.
         fake (`FakeTensorMode`, *optional*): Makes tensors without values.
     """
-    vision, merge = config.vision_config, config.vision_config.spatial_merge_size
-    row, owner, answers, positions = _text_rows(config, shape, merge)
+    backbone = BACKBONES[config.model_type]
+    row, owner, answers, positions = _text_rows(config, shape)
+    places = torch.arange(len(row), dtype=backbone.position_dtype)
     batch = {
         "input_ids": row.repeat(batch_size, 1),
         "attention_mask": torch.ones(batch_size, len(row), dtype=torch.long),
-        "position_ids": torch.arange(len(row)).repeat(3, batch_size, 1),
+        "position_ids": places.repeat(backbone.position_axes, batch_size, 1),
         "answer_positions": positions.repeat(batch_size, 1),
     }
     if len(shape.question_tokens) > 1:
@@ -96,21 +97,19 @@ def make_batch(
         batch["labels"] = answers.repeat(batch_size, 1)
     batch["video_grid_thw"] = torch.tensor([shape.grids, shape.height, shape.width]).repeat(batch_size, 1)
     patches = batch_size * shape.grids * shape.height * shape.width
-    size = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-    batch["pixel_values_videos"] = _values((patches, size), fake, torch.uint8)
+    batch["pixel_values_videos"] = _values((patches, backbone.patch_size(config)), fake, torch.uint8)
     if shape.mel_frames:
-        bins = config.audio_config.num_mel_bins
+        bins = backbone.mel_bins(config)
         batch["input_features"] = _values((batch_size, bins, shape.mel_frames), fake)
         batch["feature_attention_mask"] = torch.ones(batch_size, shape.mel_frames, dtype=torch.long)
     return batch
 
 
-def _text_rows(config: PreTrainedConfig, shape: ClipShape, merge: int) -> tuple[torch.Tensor, ...]:
+def _text_rows(config: PreTrainedConfig, shape: ClipShape) -> tuple[torch.Tensor, ...]:
     """Return the tokens of a clip's row, the question each belongs to, the labels, and the places of the answers."""
-    media = [_token_id(config, "video")] * shape.video_tokens(merge)
-    media += [_token_id(config, "audio")] * shape.audio_tokens
+    media = [config.video_token_id] * shape.video_tokens + [config.audio_token_id] * shape.audio_tokens
     before = shape.prompt_tokens + len(media)
-    length = shape.tokens(merge)
+    length = shape.tokens
     row = torch.zeros(length, dtype=torch.long)
     row[shape.prompt_tokens : before] = torch.tensor(media)
     owner, answers = torch.zeros(length, dtype=torch.long), torch.full((length,), IGNORE_INDEX)
@@ -124,12 +123,6 @@ def _text_rows(config: PreTrainedConfig, shape: ClipShape, merge: int) -> tuple[
         if number <= len(PARTS):
             positions[number - 1] = cursor - 3
     return row, owner, answers, positions
-
-
-def _token_id(config: PreTrainedConfig, kind: str) -> int:
-    # Thinkers of different generations call it differently.
-    known = (getattr(config, f"{kind}_token_id", None), getattr(config, f"{kind}_token_index", None))
-    return next(value for value in known if value is not None)
 
 
 def _values(

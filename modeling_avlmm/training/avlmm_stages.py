@@ -149,6 +149,7 @@ class AlignmentStage(AVLMMStage):
             questions_of=plain.questions_of,
             cache=cache,
             width=model.config.get_text_config().hidden_size,
+            picture_width=model.config.backbone.picture_width(model.config.thinker_config),
             **self.collator_options(processor, drops),
         )
 

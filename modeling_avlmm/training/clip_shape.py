@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedConfig
 
-from ..configuration_avlmm import DEFAULT_PROMPTS
+from ..configuration_avlmm import BACKBONES, DEFAULT_PROMPTS
 from ..configuration_detector import PARTS
 from .recipes import AVLMMRecipe
 
@@ -24,9 +24,11 @@ class ClipShape:
     The size of a clip inside the model.
 
     Args:
-        grids (`int`): Pairs of frames, each one step of the vision encoder.
+        grids (`int`): Steps of the vision encoder in time: frames, or pairs of them.
         height, width (`int`): Patches of a frame.
+        video_tokens (`int`): Tokens of the picture.
         mel_frames (`int`): Frames of the spectrum; 0 without sound.
+        audio_tokens (`int`): Tokens of the sound.
         prompt_tokens (`int`): Tokens of the texts before and after the clip, without the questions.
         question_tokens (`tuple[int, ...]`): Tokens of each question with its answer.
     """
@@ -34,23 +36,16 @@ class ClipShape:
     grids: int
     height: int
     width: int
+    video_tokens: int
     mel_frames: int
+    audio_tokens: int
     prompt_tokens: int
     question_tokens: tuple[int, ...]
 
     @property
-    def audio_tokens(self) -> int:
-        """Tokens of the sound."""
-        return ((self.mel_frames - 1) // 2 + 1 - 2) // 2 + 1 if self.mel_frames else 0
-
-    def video_tokens(self, merge: int) -> int:
-        """Return the tokens of the picture, `merge` x `merge` patches in one."""
-        return self.grids * self.height * self.width // merge**2
-
-    def tokens(self, merge: int) -> int:
-        """Return the length of the clip's row, every question included."""
-        media = self.video_tokens(merge) + self.audio_tokens
-        return self.prompt_tokens + media + sum(self.question_tokens)
+    def tokens(self) -> int:
+        """The length of the clip's row, every question included."""
+        return self.prompt_tokens + self.video_tokens + self.audio_tokens + sum(self.question_tokens)
 
 
 def clip_shape(
@@ -74,20 +69,23 @@ def clip_shape(
         questions (`tuple[str, ...]`): The keys of `prompts` that are asked.
         more_tokens (`tuple[int, ...]`): Lengths of further questions.
     """
-    vision = config.vision_config
+    backbone = BACKBONES[config.model_type]
     frames = max(1, math.ceil(seconds * fps - 1e-6))
     if max_frames is not None:
         frames = min(frames, max_frames)
-    unit = vision.patch_size * vision.spatial_merge_size
-    side = max(1, math.isqrt(max_pixels) // unit) * vision.spatial_merge_size
+    grids, height, width = backbone.largest_grid(config, frames, max_pixels)
+    mel_frames = round(seconds * MEL_RATE)
+    written = CHAT_TOKENS + grids * backbone.text_tokens_per_grid()
     texts = {**DEFAULT_PROMPTS, **(prompts or {})}
     asked = tuple(_count_tokens(texts[name]) + 8 for name in questions)
     return ClipShape(
-        grids=-(-frames // vision.temporal_patch_size),
-        height=side,
-        width=side,
-        mel_frames=round(seconds * MEL_RATE),
-        prompt_tokens=CHAT_TOKENS + _count_tokens(texts["system"]) + _count_tokens(texts["prefix"]),
+        grids=grids,
+        height=height,
+        width=width,
+        video_tokens=grids * height * width // backbone.patches_per_side(config) ** 2,
+        mel_frames=mel_frames,
+        audio_tokens=backbone.sound_tokens(mel_frames),
+        prompt_tokens=written + _count_tokens(texts["system"]) + _count_tokens(texts["prefix"]),
         question_tokens=asked + more_tokens,
     )
 

@@ -25,9 +25,11 @@ from transformers import BatchFeature, PreTrainedConfig
 
 from dataset_scripts.files import write_whole, written_whole
 
+from ..backbone import MediaLayout
+from ..configuration_avlmm import BACKBONES
 from ..media import MediaError
 from ..modeling_avlmm import AVLMMForDeepfakeDetection
-from ..processing_avlmm import AVLMMProcessor, MediaLayout
+from ..processing_avlmm import AVLMMProcessor
 from .batches import AVCollator
 from .clip_shape import recipe_clip_shape
 from .recipe_parts import DataRecipe
@@ -78,7 +80,7 @@ class EncoderCache:
     def save(
         self, clip: str, layout: MediaLayout, sound: torch.Tensor | None, picture: torch.Tensor | None
     ) -> None:
-        """Keep the encoders' outputs for a clip, `(tokens, width)` each."""
+        """Keep the encoders' outputs for a clip, one row for each token."""
         tensors = {"audio_tokens": torch.tensor(layout.audio_tokens)}
         if sound is not None:
             tensors["audio_embeds"] = sound.contiguous().cpu()
@@ -121,11 +123,12 @@ class CachedCollator(AVCollator):
 
     Args:
         cache ([`EncoderCache`]): Filled by [`fill_cache`].
-        width (`int`): Width of the embeddings.
+        width, picture_width (`int`): Width of the embeddings of sound and of picture.
     """
 
     cache: EncoderCache | None = None
     width: int = 0
+    picture_width: int = 0
 
     def encode_row(self, row: dict) -> dict:
         found = self.cache.load(row["path"])
@@ -143,9 +146,9 @@ class CachedCollator(AVCollator):
         kept = [row.pop("embeds") for row in encoded]
         batch = super().batch(encoded)
         # Both, even where no clip has it, so that every process of a distributed run leaves its encoders alone.
-        for name in ("audio_embeds", "video_embeds"):
+        for name, width in (("audio_embeds", self.width), ("video_embeds", self.picture_width)):
             found = [embeds[name] for embeds in kept if name in embeds]
-            batch[name] = torch.cat(found) if found else torch.zeros(0, self.width)
+            batch[name] = torch.cat(found) if found else torch.zeros(0, width)
         return batch
 
 
@@ -172,7 +175,7 @@ def fill_cache(
         `int`: number of clips that this process added.
     """
     state, device = PartialState(), PartialState().device
-    encoders = (model.vision_encoder, model.audio_encoder)
+    encoders = (model.vision_encoder, model.audio_encoder, *model.projectors)
     homes = [next(encoder.parameters()).device for encoder in encoders]
     missing = [number for number, path in enumerate(dataset["path"]) if not cache.path(path).is_file()]
     share = dataset.select(missing[state.process_index :: state.num_processes])
@@ -229,14 +232,19 @@ def cache_line(folder: str | Path, recipe: AVLMMRecipe, config: PreTrainedConfig
 
 def largest_embeds_bytes(recipe: AVLMMRecipe, config: PreTrainedConfig) -> int:
     """Return the bytes of the encoders' outputs for the longest clip with the largest frames."""
-    shape = recipe_clip_shape(recipe, config)
-    tokens = shape.video_tokens(config.vision_config.spatial_merge_size) + shape.audio_tokens
-    return tokens * config.get_text_config().hidden_size * getattr(torch, recipe.model.dtype).itemsize
+    shape, width = recipe_clip_shape(recipe, config), config.get_text_config().hidden_size
+    values = (
+        shape.video_tokens * BACKBONES[config.model_type].picture_width(config) + shape.audio_tokens * width
+    )
+    return values * getattr(torch, recipe.model.dtype).itemsize
 
 
 def cache_settings(model: AVLMMForDeepfakeDetection, processor: AVLMMProcessor, data: DataRecipe) -> dict:
     """Return the settings on which the features of a clip depend. Protocols of a corpus share a cache."""
-    weights = (p for part in (model.vision_encoder, model.audio_encoder) for p in part.parameters())
+    parts = [model.vision_encoder, model.audio_encoder]
+    inside = {id(module) for part in parts for module in part.modules()}
+    parts += [module for module in model.projectors if id(module) not in inside]
+    weights = (p for part in parts for p in part.parameters())
     return {
         "encoders": fingerprint(weights),
         "dtype": str(model.dtype),

@@ -81,7 +81,7 @@ class Analysis(StageKind):
     def beside_lora(self, model: AVLMMForDeepfakeDetection, stage: StageRecipe) -> list[str]:
         names = []
         if stage.train_projectors:
-            names += [model.config.backbone.vision_projector, model.config.backbone.audio_projector]
+            names += projector_names(model)
         if stage.analysis.grow_vocabulary:
             heads = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
             names += [name for name, module in model.thinker.named_modules() if id(module) in heads]
@@ -94,6 +94,16 @@ KINDS: dict[str, StageKind] = {
     "encoders": Encoders(),
     "analysis": Analysis(),
 }
+
+
+def projector_names(model: AVLMMForDeepfakeDetection) -> list[str]:
+    """Return the paths of the projectors inside the thinker; those of the members of a list, which PEFT cannot wrap."""
+    backbone, names = model.config.backbone, []
+    for path in (*backbone.vision_projectors, *backbone.audio_projectors):
+        module = model.thinker.get_submodule(path)
+        listed = isinstance(module, nn.ModuleList)
+        names += [f"{path}.{number}" for number in range(len(module))] if listed else [path]
+    return names
 
 
 def keep_trained_in_float32(model: nn.Module) -> None:
@@ -128,7 +138,7 @@ def parameter_groups(model: nn.Module, stage: StageRecipe) -> list[dict]:
     for part, modules in (
         ("vision", [detector.vision_encoder]),
         ("audio", [detector.audio_encoder]),
-        ("projectors", detector.projectors),  # last: projectors lie inside the encoders
+        ("projectors", detector.projectors),  # last: some projectors lie inside the encoders
     ):
         for module in modules:
             part_of.update({id(p): part for p in module.parameters()})

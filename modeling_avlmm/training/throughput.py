@@ -22,41 +22,46 @@ class FlopsCounter:
     A weight of a linear layer costs 2 operations per token in the forward pass, 2 more for the gradient of its input where
     anything before it trains, and 2 more for its own gradient where it trains itself. Attention costs 4 x length x width per
     token and layer in the forward pass, and twice that in the backward pass where a gradient passes through it. Its length
-    is a frame in the vision encoder's layers of full attention, and a window in the others. Recomputation and padding are
-    not counted: they are work, but not progress.
+    is a frame in the vision encoder's layers of full attention, and a window in the others. Of a mixture of experts only
+    those that a token is sent to are counted. Recomputation and padding are not counted: they are work, but not progress.
 
     Args:
         model ([`AVLMMForDeepfakeDetection`]): The detector, with `requires_grad` set for the stage.
     """
 
     def __init__(self, model):
-        config = model.config.thinker_config
-        self.vision, self.audio, self.text = (
-            config.vision_config,
-            config.audio_config,
-            config.get_text_config(),
-        )
+        self.backbone, self.config = model.config.backbone, model.config.thinker_config
         encoders = [p for m in (model.vision_encoder, model.audio_encoder) for p in m.parameters()]
+        encoders += [p for m in model.projectors for p in m.parameters()]
         # The language model needs gradients of its inputs where an encoder trains, or where LoRA sits in it.
         encoder_trains = any(p.requires_grad for p in encoders)
-        self.text_cost = self._cost(model.language_model, encoder_trains)
-        projector = model.projectors[0]
-        self.vision_cost = self._cost(model.vision_encoder, False, without=projector)
+        experts = self.backbone.active_expert_weights(model.language_model)
+        self.text_cost = self._cost([model.language_model], encoder_trains, frozen=experts)
+        self.vision_cost = self._cost([model.vision_encoder], False, without=model.vision_projectors)
         self.projector_cost = self._cost(
-            projector, any(p.requires_grad for p in model.vision_encoder.parameters())
+            model.vision_projectors, any(p.requires_grad for p in model.vision_encoder.parameters())
         )
-        self.audio_cost = self._cost(model.audio_encoder, False)
+        inside = {id(module) for module in model.audio_encoder.modules()}
+        outside = [module for module in model.audio_projectors if id(module) not in inside]
+        self.audio_cost = self._cost([model.audio_encoder, *outside], False)
 
     @staticmethod
-    def _cost(module, gradient_arrives_before: bool, without=None) -> tuple[float, float]:
-        """Return the operations per token of linear weights, and the multiple of the forward pass that attention costs."""
-        left_out = set() if without is None else set(without.modules())
+    def _cost(
+        modules: list, gradient_arrives_before: bool, without: tuple | list = (), frozen: int = 0
+    ) -> tuple[float, float]:
+        """
+        Return the operations per token of linear weights, and the multiple of the forward pass that attention costs.
+
+        `frozen` is a number of weights that are not in linear layers and do not train.
+        """
+        left_out = {module for part in without for module in part.modules()}
         matrices = [
             m
+            for module in modules
             for m in module.modules()
             if isinstance(m, torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv3d) and m not in left_out
         ]
-        weights = sum(m.weight.numel() for m in matrices)
+        weights = sum(m.weight.numel() for m in matrices) + frozen
         trained = sum(m.weight.numel() for m in matrices if m.weight.requires_grad)
         through = gradient_arrives_before or trained > 0
         return 2 * weights + (2 * weights if through else 0) + 2 * trained, 3.0 if through else 1.0
@@ -67,33 +72,30 @@ class FlopsCounter:
         lengths = batch["attention_mask"].sum(1).double()
         linear, passes = self.text_cost
         total += float(lengths.sum()) * linear
-        # Causal: half of the square.
-        attention = 2 * float((lengths**2).sum()) * self.text.hidden_size * self.text.num_hidden_layers
-        total += passes * attention
+        for layers, window, width in self.backbone.text_attention(self.config):
+            # Causal: half of the square.
+            seen = lengths / 2 if window is None else torch.minimum(lengths / 2, lengths * 0 + window)
+            total += passes * 4 * float((lengths * seen).sum()) * width * layers
+        vision_layers, (steps_per_frame, steps_seen) = self.backbone.attention_spans(self.config)
         if batch.get("video_grid_thw") is not None:
             patches = batch["video_grid_thw"].prod(1).double()
             frame = batch["video_grid_thw"][:, 1:].prod(1).double()
-            window = frame.clamp(max=(self.vision.window_size // self.vision.patch_size) ** 2)
-            full = len(self.vision.fullatt_block_indexes)
-            seen = full * frame + (self.vision.depth - full) * window
+            seen = sum(
+                layers * (frame if window is None else frame.clamp(max=window))
+                for layers, window in vision_layers
+            )
             linear, passes = self.vision_cost
             total += float(patches.sum()) * linear
-            total += passes * 4 * float((patches * seen).sum()) * self.vision.hidden_size
-            # The projector works on patches joined in fours.
+            total += passes * 4 * float((patches * seen).sum()) * self.config.vision_config.hidden_size
+            # The projector works on tokens, of several patches each.
             linear, _ = self.projector_cost
-            total += float(patches.sum()) / self.vision.spatial_merge_size**2 * linear
+            total += float(patches.sum()) / self.backbone.patches_per_side(self.config) ** 2 * linear
         if batch.get("feature_attention_mask") is not None:
-            steps = batch["feature_attention_mask"].sum(1).double() / 2
+            audio = self.config.audio_config
+            steps = float(batch["feature_attention_mask"].sum(1).double().sum()) * steps_per_frame
             linear, passes = self.audio_cost
-            total += float(steps.sum()) * linear
-            total += (
-                passes
-                * 4
-                * float(steps.sum())
-                * self.audio.n_window
-                * self.audio.d_model
-                * self.audio.encoder_layers
-            )
+            total += steps * linear
+            total += passes * 4 * steps * steps_seen * audio.hidden_size * audio.num_hidden_layers
         return total
 
 

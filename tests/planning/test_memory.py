@@ -170,10 +170,10 @@ def test_shapes_are_those_of_the_processor(tiny_backbone, tiny_model, seconds, f
     assert encoded["video_grid_thw"].tolist() == [shape.grids, shape.height, shape.width]
     assert encoded["input_features"].shape[-1] == shape.mel_frames
     ids = encoded["input_ids"]
-    assert (ids == processor.tokenizer.video_token_id).sum() == shape.video_tokens(2)
+    assert (ids == processor.tokenizer.video_token_id).sum() == shape.video_tokens
     assert (ids == processor.tokenizer.audio_token_id).sum() == shape.audio_tokens
     text = shape.prompt_tokens + sum(shape.question_tokens)
-    assert len(ids) - shape.video_tokens(2) - shape.audio_tokens == pytest.approx(text, rel=0.3)
+    assert len(ids) - shape.video_tokens - shape.audio_tokens == pytest.approx(text, rel=0.3)
 
 
 def test_more_of_anything_takes_more_memory():

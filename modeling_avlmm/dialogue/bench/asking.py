@@ -14,7 +14,7 @@ from ...media import Clip, MediaError
 from ...pipeline_avd import AVDeepfakeDetectionPipeline
 from ..composed_answers import compose
 from ..conversation import Turns, encode_conversations, generation_batch, with_context
-from ..generation import can_write, generation_config, seen_clip
+from ..generation import can_write, generation_config, on_device, seen_clip
 from ..measured_context import context_of
 from .answer_scores import QUESTIONS
 
@@ -114,10 +114,7 @@ def generate_answers(
         encode_conversations(processor, clip, [turns])
         for clip, turns in zip(clips, conversations, strict=True)
     ]
-    batch = {}
-    for name, value in generation_batch(processor, encoded).items():
-        kind = thinker.dtype if value.is_floating_point() else value.dtype
-        batch[name] = value.to(thinker.device, kind)
+    batch = on_device(generation_batch(processor, encoded), thinker)
     written = thinker.generate(**batch, generation_config=generation_config(processor, max_new_tokens))
     new = written[:, batch["input_ids"].shape[1] :]
     return processor.tokenizer.batch_decode(new, skip_special_tokens=True)
