@@ -86,13 +86,14 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
             kwargs["attn_implementation"] = omni.attention(kwargs["attn_implementation"])
         thinker_class = getattr(transformers, omni.thinker_class)
         thinker = thinker_class.from_pretrained(backbone, **kwargs)
-        # Read it now: the new configuration, whose attention is not set, would unset the thinker's.
-        attention = thinker.config._attn_implementation
+        # Read them now: the new configuration, where they are not set, would unset the thinker's.
+        attention, experts = thinker.config._attn_implementation, thinker.config._experts_implementation
         detector_config = AVLMMConfig(
             thinker_config=thinker.config, label_token_ids=label_token_ids(tokenizer), prompts=prompts
         )
         detector_config.dtype = thinker.dtype
         detector_config._attn_implementation = attention
+        detector_config._experts_implementation = experts
         with torch.device("meta"):
             model = cls(detector_config)
         model.thinker = thinker

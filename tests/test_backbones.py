@@ -27,7 +27,9 @@ from modeling_avlmm.training.tiny.gemma4 import make_tiny_gemma4
 from modeling_avlmm.training.tiny.qwen3_omni import make_tiny_qwen3_omni
 
 MAKERS = {"qwen3_omni": make_tiny_qwen3_omni, "gemma4": make_tiny_gemma4}
-PIXELS = {"qwen3_omni": 112_896, "gemma4": 70 * 9 * 16}  # 70 tokens of 9 patches of 4 x 4
+PIXELS = {"qwen3_omni": 96 * 96, "gemma4": 12 * 9 * 16}
+BUDGET = 70 * 9 * 16
+"""Pixels of the 70 tokens that the stock processor of Gemma 4 makes of a frame; a token has 9 patches of 4 x 4."""
 NAMES = ("logits", "video_logits", "audio_logits")
 CASES = {
     "sound longer than picture": {"frames": 8, "fps": 2.0, "seconds": 7.3},
@@ -103,8 +105,9 @@ def stock_batch(folder, processor, clip, fps):
 
 @torch.no_grad()
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_tokens_and_verdict_equal_the_stock_models(folder, processor, model, case):
+def test_tokens_and_verdict_equal_the_stock_models(folder, model, case):
     clip, fps = random_clip(**case), case.get("fps", 2.0)
+    processor = AVLMMProcessor.from_backbone(str(folder), max_pixels=max(112_896, BUDGET))
     ours, theirs = processor([clip]), stock_batch(folder, processor, clip, fps)
     assert torch.equal(ours["input_ids"], theirs["input_ids"])
     if processor.omni.model_type != "gemma4":
@@ -138,16 +141,17 @@ def test_one_clip_and_one_question_equal_many(model, processor, clips, side):
     together = model(**processor(clips, PARTS, padding_side=side))
     for row, clip in enumerate(clips):
         for question, part in zip(PARTS, NAMES, strict=True):
-            alone = model(**processor([clip], [question]))
-            torch.testing.assert_close(
-                together[part][row], alone[0][0] if part == "logits" else alone[part][0], atol=1e-4, rtol=0
-            )
+            alone = model(**processor([clip], [question]))[part]
+            torch.testing.assert_close(together[part][row], alone[0], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_packed_rows_train_as_padded_ones_and_as_questions_apart(folder, processor, clips, side):
-    """Verdicts, loss and every gradient are equal in float64, whatever the way."""
-    model = AVLMMForDeepfakeDetection.from_backbone(str(folder)).double()
+    """Verdicts, loss and every gradient are equal, whatever the way."""
+    # Grouped products of experts take no float64, and not every encoder does.
+    model = AVLMMForDeepfakeDetection.from_backbone(str(folder), experts_implementation="eager")
+    model.language_model.double()
+    model.get_output_embeddings().double()
     assert model.language_model.config._attn_implementation == TEXT_ATTENTION
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     asked = []
@@ -157,10 +161,6 @@ def test_packed_rows_train_as_padded_ones_and_as_questions_apart(folder, process
 
     def run(rows):
         batch = processor.collate([processor.encode(clips[row], questions) for row, questions in rows], side)
-        batch = {
-            key: value.double() if value.is_floating_point() and key != "position_ids" else value
-            for key, value in batch.items()
-        }
         output = model(**batch)
         return output, torch.autograd.grad(output.loss, weights, allow_unused=True)
 
@@ -175,8 +175,8 @@ def test_packed_rows_train_as_padded_ones_and_as_questions_apart(folder, process
     for one, other, third in zip(found, stock, apart, strict=True):
         assert (one is None) == (other is None) == (third is None)
         if one is not None:
-            torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
-            torch.testing.assert_close(one, third, atol=1e-6, rtol=1e-5)
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(one, third, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -257,6 +257,7 @@ def test_two_stages_and_a_published_folder_that_works_alone(name, folder, corpus
             "train_split": "full",
             "num_workers": 0,
             "clip_seconds": 0.8,
+            "crop": "start",
         },
         "stages": [
             {"kind": "alignment", "lora_rank": 4, "encoder_cache": str(tmp_path / "cache"), **stage},
