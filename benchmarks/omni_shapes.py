@@ -143,9 +143,7 @@ def synthetic_clip(seconds: float, side: int = 224, fps: float = 2.0, seed: int 
 def move(batch: dict, device: str | torch.device, dtype: torch.dtype) -> dict:
     """Move a batch to its device, and its floats to the type of the weights."""
     return {
-        name: value.to(device, dtype)
-        if value.is_floating_point() and name != "position_ids"
-        else value.to(device)
+        name: value.to(device, dtype) if value.is_floating_point() else value.to(device)
         for name, value in batch.items()
     }
 

@@ -67,7 +67,8 @@ class Backbone:
         lora_targets (`str`): Regular expression of the language model's linear layers, for LoRA.
         windowed_encoders (`bool`): Whether the encoders' attention is over windows whose ends they pass on.
         position_axes (`int`): Rows of a position: 3 for time, height and width, 1 for a place in the text.
-        position_dtype (`torch.dtype`): Type of the positions.
+        position_scale (`int`): Steps of a position. A batch's positions are whole numbers of such steps, also where the model's
+            are fractions, so that a batch may be cast to another type.
         pixel_mean, pixel_std (`list[float]`): Normalisation of the pixels, of values in [0, 1].
         packed_mask: The mask for which the language model makes none of its own, when `packed_rows` say what a token sees.
     """
@@ -83,7 +84,7 @@ class Backbone:
     lora_targets: ClassVar[str]
     windowed_encoders: ClassVar[bool] = True
     position_axes: ClassVar[int] = 3
-    position_dtype: ClassVar[torch.dtype] = torch.long
+    position_scale: ClassVar[int] = 1
     pixel_mean: ClassVar[list[float]] = OPENAI_CLIP_MEAN
     pixel_std: ClassVar[list[float]] = OPENAI_CLIP_STD
     packed_mask: ClassVar[dict[str, None] | None] = None
@@ -176,7 +177,7 @@ class Backbone:
     def stock_positions(
         self, thinker: nn.Module, ids: torch.Tensor, embeds: torch.Tensor, mask: torch.Tensor, **media
     ) -> torch.Tensor:
-        """Return the positions `(position_axes, B, L)` that the stock thinker computes."""
+        """Return the positions `(position_axes, B, L)` that the stock thinker computes, in steps."""
         raise NotImplementedError
 
     def packs(self, config: PreTrainedConfig) -> bool:
@@ -188,7 +189,11 @@ class Backbone:
         attend_in_groups(language_model, encoders if self.windowed_encoders else ())
 
     def positions_for_model(self, positions: torch.Tensor) -> torch.Tensor:
-        """Return positions `(position_axes, B, L)` in the form that the language model takes."""
+        """Return positions `(position_axes, B, L)`, in steps, in the form that the language model takes."""
+        if self.position_scale > 1:
+            # Whole positions and fractions apart: their sum in float32 is rounded once.
+            steps = positions % self.position_scale
+            positions = (positions // self.position_scale).float() + steps.float() / self.position_scale
         return positions if self.position_axes > 1 else positions[0]
 
     def questions_mask(
@@ -221,7 +226,10 @@ class Backbone:
 
     def stock_inputs(self, batch: dict) -> dict:
         """Return a batch of [`AVLMMProcessor`], with normalised pixels, under the names that the stock thinker takes."""
-        return dict(batch)
+        inputs = dict(batch)
+        if "position_ids" in inputs:
+            inputs["position_ids"] = self.positions_for_model(inputs["position_ids"])
+        return inputs
 
     # -- sizes, for dry runs and throughput --------------------------------------------------------------------------
 

@@ -206,7 +206,7 @@ class Gemma4Backbone(Backbone):
         media = ("input_features", "feature_attention_mask", "pixel_values_videos", "video_grid_thw")
         inputs = {name: value for name, value in batch.items() if name not in media}
         if "position_ids" in inputs:
-            inputs["position_ids"] = inputs["position_ids"][0]
+            inputs["position_ids"] = self.positions_for_model(inputs["position_ids"])
         if "input_features" in batch:
             inputs["input_features"] = batch["input_features"].transpose(1, 2)
             inputs["input_features_mask"] = batch["feature_attention_mask"].bool()

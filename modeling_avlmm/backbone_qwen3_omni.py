@@ -28,7 +28,7 @@ class Qwen3OmniBackbone(Qwen2_5OmniBackbone):
     vision_projectors = ("model.visual.merger", "model.visual.merger_list")
     audio_projectors = ("model.audio_tower.proj1", "model.audio_tower.proj2")
     lora_targets = r".*language_model\.layers\.\d+\.self_attn\.[qkvo]_proj"
-    position_dtype = torch.float32
+    position_scale = 2**16
     pixel_mean: ClassVar[list[float]] = [0.5, 0.5, 0.5]
     pixel_std: ClassVar[list[float]] = [0.5, 0.5, 0.5]
     packed_mask: ClassVar[dict[str, None] | None] = None
@@ -87,6 +87,9 @@ class Qwen3OmniBackbone(Qwen2_5OmniBackbone):
         found = thinker.model.get_video_features(self.normalize(patches), grid, return_dict=True)
         scales = [found.pooler_output, *found.deepstack_features]
         return torch.cat([torch.cat(pieces) for pieces in scales], dim=-1)
+
+    def stock_positions(self, *args, **kwargs) -> torch.Tensor:
+        return (super().stock_positions(*args, **kwargs) * self.position_scale).round().long()
 
     def picture_width(self, config: PreTrainedConfig) -> int:
         scales = 1 + len(config.vision_config.deepstack_visual_indexes)

@@ -89,11 +89,11 @@ def check_placeholders(what: str, places: torch.Tensor, features: torch.Tensor) 
 
 
 def check_positions(positions: torch.Tensor | None) -> None:
-    """Raise `ValueError` for positions that were rounded: some backbones count in fractions of a second."""
-    if positions is not None and positions.dtype in (torch.float16, torch.bfloat16):
+    """Raise `ValueError` for positions that are no whole numbers, see [`Backbone`]."""
+    if positions is not None and positions.is_floating_point():
         raise ValueError(
-            f"position_ids are {positions.dtype}, which rounds them. Convert the pixels and spectra of a batch only: the "
-            "model casts them itself, so `batch.to(device)` is enough."
+            f"position_ids are {positions.dtype}, and AVLMMProcessor makes whole numbers. Leave positions from elsewhere out: "
+            "the model then computes them."
         )
 
 

@@ -15,7 +15,7 @@ from .configuration_avlmm import BACKBONES, DEFAULT_PROMPTS, LABEL_WORDS, known_
 from .configuration_detector import IGNORE_INDEX, PARTS
 from .media import SAMPLING_RATE, Clip
 from .media_errors import NothingToScoreError, UnreadableMediaError
-from .processing_avlmm_batch import pad_rows
+from .processing_avlmm_batch import normalize_pixels, pad_rows
 from .processing_clips import FACE_MARGIN, FACES, MIN_FACE_SIZE, ClipProcessor, nothing_in
 
 SHORTEST_AUDIO_SECONDS = 0.05
@@ -264,9 +264,10 @@ class AVLMMProcessor(ClipProcessor):
             labels.append(np.concatenate([np.full(len(after), IGNORE_INDEX), answer]))
             cursor += len(segment)
 
+        positions = np.round(np.concatenate(places, axis=1) * self.omni.position_scale)
         encoded = {
             "input_ids": torch.from_numpy(np.concatenate(ids)).long(),
-            "position_ids": torch.from_numpy(np.concatenate(places, axis=1)).to(self.omni.position_dtype),
+            "position_ids": torch.from_numpy(positions).long(),
             "question_ids": torch.from_numpy(np.concatenate(owner)).long(),
             "answer_positions": torch.tensor(answer_positions),
         }
@@ -382,22 +383,6 @@ class AVLMMProcessor(ClipProcessor):
             padding_side (`str`, *optional*, defaults to `"left"`): `"left"` or `"right"`.
         """
         return pad_rows(encoded, padding_side, self.tokenizer.pad_token_id)
-
-
-def normalize_pixels(batch: BatchFeature | dict, omni: Backbone = QWEN2_5_OMNI) -> BatchFeature | dict:
-    """
-    Normalise the pixels of a batch in place, for the stock thinker, which would take bytes for normalised values.
-
-    Args:
-        batch (`BatchFeature` or `dict`): A batch of [`AVLMMProcessor.collate`].
-        omni ([`Backbone`], *optional*): The backbone. Defaults to Qwen2.5-Omni.
-
-    Returns:
-        `BatchFeature` or `dict`: The same batch.
-    """
-    if "pixel_values_videos" in batch:
-        batch["pixel_values_videos"] = omni.normalize(batch["pixel_values_videos"])
-    return batch
 
 
 __all__ = ["AVLMMProcessor", "MediaLayout", "Question", "normalize_pixels"]

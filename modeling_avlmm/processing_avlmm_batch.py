@@ -3,6 +3,8 @@
 import torch
 from transformers import BatchFeature
 
+from .backbone import Backbone
+from .backbone_qwen2_5_omni import QWEN2_5_OMNI
 from .configuration_detector import IGNORE_INDEX
 
 
@@ -70,4 +72,20 @@ def _pad(rows: list[torch.Tensor], offsets: list[int], length: int, value) -> to
     return out
 
 
-__all__ = ["pad_rows"]
+def normalize_pixels(batch: BatchFeature | dict, omni: Backbone = QWEN2_5_OMNI) -> BatchFeature | dict:
+    """
+    Normalise the pixels of a batch in place, for the stock thinker, which would take bytes for normalised values.
+
+    Args:
+        batch (`BatchFeature` or `dict`): A batch of [`AVLMMProcessor.collate`].
+        omni ([`Backbone`], *optional*): The backbone. Defaults to Qwen2.5-Omni.
+
+    Returns:
+        `BatchFeature` or `dict`: The same batch.
+    """
+    if "pixel_values_videos" in batch:
+        batch["pixel_values_videos"] = omni.normalize(batch["pixel_values_videos"])
+    return batch
+
+
+__all__ = ["normalize_pixels", "pad_rows"]

@@ -153,7 +153,8 @@ def encode_conversations(
     length = len(owner) if questions else int((owner == 0).sum())
     ids, positions = encoded["input_ids"][:length], encoded["position_ids"][:, :length]
     # Every segment after the clip starts at the same position, one after the clip's closing tokens.
-    first = positions[0, int((owner == 0).sum()) - 1] + 1
+    step = processor.omni.position_scale
+    first = positions[0, int((owner == 0).sum()) - 1] + step
     labels = encoded.get("labels", torch.full_like(encoded["input_ids"], IGNORE_INDEX))[:length]
     owner = owner[:length]
     for number, turns in enumerate(conversations, start=len(questions) + 1):
@@ -162,7 +163,7 @@ def encode_conversations(
         labels = torch.cat([labels, torch.tensor(answers)])
         owner = torch.cat([owner, torch.full((len(more),), number)])
         positions = torch.cat(
-            [positions, (first + torch.arange(len(more))).expand(len(positions), -1)], dim=1
+            [positions, (first + step * torch.arange(len(more))).expand(len(positions), -1)], dim=1
         )
     encoded |= {"input_ids": ids, "position_ids": positions, "question_ids": owner, "labels": labels}
     if not questions:

@@ -195,7 +195,7 @@ class Dialogue:
 
 
 def on_device(batch: dict, thinker: PreTrainedModel) -> dict:
-    """Return a batch on the thinker's device, with spectra and pixels of its type; positions are never rounded."""
+    """Return a batch on the thinker's device, with spectra and pixels of its type; positions may be fractions, and stay as they are."""
     return {
         name: value.to(thinker.device, thinker.dtype)
         if value.is_floating_point() and name != "position_ids"

@@ -84,7 +84,7 @@ def make_batch(
     """
     backbone = BACKBONES[config.model_type]
     row, owner, answers, positions = _text_rows(config, shape)
-    places = torch.arange(len(row), dtype=backbone.position_dtype)
+    places = torch.arange(len(row)) * backbone.position_scale
     batch = {
         "input_ids": row.repeat(batch_size, 1),
         "attention_mask": torch.ones(batch_size, len(row), dtype=torch.long),
