@@ -93,11 +93,11 @@ class AVLMMForDeepfakeDetection(AVLMMPreTrainedModel):
         )
         detector_config.dtype = thinker.dtype
         detector_config._attn_implementation = attention
-        detector_config._experts_implementation = experts
         with torch.device("meta"):
             model = cls(detector_config)
         model.thinker = thinker
         model.config.thinker_config = thinker.config
+        thinker.config._experts_implementation = experts
         model._attend_in_groups()
         return model.eval()
 

@@ -226,7 +226,7 @@ def test_shapes_of_a_dry_run_are_those_of_the_processor(model, processor):
     shape = clip_shape(config, 2.0, 2.0, processor.max_pixels)
     tokens = encoded["input_ids"]
     pictures, sounds = ((tokens == token).sum() for token in (config.video_token_id, config.audio_token_id))
-    assert pictures <= shape.video_tokens <= 1.2 * pictures
+    assert pictures <= shape.video_tokens <= 1.4 * pictures  # a square may leave tokens of a budget unused
     assert sounds <= shape.audio_tokens <= sounds + 1
     text = len(tokens) - int(pictures) - int(sounds)
     assert len(tokens) == pytest.approx(shape.tokens - (shape.video_tokens - int(pictures)), rel=0.25), text
@@ -335,7 +335,7 @@ GEMMA = {
 
 @pytest.mark.parametrize(
     ("model_type", "values", "billions", "lora_millions"),
-    [("qwen3_omni_moe_thinker", QWEN3, 31.7, 0), ("gemma4", GEMMA, 5.1, 0)],
+    [("qwen3_omni_moe_thinker", QWEN3, 31.7, 53.5), ("gemma4", GEMMA, 5.1, 96.6)],
 )
 def test_size_of_the_real_shape(model_type, values, billions, lora_millions):
     config = AutoConfig.for_model(model_type, **values)
