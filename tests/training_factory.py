@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
+
+from modeling_avlmm.__main__ import main
+from modeling_avlmm.cli import train
 
 ROOT = Path(__file__).parents[1]
 WAYS = {"script": [str(ROOT / "train_sft.py")], "command": ["-m", "modeling_avlmm", "train"]}
@@ -39,11 +45,33 @@ def finished(words: list[str], variables: dict[str, str]) -> str:
     return done.stdout
 
 
+def here(words: list[str], variables: dict[str, str]) -> tuple[int, str, str]:
+    """Run a command in this process, which has imported everything, and return its exit status and what it printed."""
+    given = words[words.index("--recipe") :]
+    out, told = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ, variables),
+        mock.patch.object(sys, "argv", ["train_sft.py", *given]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(told),
+    ):
+        as_script = words[1] == WAYS["script"][0]
+        status = train.main("") if as_script else main(["train", *given])
+    return status, out.getvalue(), told.getvalue()
+
+
+def finished_here(words: list[str], variables: dict[str, str]) -> str:
+    """Do what [`finished`] does in this process, for tests of what a run does and not of its process."""
+    status, printed, told = here(words, variables)
+    assert status == 0, told
+    return printed
+
+
 def refused(words: list[str], variables: dict[str, str]) -> str:
-    """Run a command that ends with an error in one line, and return that line."""
-    done = subprocess.run(words, capture_output=True, text=True, env=variables, cwd=ROOT, timeout=300)
-    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-    return done.stderr
+    """Run a command that ends with an error in one line, in this process, and return that line."""
+    status, _, told = here(words, variables)
+    assert status == 2, told
+    return told
 
 
 def kill_at_first_checkpoint(words: list[str], folder: Path, variables: dict[str, str]) -> None:

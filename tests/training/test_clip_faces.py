@@ -11,7 +11,7 @@ import yaml
 from face_factory import LEFT, RIGHT, Person, face_clip
 from media_factory import make_clip
 from ssavd_factory import TINY
-from training_factory import command, environment, finished, refused
+from training_factory import command, environment, finished_here, refused
 
 from modeling_avlmm import SSAVDProcessor
 from modeling_avlmm.face_crops import crop_side
@@ -60,7 +60,7 @@ def row(path: Path) -> dict:
 
 
 def test_a_run_on_faces(recipe, dataset_cache, tmp_path):
-    printed = finished(command(recipe, "--model.faces", "largest"), environment(dataset_cache))
+    printed = finished_here(command(recipe, "--model.faces", "largest"), environment(dataset_cache))
     listing = tmp_path / "run" / "no_face.txt"
     assert f"4 of 6 clips have a face; 1 without one is left out, listed in {listing}" in printed
     assert "2 of 2 clips have a face\n" in printed  # validation

@@ -11,7 +11,7 @@ import yaml
 from media_factory import make_clip
 from safetensors.torch import load_file
 from ssavd_factory import TINY
-from training_factory import command, environment, finished, kill_at_first_checkpoint, refused
+from training_factory import command, environment, finished, finished_here, kill_at_first_checkpoint, refused
 from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
@@ -98,7 +98,7 @@ def test_killed_and_resumed_equals_uninterrupted(recipe, tmp_path):
     assert losses(tmp_path / "whole" / "encoders") == losses(stage)
 
     # Started again, it has nothing left to do.
-    assert "done before" in finished(command(interrupted), environment())
+    assert "done before" in finished_here(command(interrupted), environment())
 
 
 def test_two_processes_equal_one_with_accumulation(recipe, tmp_path):
@@ -121,7 +121,7 @@ def test_both_stages_leave_what_they_should(recipe, tmp_path, tiny_backbone):
     values = yaml.safe_load(path.read_text())
     values["stages"].append({"kind": "encoders", "max_steps": 2, "batch_size": 2, "train_projectors": False})
     path.write_text(yaml.safe_dump(values))
-    output = finished(command(path, "--data.video_share", 1, way="command"), environment())
+    output = finished_here(command(path, "--data.video_share", 1, way="command"), environment())
     for shown in ("loss", "lr lora", "clips/s", "tokens/s", "MFU", "ETA", "0 clips dropped"):
         assert shown in output
     folder = tmp_path / "stages"
@@ -149,7 +149,7 @@ def test_unreadable_clips_are_listed_and_too_many_stop_the_run(recipe, corpus, t
     broken.write_bytes(b"not a video" * 100)
     try:
         path = recipe("drops", max_steps=6, epochs=1)
-        output = finished(command(path, "--data.max_drop_share", 0.5), environment())
+        output = finished_here(command(path, "--data.max_drop_share", 0.5), environment())
         assert "1 clip dropped" in output
         listed = (tmp_path / "drops" / "encoders" / "drops.jsonl").read_text().splitlines()
         assert {json.loads(line)["path"] for line in listed} == {"fake/broken.mp4"}

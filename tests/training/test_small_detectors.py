@@ -15,7 +15,7 @@ import yaml
 from media_factory import make_clip
 from safetensors.torch import load_file
 from ssavd_factory import TINY
-from training_factory import command, environment, finished, kill_at_first_checkpoint, refused
+from training_factory import command, environment, finished, finished_here, kill_at_first_checkpoint, refused
 from transformers import Trainer, TrainerState
 from transformers.trainer_utils import SaveStrategy
 
@@ -99,7 +99,7 @@ def test_a_killed_run_ends_as_one_that_was_not(recipe, variables, tmp_path):
     )
     for name, tensor in whole.items():
         assert torch.equal(tensor, resumed[name]), name
-    assert "done before" in finished(command(killed), variables)
+    assert "done before" in finished_here(command(killed), variables)
 
     summary = json.loads((tmp_path / "whole" / "model" / "training.json").read_text())
     assert (summary["steps"], summary["clips"], summary["dropped"]) == (6, 24, 1)
@@ -168,7 +168,7 @@ def test_a_pair_is_cut_and_augmented_alike(recipe, corpus, dataset_cache, tmp_pa
 
 
 def test_a_network_without_heads_for_the_tracks_is_validated(recipe, variables):
-    printed = finished(
+    printed = finished_here(
         command(recipe("headless", max_steps=2), "--model.options.stream_heads", "false"), variables
     )
     assert re.search(r"validation AUC \d\.\d{4}\n", printed)
