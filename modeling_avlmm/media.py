@@ -133,7 +133,7 @@ class MediaReader:
         name (`str`, *optional*): Name of the media in messages.
         max_bytes (`int`, *optional*, defaults to 2 GiB): Limit for a link or a file object, in bytes.
         timeout (`float`, *optional*, defaults to 30.0): Longest wait for a link, in seconds.
-        num_ffmpeg_threads (`int`, *optional*): Video decoding threads. Defaults to one for pictures of up to 854 x 480;
+        num_ffmpeg_threads (`int`, *optional*): Video decoding threads. Defaults to one for pictures of up to 640 x 360;
             for larger ones to PyTorch's number of threads (one in the workers of a `DataLoader`), at most 4.
         trim_leading_silence (`bool`, *optional*, defaults to `False`): Begin picture and sound where the sound sets in
             ([`leading_silence`]), so that a detector cannot tell fakes by the silence before them. At most 2 s and half

@@ -162,7 +162,7 @@ def test_threads_change_nothing_and_are_bounded(clip_path, monkeypatch):
     for torch_threads, expected in ((1, 1), (3, 3), (64, MAX_DECODING_THREADS)):
         monkeypatch.setattr(torch, "get_num_threads", lambda count=torch_threads: count)
         assert decoding_threads(1280, 720) == decoding_threads(None, None) == expected
-        assert decoding_threads(854, 480) == 1
+        assert decoding_threads(640, 360) == 1
     for given, expected in ((None, 1), (2, 2)):
         with MediaReader(clip_path, num_ffmpeg_threads=given) as reader:
             assert reader.info.height < 480 and reader._video.threads == expected

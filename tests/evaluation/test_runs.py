@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def corpus(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def evaluate(tiny_detector, corpus, dataset_cache):
     """The command line and its environment variables."""
     variables = {
@@ -66,9 +67,25 @@ def run(command: list[str], variables: dict) -> str:
     return done.stdout
 
 
-def test_a_killed_run_ends_as_one_that_was_not(evaluate, tmp_path):
+def here(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    """Run the script in this process, which has imported everything, and return its exit status."""
+    monkeypatch.setattr(sys, "argv", ["evaluate_avd.py", *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "evaluate_avd.py"), run_name="__main__")
+    return end.value.code
+
+
+@pytest.fixture(scope="module")
+def whole(evaluate, tmp_path_factory) -> tuple[Path, str]:
+    """The folder of an evaluation that nothing disturbed, and what it printed."""
     command, variables = evaluate
-    printed = run(command(tmp_path / "whole"), variables)
+    folder = tmp_path_factory.mktemp("whole") / "out"
+    return folder, run(command(folder), variables)
+
+
+def test_a_killed_run_ends_as_one_that_was_not(evaluate, whole, tmp_path):
+    command, variables = evaluate
+    undisturbed, printed = whole
 
     # Decoding is slowed down, so that there is a middle to be killed in.
     slow = tmp_path / "slow"
@@ -89,9 +106,9 @@ def test_a_killed_run_ends_as_one_that_was_not(evaluate, tmp_path):
 
     # The files say what they are about and not where they lie, so they can be compared byte for byte.
     again = run(command(out), variables)
-    assert again.replace(str(out), "OUT") == printed.replace(str(tmp_path / "whole"), "OUT")
+    assert again.replace(str(out), "OUT") == printed.replace(str(undisturbed), "OUT")
     for name in WRITTEN:
-        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+        assert (out / name).read_bytes() == (undisturbed / name).read_bytes(), name
     assert not list(out.glob("*.jsonl"))
     assert json.loads((out / "report.json").read_text())["clips"] == 24
 
@@ -108,24 +125,17 @@ def test_two_processes_give_the_result_of_one(evaluate, tmp_path):
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes(), name
 
 
-def test_a_report_from_the_predictions_alone(evaluate, tmp_path):
-    command, variables = evaluate
-    run(command(tmp_path / "out"), variables)
-    words = ["--predictions", tmp_path / "out" / "predictions.parquet", "--resamples", 50]
-    again = [
-        sys.executable,
-        *map(str, (ROOT / "evaluate_avd.py", *words, "--output-dir", tmp_path / "again")),
-    ]
-    assert "overall" in run(again, variables)
+def test_a_report_from_the_predictions_alone(whole, tmp_path, monkeypatch, capsys):
+    undisturbed, _ = whole
+    words = ["--predictions", undisturbed / "predictions.parquet", "--resamples", 50]
+    assert here(monkeypatch, *words, "--output-dir", tmp_path / "again") == 0
+    assert "overall" in capsys.readouterr().out
     for name in WRITTEN[:3]:
-        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes(), name
+        assert (tmp_path / "again" / name).read_bytes() == (undisturbed / name).read_bytes(), name
 
     for words, text in (
         (["--model", "x"], "give --dataset, --data-dir; or --predictions"),
         (["--predictions", "p.parquet", "--audit"], "--perturb and --audit need --model"),
         (["--predictions", tmp_path / "none.parquet"], "There is no file"),
     ):
-        done = subprocess.run(
-            [sys.executable, ROOT / "evaluate_avd.py", *words], env=variables, capture_output=True, text=True
-        )
-        assert done.returncode != 0 and text in done.stderr and "Traceback" not in done.stderr
+        assert here(monkeypatch, *words) != 0 and text in capsys.readouterr().err
