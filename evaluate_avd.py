@@ -144,12 +144,12 @@ def main() -> int:
     """Run what the command line asks for, and return the exit status."""
     arguments = parse_arguments()
     # Importing takes seconds; `--help` and wrong usage do not wait for it.
+    from dataset_scripts.run_lock import InUseError
     from modeling_avlmm.evaluation.evaluation_error import EvaluationError
-    from modeling_avlmm.inference.folder_lock import FolderInUseError
     from modeling_avlmm.inference.loading import DetectorError
 
     quiet_libraries()
-    errors = (DetectorError, EvaluationError, FolderInUseError)
+    errors = (DetectorError, EvaluationError, InUseError)
     return guarded(partial(run, arguments), *errors, stopped=CONTINUES, program="evaluate_avd", failed=FAILED)
 
 

@@ -17,6 +17,9 @@ LABEL_COLUMNS = {"overall": "labels", "video": "video_labels", "audio": "audio_l
 SCORE_NAMES = {"overall": "score", "video": "video_score", "audio": "audio_score"}
 """Name of each part's P(fake) in a result."""
 
+LOG_ODDS_NAMES = {"overall": "log_odds", "video": "video_log_odds", "audio": "audio_log_odds"}
+"""Name of each part's log-odds of fake in a result: scores tie from 37 on, and these do not."""
+
 IGNORE_INDEX = -100
 """Label that training ignores: an unknown label, or a token outside an answer."""
 

@@ -20,6 +20,7 @@ from .media_errors import (
     MediaError,
     MediaNotFoundError,
     MediaTooLargeError,
+    PlacedWarning,
     UnreadableMediaError,
     UnsupportedSourceError,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "resample",
 ]
 
+DAMAGED_PASSAGE = "the passages at {} s are too damaged to decode and were not judged"
 MAX_CLIP_BYTES = 4 * 1024**3  # limit for the frames of one read(); our own choice
 FACE_PART_BYTES = 256 * 1024**2  # whole frames that are held at once while crops are read; our own choice
 MAX_DURATION = 7 * 24 * 3600.0  # seconds; longer files have damaged timestamps; our own choice
@@ -377,6 +379,14 @@ class MediaReader:
         if with_audio and self._audio:
             audio = self._read_audio(start, end, notes)
         return Clip(frames, timestamps, audio, start, end, self.name, notes)
+
+    def read_passage(self, start: float, end: float, **options: Any) -> Clip:
+        """Decode a window as [`MediaReader.read`] does; return an empty one with a warning where it is too damaged."""
+        try:
+            return self.read(start, end, **options)
+        except UnreadableMediaError:
+            note = PlacedWarning(DAMAGED_PASSAGE, [f"{start:.2f}-{end:.2f}"])
+            return Clip(None, None, None, start, end, self.name, [*self._warnings, note])
 
     def _instants(
         self, start: float, end: float, fps: float, max_frames: int | None, notes: list[str]

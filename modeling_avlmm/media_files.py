@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from .media_containers import code_of, joined, next_recording, nominal, several
 from .media_errors import DAMAGED, UnreadableMediaError
 from .media_lengths import length_before_cut
 from .media_mp4 import FIRST_BOXES, Header, read_header, without_picture
@@ -33,7 +34,6 @@ UNKNOWN_LENGTH = {
     "aac",
 }  # codecs of files without a header: FFmpeg guesses their length from the bit rate
 _KINDS = {"video": "picture", "audio": "sound"}
-JOINED = "the file holds {} recordings one after another (from {} s): they are read as one"
 
 Opener = Callable[[Any, str, "int | None", bool, "list[str]"], "Tracks"]
 _opener: list[Opener] = []  # in place of `tracks_here`, see `open_elsewhere`
@@ -65,6 +65,8 @@ class _Container:
     best: dict[str, int | None]
     head: bytes
     mp4: Header
+    content: memoryview
+    second_at: int | None  # byte at which another recording begins behind the first
     before_cut: float | None = None  # see `length_before_cut`
 
     @property
@@ -99,7 +101,11 @@ def _open_container(source: Any) -> _Container:
     content = memoryview(handle.numpy()) if torch.is_tensor(handle) else memoryview(handle)
     head = bytes(content[:512])
     mp4 = read_header(content) if head[4:8] in FIRST_BOXES else Header()
-    return _Container(source, handle, demuxer, streams, best, head, mp4, length_before_cut(content))
+    second_at = mp4.second_at if mp4.films else next_recording(content)
+    before_cut = length_before_cut(content)
+    return _Container(
+        source, handle, demuxer, streams, best, head, mp4, content, second_at, before_cut
+    )
 
 
 @contextmanager
@@ -165,10 +171,8 @@ def _decoded_tracks(
         if container.streams[kind] and (reason := _open(tracks, kind, container, name, threads)):
             tracks.undecodable.add(kind)
             meta = container.streams[kind][0][1]
-            codec = "" if meta is None or meta.codec in (None, "none") else f" ({meta.codec})"
-            reasons.append(
-                f"the {kind} track{codec} cannot be decoded, so the {_KINDS[kind]} was not judged: {reason}"
-            )
+            codec = None if meta is None else meta.codec
+            reasons.append(undecodable(kind, codec, reason, container.content))
     notes += _without_cover(tracks, container)
     if tracks.video is None and tracks.audio is None and not (audio_only and not reasons):
         tracks.audio = _open_soundfile(container.source)
@@ -178,14 +182,17 @@ def _decoded_tracks(
         return Tracks(audio=tracks.audio)
     notes += reasons
     _join(tracks, container, name, threads, notes)
+    if tracks.video is not None and 0 < tracks.video.num_frames == tracks.video.untimed:
+        notes.append(nominal(tracks.video.fps))
     notes += [*_several(container, tracks), *_still(container, tracks), *_cut_off(container, tracks)]
     return tracks
 
 
-def undecodable(kind: str, codec: str | None, reason: str) -> str:
-    """Return the warning about a track that is there but cannot be read."""
-    codec = "of an unknown codec" if codec in (None, "none") else f"({codec})"
-    return f"the {kind} track {codec} cannot be decoded, so the {_KINDS[kind]} was not judged: {reason}"
+def undecodable(kind: str, codec: str | None, reason: str, content: memoryview) -> str:
+    """Return the warning about a track that is there but cannot be read; `content` is the file or its beginning."""
+    known = codec if codec not in (None, "none") else code_of(content, kind)
+    named = "of an unknown codec" if known is None else f"({known})"
+    return f"the {kind} track {named} cannot be decoded, so the {_KINDS[kind]} was not judged: {reason}"
 
 
 def _open(tracks: Tracks, kind: str, container: _Container, name: str, threads: int | None) -> str | None:
@@ -249,6 +256,9 @@ def _open_audio(container: _Container, name: str) -> FileAudio:
     seekable = (
         not container.transport and not blocks and (container.seekable or not container.streams["video"])
     )
+    # in these files FFmpeg reads on into the next recording, but finds no place in it
+    if container.second_at is not None and container.head[:4] in (b"OggS", b"fLaC"):
+        seekable = False
     return FileAudio(name, handle, stream, container.demuxer, seekable)
 
 
@@ -270,16 +280,14 @@ def _without_cover(tracks: Tracks, container: _Container) -> list[str]:
 def _join(tracks: Tracks, container: _Container, name: str, threads: int | None, notes: list[str]) -> None:
     """Put the recordings of a joined file in a row, with the same shift for picture and sound."""
     video, audio = tracks.video, tracks.audio
-    if container.mp4.films > 1 and not container.mp4.fragmented:
-        notes.append(
-            f"the file holds {container.mp4.films} films one after another: only the first one is read"
-        )
     if video and audio and len(video.runs) > 1 and not audio.runs:
         audio.survey()
     if video and audio and len(audio.runs) > 1 and not video.runs:
         video = tracks.video = _open_video(container, name, threads, shifts=())
     found = [track for track in (video, audio) if track and len(track.runs) > 1]
     if not found:
+        if container.second_at is not None:
+            notes.append(several(container.content, container.second_at))
         return
     if len(found) == 2 and len(video.runs) == len(audio.runs):
         shifts, shift = [], 0.0
@@ -288,11 +296,7 @@ def _join(tracks: Tracks, container: _Container, name: str, threads: int | None,
             shifts.append(shift)
         video.set_shifts(tuple(shifts))
         audio.set_shifts(tuple(shifts))
-    at, places = 0.0, []
-    for begin, end in found[0].runs[:-1]:
-        at += end - begin
-        places.append(f"{at:.2f}")
-    notes.append(JOINED.format(len(found[0].runs), ", ".join(places)))
+    notes.append(joined(found[0].runs))
 
 
 def _several(container: _Container, tracks: Tracks) -> list[str]:

@@ -27,12 +27,14 @@ class Header:
 
     Args:
         films (`int`): Number of films; FFmpeg reads the first one of files that were written one after another.
+        second_at (`int`, *optional*): Byte at which the second film's file begins.
         fragmented (`bool`): Whether its length is known only from its fragments.
         mirrored (`bool`): Whether the first picture track is shown mirrored.
         protected (`bool`): Whether a track is encrypted.
     """
 
     films: int = 0
+    second_at: int | None = None
     fragmented: bool = False
     mirrored: bool = False
     protected: bool = False
@@ -40,11 +42,14 @@ class Header:
 
 def read_header(content: memoryview) -> Header:
     """Return the properties of the content of an MP4 file; those of an empty [`Header`] for anything else."""
-    films, data = 0, b""
+    films, data, begin, second_at = 0, b"", 0, None
     for kind, at, body, end in _boxes(content, 0, len(content)):
         if at == 0 and kind not in FIRST_BOXES:
             break
         films += kind == b"moov"
+        begin = at if kind == b"ftyp" else begin
+        if kind == b"moov" and films == 2:
+            second_at = begin or at
         if kind == b"moov" and films == 1 and end - body <= MOST_HEADER:
             data = bytes(content[body:end])
     boxes = list(_boxes(data, 0, len(data)))
@@ -53,6 +58,7 @@ def read_header(content: memoryview) -> Header:
     ]
     return Header(
         films=films,
+        second_at=second_at,
         fragmented=any(kind == b"mvex" for kind, *_ in boxes),
         mirrored=bool(pictures) and _is_mirrored(data, *pictures[0]),
         protected=b"sinf" in data and (b"encv" in data or b"enca" in data),
@@ -109,6 +115,36 @@ def _boxes(data: bytes | bytearray | memoryview, at: int, end: int) -> Iterator[
             return
         yield kind, at, body, at + length
         at += length
+
+
+def codes_of_tracks(content: memoryview) -> list[tuple[str, str]]:
+    """Return `("video" or "audio", four-character code)` of the tracks of an MP4 file, in their order."""
+    header = next(
+        ((body, end) for kind, _, body, end in _boxes(content, 0, len(content)) if kind == b"moov"), None
+    )
+    if header is None or header[1] - header[0] > MOST_HEADER:
+        return []
+    data, codes = bytes(content[header[0] : header[1]]), []
+    for kind, _, body, end in _boxes(data, 0, len(data)):
+        if kind != b"trak":
+            continue
+        handler = _inner(data, body, end, b"mdia", b"hdlr")
+        entries = _inner(data, body, end, b"mdia", b"minf", b"stbl", b"stsd")
+        if handler is not None and entries is not None:
+            named = {b"vide": "video", b"soun": "audio"}.get(data[handler + 8 : handler + 12])
+            code = data[entries + 12 : entries + 16].decode("latin-1").strip()
+            codes += [(named, code)] if named and code.isprintable() else []
+    return codes
+
+
+def _inner(data: bytes, begin: int, end: int, *path: bytes) -> int | None:
+    """Return the begin of the content of a box in boxes; `None` if it is missing."""
+    for name in path:
+        found = next(((body, stop) for kind, _, body, stop in _boxes(data, begin, end) if kind == name), None)
+        if found is None:
+            return None
+        begin, end = found
+    return begin
 
 
 def _is_picture(data: bytes | bytearray, begin: int, end: int) -> bool:

@@ -88,7 +88,7 @@ class Clock:
         self.step, self.origin, self.ahead = step, origin, ahead
         self.shifts = [] if shifts is None else shifts
         self.runs: list[tuple[float, float]] = []  # begin and end of each, as the file tells them
-        self.missing = 0
+        self.count = self.missing = 0  # outputs, and those without a timestamp
         self._waiting: list[Any] = []
         self._shift = 0.0
 
@@ -102,6 +102,7 @@ class Clock:
         """Return the next outputs with their times, as far as these are known already."""
         placed = []
         for output in outputs:
+            self.count += 1
             self.missing += not known(output.pts_seconds)
             if self.runs or known(output.pts_seconds):
                 if not self.runs:

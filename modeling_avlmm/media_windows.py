@@ -110,13 +110,66 @@ class MeanOverTime:
         """Take in what lies before `time`."""
         while self._open and self._time < time:
             upto = min(time, min(end for end, _ in self._open))
-            score = sum(score for _, score in self._open) / len(self._open)
+            score = self._together([score for _, score in self._open])
             seconds, self._time = upto - self._time, upto
             self._seconds += seconds
-            # in this form the mean of equal scores is that score, to the last bit
-            step = 0.0 if self._mean is None else (score - self._mean) * (seconds / self._seconds)
-            self._mean = score if self._mean is None else self._mean + step
+            share = seconds / self._seconds
+            self._mean = score if self._mean is None else self._moved(self._mean, score, share)
             self._open = [window for window in self._open if window[0] > upto]
+
+    def _together(self, scores: list[float]) -> float:
+        """Return the mean of scores at one moment."""
+        return sum(scores) / len(scores)
+
+    def _moved(self, mean: float, score: float, share: float) -> float:
+        """Return a mean with a score that makes up a share of it."""
+        return (
+            mean + (score - mean) * share
+        )  # in this form the mean of equal scores is that score, to the last bit
+
+
+class _LogMeanOverTime(MeanOverTime):
+    """The logarithm of a mean, from logarithms: numbers near 0 keep all their digits."""
+
+    def _together(self, scores: list[float]) -> float:
+        largest = max(scores)
+        return largest + math.log(sum(math.exp(score - largest) for score in scores) / len(scores))
+
+    def _moved(self, mean: float, score: float, share: float) -> float:
+        largest = max(mean, score)
+        together = (1 - share) * math.exp(mean - largest) + share * math.exp(score - largest)
+        return largest + math.log(together)
+
+
+class LogOddsOverTime:
+    """
+    The log-odds of the mean of P(fake) over time, from the log-odds of the windows; see [`MeanOverTime`].
+
+    Example:
+
+    ```python
+    >>> mean = LogOddsOverTime()
+    >>> mean.add(0, 3, 50.0)
+    >>> mean.add(3, 4, 60.0)
+    >>> round(mean.value, 4)  # P(fake) is 1 in float64
+    50.2877
+    ```
+    """
+
+    def __init__(self) -> None:
+        self._fake, self._real = _LogMeanOverTime(), _LogMeanOverTime()
+
+    def add(self, start: float, end: float, log_odds: float) -> None:
+        """Add a window. Windows come in the order of their starts, in seconds."""
+        rest = math.log1p(math.exp(-abs(log_odds)))
+        self._fake.add(start, end, min(log_odds, 0.0) - rest)
+        self._real.add(start, end, min(-log_odds, 0.0) - rest)
+
+    @property
+    def value(self) -> float | None:
+        """The log-odds of the mean so far; None without any."""
+        fake, real = self._fake.value, self._real.value
+        return None if fake is None or real is None else fake - real
 
 
 def mean_over_time(scores: Iterable[float | None], spans: Iterable[Span]) -> float | None:

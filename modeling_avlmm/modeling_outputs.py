@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers.utils import ModelOutput
 
-from .configuration_detector import LOGITS, SCORE_NAMES
+from .configuration_detector import LOG_ODDS_NAMES, LOGITS, SCORE_NAMES
 
 
 @dataclass
@@ -92,15 +92,36 @@ def score_columns(output: Mapping[str, Any]) -> dict[str, list[float | None]]:
     return columns
 
 
-def calibrated(score: float | None, temperature: float) -> float | None:
+def log_odds_columns(output: Mapping[str, Any]) -> dict[str, list[float | None]]:
+    """
+    Return the log-odds of a batch by name, as plain numbers.
+
+    Args:
+        output ([`AVDetectionOutput`] or mapping): As for [`score_columns`].
+
+    Returns:
+        `dict[str, list[float | None]]`: `log_odds`, `video_log_odds` and `audio_log_odds` of each clip; None where there is
+        no such verdict or its logits are infinite.
+    """
+    rows = next(len(output[name]) for name in LOGITS.values() if output.get(name) is not None)
+    columns = {}
+    for part, name in LOG_ODDS_NAMES.items():
+        logits = output.get(LOGITS[part])
+        values = [math.nan] * rows if logits is None else log_odds(logits).tolist()
+        columns[name] = [value if math.isfinite(value) else None for value in values]
+    return columns
+
+
+def calibrated(score: float | None, temperature: float, exact_log_odds: float | None = None) -> float | None:
     """
     Return P(fake) with its log-odds divided by `temperature` (temperature scaling, Guo et al. 2017, arXiv:1706.04599).
 
-    0 and 1, to which scores are rounded below log-odds of -745 and above 37, stay as they are, so that the order of scores
-    is kept.
+    0 and 1, to which scores are rounded below log-odds of -745 and above 37, are calibrated by their `exact_log_odds`. Where
+    these are not known they stay as they are, so that the order of scores is kept.
     """
-    if score in (None, 0, 1) or temperature == 1:
+    if score is None or temperature == 1 or (score in (0, 1) and exact_log_odds is None):
         return score
-    log_odds = (math.log(score) - math.log1p(-score)) / temperature
+    known = exact_log_odds if score in (0, 1) else math.log(score) - math.log1p(-score)
+    log_odds = known / temperature
     likelier = 1 / (1 + math.exp(-abs(log_odds)))  # never overflows
     return likelier if log_odds >= 0 else math.exp(log_odds) * likelier

@@ -17,9 +17,9 @@ from .face_crops import FaceTrack
 from .face_finder import FaceFinderError
 from .face_windows import FaceWindows
 from .media import Clip, MediaError, MediaReader
-from .media_errors import NothingToScoreError, PlacedWarning, UnreadableMediaError
+from .media_errors import NothingToScoreError
 from .media_sources import name_of
-from .modeling_outputs import score_columns
+from .modeling_outputs import log_odds_columns, score_columns
 from .pipeline_inputs import Files, batched, in_known_form, split_source
 from .pipeline_results import (
     Settings,
@@ -28,8 +28,6 @@ from .pipeline_results import (
 )
 from .processing_clips import checked_faces
 from .reading_ahead import ahead
-
-DAMAGED_PASSAGE = "the passages at {} s are too damaged to decode and were not judged"
 
 
 class AVDeepfakeDetectionPipeline(ChunkPipeline):
@@ -98,6 +96,7 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         abstain: bool | None = None,
         faces: str | None = None,
         tracks: Callable[[Any], list[FaceTrack] | None] | None = None,
+        private_links: bool | None = None,
     ):
         if on_error not in (None, "raise", "return"):
             raise ValueError(f"on_error must be 'raise' or 'return', not {on_error!r}.")
@@ -121,6 +120,7 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             "on_error": on_error,
             "faces": None if faces is None else checked_faces(faces),
             "tracks": tracks,
+            "private_links": private_links,
         }
         preprocess = {name: value for name, value in given.items() if value is not None}
         given = {
@@ -163,6 +163,9 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
                 Function from an input to the faces in it, a list of [`FaceTrack`]s, or None to look for them. It is called once
                 for each input, in the process that reads it, and not for a detector of whole frames. Times are those of a
                 [`MediaReader`] with the processor's `trim_leading_silence`.
+            private_links (`bool`, *optional*, defaults to `True`):
+                Follow links to addresses that are not public, as [`MediaReader`] does. Turn it off where strangers give the
+                links.
             on_error (`str`, *optional*):
                 `"raise"`, or `"return"` to get a result with `error`. Defaults to raising for one input and returning
                 for many.
@@ -177,6 +180,8 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
             - **label** (`str`) -- `"real"`, `"fake"` or, with `abstain`, `"uncertain"`; None if the file could not be read.
             - **score** (`float`) -- P(fake), in [0, 1].
             - **video_score**, **audio_score** (`float`) -- The same for picture and sound; None if there is none.
+            - **log_odds**, **video_log_odds**, **audio_log_odds** (`float`) -- The log-odds of the three scores. They rank clips
+              that are so sure that their scores are 1.
             - **threshold** (`float`), **abstain_band** (`list[float]`, *optional*) -- What decided the label; the band
               only with `abstain`.
             - **independent_parts** (`bool`) -- Whether `score` is that of the more suspicious part, see
@@ -217,13 +222,19 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         on_error: str = "raise",
         faces: str | None = None,
         tracks: Callable[[Any], list[FaceTrack] | None] | None = None,
+        private_links: bool = True,
     ) -> Iterator[dict]:
         self._check_window(window_seconds)
         people = None
         try:
             people = self.processor.face_windows(faces, None if tracks is None else partial(tracks, source))
             # The next row is made while the network judges the last one.
-            yield from ahead(self._rows(source, (window_seconds, hop_seconds), questions, people))
+            media, audio = split_source(source)
+            trim = self.processor.trim_leading_silence
+            with MediaReader(
+                media, audio=audio, trim_leading_silence=trim, private_links=private_links
+            ) as reader:
+                yield from ahead(self._rows(reader, (window_seconds, hop_seconds), questions, people))
         except MediaError as error:
             if on_error == "raise":
                 raise
@@ -242,48 +253,41 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         if window_seconds is not None and window_seconds > longest:
             raise ValueError(f"window_seconds={window_seconds:g} is more than one pass takes ({longest:g}).")
 
-    def _rows(self, source, window_and_hop, questions, people: FaceWindows | None) -> Iterator[dict]:
+    def _rows(
+        self, reader: MediaReader, window_and_hop, questions, people: FaceWindows | None
+    ) -> Iterator[dict]:
         """Yield what the network takes at once: a window, or one face in a window."""
-        source, audio = split_source(source)
-        trim = self.processor.trim_leading_silence
-        with MediaReader(source, audio=audio, trim_leading_silence=trim) as reader:
-            spans = self._spans(reader, *window_and_hop)
-            clips = (self._read(reader, start, end, is_all=len(spans) == 1) for start, end in spans)
-            # Faces are found in one window while the next is decoded.
-            for index, clip in enumerate(clips if people is None else ahead(clips)):
-                start, end = spans[index]
-                faces, notes = ([], []) if people is None else people.choose(clip)
-                faces = faces or [None]
-                for place, face in enumerate(faces):
-                    row = {
-                        "window": index,
-                        "start": float(start),
-                        "end": float(end),
-                        "name": clip.name,
-                        "duration": float(reader.info.duration),
-                        "has_video": reader.info.has_video,
-                        "has_audio": reader.info.has_audio,
-                        "num_frames": 0 if clip.frames is None or place else len(clip.frames),
-                        "warnings": [*reader.warnings, *clip.warnings, *notes],
-                        "is_last": index == len(spans) - 1 and face is faces[-1],
-                        **place_of(face),
-                    }
-                    if row["is_last"]:
-                        row["people"] = None if people is None else people.found
-                    yield self._encode(
-                        row, clip if people is None else self.processor.part(clip, face), questions
-                    )
+        spans = self._spans(reader, *window_and_hop)
+        clips = (self._read(reader, start, end, is_all=len(spans) == 1) for start, end in spans)
+        # Faces are found in one window while the next is decoded.
+        for index, clip in enumerate(clips if people is None else ahead(clips)):
+            start, end = spans[index]
+            faces, notes = ([], []) if people is None else people.choose(clip)
+            faces = faces or [None]
+            for place, face in enumerate(faces):
+                row = {
+                    "window": index,
+                    "start": float(start),
+                    "end": float(end),
+                    "name": clip.name,
+                    "duration": float(reader.info.duration),
+                    "has_video": reader.info.has_video,
+                    "has_audio": reader.info.has_audio,
+                    "num_frames": 0 if clip.frames is None or place else len(clip.frames),
+                    "warnings": [*reader.warnings, *clip.warnings, *notes],
+                    "is_last": index == len(spans) - 1 and face is faces[-1],
+                    **place_of(face),
+                }
+                if row["is_last"]:
+                    row["people"] = None if people is None else people.found
+                yield self._encode(
+                    row, clip if people is None else self.processor.part(clip, face), questions
+                )
 
     def _read(self, reader: MediaReader, start: float, end: float, is_all: bool) -> Clip:
         """Return a window; an empty one in place of a damaged passage of a file that has other windows."""
-        fps, most = self.processor.fps, self.processor.max_frames
-        try:
-            return reader.read(start=start, end=end, fps=fps, max_frames=most)
-        except UnreadableMediaError:
-            if is_all:
-                raise
-            note = PlacedWarning(DAMAGED_PASSAGE, [f"{start:.2f}-{end:.2f}"])
-            return Clip(None, None, None, start, end, reader.name, [note])
+        read = reader.read if is_all else reader.read_passage
+        return read(start, end, fps=self.processor.fps, max_frames=self.processor.max_frames)
 
     def _encode(self, row: dict, clip: Clip, questions: tuple[str, ...]) -> dict:
         """Return the row with the tensors of its clip, or without if there is nothing in it to score."""
@@ -350,7 +354,7 @@ class AVDeepfakeDetectionPipeline(ChunkPipeline):
         if batch["inputs"] is None:
             return rows
         output = self.model(**batch["inputs"])
-        columns = score_columns(output)
+        columns = score_columns(output) | log_odds_columns(output)
         disagreements = None if output.frame_scores is None else output.frame_scores.tolist()
         for place, row in enumerate(row for row in rows if row["judged"]):
             row.update({name: column[place] for name, column in columns.items()})

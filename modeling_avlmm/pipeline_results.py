@@ -7,7 +7,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from .configuration_detector import SCORE_NAMES, AVDetectorConfig
+from .configuration_detector import LOG_ODDS_NAMES, SCORE_NAMES, AVDetectorConfig
 from .face_windows import NO_FACE, NO_FACE_AT, WindowFace
 from .media_errors import PlacedWarning, merged_warnings
 from .modeling_outputs import calibrated
@@ -63,7 +63,8 @@ def file_result(rows: list[dict], config: AVDetectorConfig, settings: Settings) 
     rows = [row for row in rows if "error" not in row]
     scores = FileScores(config.independent_parts)
     windows = [scores.add(list(same)) for _, same in groupby(rows, key=itemgetter("window"))]
-    found = verdict(scores.of_file(settings.aggregate), config, settings.threshold, settings.temperature)
+    raw = scores.of_file(settings.aggregate)
+    found = verdict(raw, config, settings.threshold, settings.temperature)
     for row in rows:
         row.update(calibrated_scores(row, config, settings.temperature))
     warnings = merged_warnings(text for row in rows for text in row["warnings"])
@@ -84,6 +85,7 @@ def file_result(rows: list[dict], config: AVDetectorConfig, settings: Settings) 
     last = rows[-1] if rows else {}
     return {
         **found,
+        **calibrated_log_odds(raw, config, settings.temperature),
         "abstain_band": config.abstain_band if settings.abstain else None,
         "independent_parts": config.independent_parts,
         "windows": [{key: w[key] for key in ("start", "end", *SCORE_NAMES.values())} for w in windows],
@@ -125,8 +127,24 @@ def calibrated_scores(
     """Return `score`, `video_score` and `audio_score`, each with its log-odds divided by its temperature."""
     own = config.temperature or {}
     return {
-        name: calibrated(raw[name], own.get(part, 1.0) if temperature is None else temperature)
+        name: calibrated(
+            raw[name],
+            own.get(part, 1.0) if temperature is None else temperature,
+            raw.get(LOG_ODDS_NAMES[part]),
+        )
         for part, name in SCORE_NAMES.items()
+    }
+
+
+def calibrated_log_odds(
+    raw: Mapping[str, float | None], config: AVDetectorConfig, temperature: float | None = None
+) -> dict[str, float | None]:
+    """Return `log_odds`, `video_log_odds` and `audio_log_odds`, each divided by its temperature; None where not known."""
+    own = config.temperature or {}
+    divisors = {part: own.get(part, 1.0) if temperature is None else temperature for part in LOG_ODDS_NAMES}
+    return {
+        name: None if raw[name] is None else raw[name] / divisors[part]
+        for part, name in LOG_ODDS_NAMES.items()
     }
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .configuration_detector import SCORE_NAMES
-from .media_windows import MeanOverTime
+from .configuration_detector import LOG_ODDS_NAMES, SCORE_NAMES
+from .media_windows import LogOddsOverTime, MeanOverTime
 
 SHORT_SECONDS = 0.5
 """A face that is there for less decides about a file only where no other is there for longer; our own choice."""
@@ -25,11 +25,12 @@ def suspicion(scores: Mapping[str, float | None]) -> tuple[float, float]:
 
 
 class RunningScores:
-    """The mean over time and the largest of each score, in bounded memory."""
+    """The mean over time and the largest of each score, and of its log-odds where these are known, in bounded memory."""
 
     def __init__(self) -> None:
         self._means = {name: MeanOverTime() for name in SCORE_NAMES.values()}
-        self._largest: Scores = dict.fromkeys(self._means)
+        self._largest: Scores = dict.fromkeys([*self._means, *LOG_ODDS_NAMES.values()])
+        self._log_odds = {name: LogOddsOverTime() for name in LOG_ODDS_NAMES.values()}
         self.start: float | None = None
         self.end = 0.0
 
@@ -40,8 +41,20 @@ class RunningScores:
         for name, mean in self._means.items():
             if scores[name] is not None:
                 mean.add(start, end, scores[name])
-                largest = self._largest[name]
-                self._largest[name] = scores[name] if largest is None else max(largest, scores[name])
+                self._keep_largest(name, scores[name])
+        for part, name in LOG_ODDS_NAMES.items():
+            if scores[SCORE_NAMES[part]] is None or name not in self._log_odds:
+                continue
+            if scores.get(name) is None:  # then those of the file are not known either
+                del self._log_odds[name]
+                self._largest[name] = None
+            else:
+                self._log_odds[name].add(start, end, scores[name])
+                self._keep_largest(name, scores[name])
+
+    def _keep_largest(self, name: str, value: float) -> None:
+        largest = self._largest[name]
+        self._largest[name] = value if largest is None else max(largest, value)
 
     @property
     def seconds(self) -> float:
@@ -52,7 +65,9 @@ class RunningScores:
         """Return the scores: `how` is `"mean"` over time, or `"max"`."""
         if how == "max":
             return dict(self._largest)
-        return {name: mean.value for name, mean in self._means.items()}
+        values = {name: mean.value for name, mean in self._means.items()}
+        known = {name: mean.value for name, mean in self._log_odds.items()}
+        return values | dict.fromkeys(LOG_ODDS_NAMES.values()) | known
 
 
 class FileScores:
@@ -93,15 +108,16 @@ class FileScores:
     def of_face(self, face: int, how: str = "mean") -> Scores:
         """Return the scores of a face and of the sound that it shares; all None for one that was not scored."""
         if face not in self.faces:
-            return dict.fromkeys(SCORE_NAMES.values())
-        return self._with_sound(face, self.whole.values(how)["audio_score"], how)
+            return dict.fromkeys([*SCORE_NAMES.values(), *LOG_ODDS_NAMES.values()])
+        return self._with_sound(face, self.whole.values(how), how)
 
-    def _with_sound(self, face: int, heard: float | None, how: str) -> Scores:
-        return self._combined({**self.faces[face].values(how), "audio_score": heard})
+    def _with_sound(self, face: int, heard: Scores, how: str) -> Scores:
+        sound = {name: heard[name] for name in ("audio_score", "audio_log_odds")}
+        return self._combined({**self.faces[face].values(how), **sound})
 
     def deciding_face(self, how: str = "mean") -> int | None:
         """Return the most suspicious face; None if none was scored."""
-        heard = self.whole.values(how)["audio_score"]
+        heard = self.whole.values(how)
         lasting = [face for face, scores in self.faces.items() if scores.seconds >= SHORT_SECONDS]
         return max(
             lasting or self.faces,
@@ -133,7 +149,9 @@ class FileScores:
         return self._combined(self.whole.values(how)) if face is None else self.of_face(face, how)
 
     def _combined(self, scores: Scores) -> Scores:
-        parts = [scores[name] for name in ("video_score", "audio_score") if scores[name] is not None]
+        parts = [part for part in ("video", "audio") if scores[SCORE_NAMES[part]] is not None]
         if self.independent_parts and parts:
-            scores["score"] = max(parts)
+            scores["score"] = max(scores[SCORE_NAMES[part]] for part in parts)
+            known = [scores[LOG_ODDS_NAMES[part]] for part in parts]
+            scores["log_odds"] = None if None in known else max(known)
         return scores

@@ -12,11 +12,16 @@ import soundfile
 import torch
 from media_factory import ffmpeg, make_clip, remux, shift_audio
 
-from modeling_avlmm import pipeline_avd
+from modeling_avlmm import SSAVDProcessor
+from modeling_avlmm.evaluation.audit.file_properties import _sampled_frames
+from modeling_avlmm.faces import find_tracks
 from modeling_avlmm.inference.growing_file import GrowingFile, GrowingTracks, Picture
-from modeling_avlmm.media import SAMPLING_RATE, MediaReader, UnreadableMediaError, read_clip
+from modeling_avlmm.media import DAMAGED_PASSAGE, SAMPLING_RATE, MediaReader, UnreadableMediaError, read_clip
+from modeling_avlmm.media_containers import code_of
 from modeling_avlmm.media_errors import UnsupportedSourceError
 from modeling_avlmm.media_sound import mono
+from modeling_avlmm.page.pictures import mel_picture
+from modeling_avlmm.training.clip_reading import read_row
 
 SECONDS = 6.0
 
@@ -38,13 +43,13 @@ def sweep(begin: float, end: float) -> torch.Tensor:
     return 0.5 * torch.sin(2 * torch.pi * (200 * time + 50 * time**2))
 
 
-def check_sound(audio: torch.Tensor, begin: float = 0.0, aside: int = 40) -> None:
+def check_sound(audio: torch.Tensor, begin: float = 0.0, aside: int = 40, most: float = 0.03) -> None:
     """Check that sound is that of `base` from `begin` on, up to a shift of `aside` samples and a codec's error."""
     expected = sweep(begin, begin + len(audio) / SAMPLING_RATE)
     errors = [
         float((audio - expected.roll(k))[800:-2000].square().mean().sqrt()) for k in range(-aside, aside + 1)
     ]
-    assert min(errors) < 0.03
+    assert min(errors) < most
 
 
 def all_frames(path: Path) -> torch.Tensor:
@@ -177,8 +182,35 @@ def test_joined_recordings(base, tmp_path):
         begin = next(k for k in range(149, 158) if torch.equal(both.frames[k + 9], expected[9]))
         assert torch.equal(both.frames[begin : begin + 149], expected[:149])
         check_sound(both.audio[(begin + 25) * 640 :][:48_000], 1.0, aside=1500)
-    (tmp_path / "two.mp4").write_bytes(base.read_bytes() * 2)
-    assert any("2 films" in warning for warning in read_clip(tmp_path / "two.mp4").warnings)
+
+
+@pytest.mark.parametrize(
+    "suffix", [".mp4", ".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".flv", ".wmv", ".avi"]
+)
+def test_the_second_of_two_joined_files_is_read_or_told_of(base, tmp_path, suffix):
+    one = tmp_path / f"one{suffix}"
+    sound = suffix in (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff")
+    copied = ["-c", "copy"] if suffix in (".mp4", ".avi") else []
+    ffmpeg(
+        "-i", base, *(["-vn"] if sound else []), *copied, *(["-ar", "22050"] if suffix == ".flv" else []), one
+    )
+    two = tmp_path / f"two{suffix}"
+    two.write_bytes(one.read_bytes() * 2)
+    alone, both = read_clip(one), read_clip(two)
+    told = [text for text in both.warnings if "recordings one after another" in text]
+    assert not any("another" in text for text in alone.warnings)
+    if suffix in (".mp4", ".wav", ".aiff", ".flv", ".wmv"):
+        assert f"only the first one is read, up to byte {one.stat().st_size:,}" in told[0]
+        assert both.duration == alone.duration
+    else:
+        assert both.duration == pytest.approx(2 * alone.duration, abs=0.25)
+        assert suffix == ".mp3" or told[0].endswith("they are read as one")
+        begin = round(alone.duration * SAMPLING_RATE)
+        check_sound(both.audio[begin + 16_000 : begin + 64_000], 1.0, aside=2500, most=0.1)
+    # a stream says the same
+    streams, _, begin, end = streamed(two)
+    assert [text for text in streams if "another" in text] == told
+    assert end - begin == pytest.approx(both.duration, abs=0.3)
 
 
 def test_sound_before_the_first_picture(base, tmp_path):
@@ -236,11 +268,18 @@ def test_a_track_that_cannot_be_decoded_is_named(base, tmp_path):
     (tmp_path / "a.mov").write_bytes((tmp_path / "sound.mov").read_bytes().replace(b"sowt", b"zzzz"))
     with MediaReader(tmp_path / "v.mp4") as reader:
         assert reader.info.has_video is None and reader.info.has_audio is True
-        assert any("the video track" in text and "cannot be decoded" in text for text in reader.warnings)
+        assert "the video track (apv1) cannot be decoded" in reader.warnings[0]
+        assert streamed(tmp_path / "v.mp4")[0] == reader.warnings
     with MediaReader(tmp_path / "a.mov") as reader:
         assert reader.info.has_video is True and reader.info.has_audio is None
-        assert any("the audio track" in text and "cannot be decoded" in text for text in reader.warnings)
+        assert any("the audio track (zzzz) cannot be decoded" in text for text in reader.warnings)
         assert "no audio track" not in reader.warnings
+    remux(base, tmp_path / "v.mkv")
+    unknown = (tmp_path / "v.mkv").read_bytes().replace(b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/XYZ")
+    assert any("the video track (V_MPEG4/ISO/XYZ)" in text for text in read_clip(unknown).warnings)
+    ffmpeg("-i", base, "-c:v", "mpeg4", "-c:a", "libmp3lame", tmp_path / "v.avi")
+    data = memoryview((tmp_path / "v.avi").read_bytes())
+    assert (code_of(data, "video"), code_of(data, "audio")) == ("FMP4", "format 0x0055")
 
 
 def test_several_tracks(base, tmp_path):
@@ -290,16 +329,17 @@ def test_files_that_are_no_media_are_called_what_they_are(base, tmp_path):
 # -------------------------------------------------------------------------------------------------- streams
 
 
-def streamed(path: Path) -> tuple[GrowingTracks, list[float], float, float]:
-    """Return the tracks of a file, the times of its pictures, and begin and end of its sound."""
+def streamed(path: Path) -> tuple[list[str], list[float], float, float]:
+    """Return the warnings about a file, the times of its pictures, and begin and end of its sound."""
     file = GrowingFile(path, patience=0.01)
     tracks = GrowingTracks(file, path.name)
     parts = list(tracks)
+    told = tracks.warnings + tracks.oddities()
     file.close()
     sounds = [part for part in parts if not isinstance(part, Picture)]
     begin = min((part.start for part in sounds), default=math.nan)
-    end = max((part.start + len(part.samples) / SAMPLING_RATE for part in sounds), default=math.nan)
-    return tracks, [part.start for part in parts if isinstance(part, Picture)], begin, end
+    end = max((part.start + part.samples.shape[1] / SAMPLING_RATE for part in sounds), default=math.nan)
+    return told, [part.start for part in parts if isinstance(part, Picture)], begin, end
 
 
 def test_streams_with_missing_times(base, tmp_path):
@@ -307,7 +347,10 @@ def test_streams_with_missing_times(base, tmp_path):
     negative = ["-avoid_negative_ts", "disabled"]
     ffmpeg("-itsoffset", "-1", "-i", base, "-c", "copy", *negative, tmp_path / "n.mkv")
     for name in ("raw.h264", "n.mkv"):
-        _, pictures, begin, end = streamed(tmp_path / name)
+        told, pictures, begin, end = streamed(tmp_path / name)
+        nominal = "the file does not say when its pictures are shown: 25 a second are assumed"
+        for warnings in (told, read_clip(tmp_path / name).warnings):
+            assert (nominal in warnings) == (name == "raw.h264")
         steps = torch.tensor(pictures, dtype=torch.float64).diff()
         assert len(pictures) == 150 and torch.allclose(steps, torch.full_like(steps, 0.04), atol=1e-3), name
         if name == "n.mkv":
@@ -318,46 +361,79 @@ def test_streams_with_missing_times(base, tmp_path):
 def test_a_stream_of_joined_recordings_and_of_a_cover(base, tmp_path):
     one = remux(base, tmp_path / "one.ts")
     (tmp_path / "two.ts").write_bytes(one.read_bytes() * 2)
-    tracks, pictures, begin, end = streamed(tmp_path / "two.ts")
-    assert tracks.joined == 2 and len(pictures) == 300
+    told, pictures, begin, end = streamed(tmp_path / "two.ts")
+    assert "2 recordings" in told[0] and len(pictures) == 300
     assert pictures[-1] - pictures[0] == pytest.approx(2 * SECONDS, abs=0.2)
     assert end - begin == pytest.approx(2 * SECONDS, abs=0.2)
     ffmpeg("-i", base, "-frames:v", "1", tmp_path / "c.png")
     cover = ["-map", "0:a", "-map", "1:v", "-c:v", "copy", "-disposition:v", "attached_pic"]
     ffmpeg("-i", base, "-i", tmp_path / "c.png", *cover, tmp_path / "song.mp3")
-    tracks, pictures, begin, end = streamed(tmp_path / "song.mp3")
-    assert not tracks.has_video and tracks.warnings == ["the only picture is a cover; read as audio"]
+    told, pictures, begin, end = streamed(tmp_path / "song.mp3")
+    assert not pictures and told == ["the only picture is a cover; read as audio"]
     assert end - begin == pytest.approx(SECONDS, abs=0.2)
 
 
 # --------------------------------------------------------------------------------------------------- verdicts
 
 
-def test_a_damaged_passage_costs_that_passage(gate_folder, tmp_path):
-    """12 s of mp4 with noise in about a fifth of its bytes: verdicts before and after."""
-    source = tmp_path / "c.mp4"
-    picture = [
-        "-f",
-        "lavfi",
-        "-i",
-        "testsrc2=size=128x96:rate=25:duration=12",
-        "-f",
-        "lavfi",
-        "-i",
-        "sine=d=12",
-    ]
-    ffmpeg(*picture, "-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-c:a", "aac", source)
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory) -> Path:
+    """12 s of mp4 with noise in about a fifth of its bytes."""
+    source = tmp_path_factory.mktemp("damaged") / "c.mp4"
+    picture = "testsrc2=size=128x96:rate=25:duration=12"
+    made = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", "sine=d=12"]
+    ffmpeg(*made, "-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-c:a", "aac", source)
     data = bytearray(source.read_bytes())
     begin, end = int(len(data) * 0.45), int(len(data) * 0.65)
     data[begin:end] = np.random.default_rng(0).bytes(end - begin)
-    (tmp_path / "bad.mp4").write_bytes(data)
-    detector = verdicts(gate_folder)
-    result = detector(str(tmp_path / "bad.mp4"), window_seconds=1)
+    path = source.with_name("bad.mp4")
+    path.write_bytes(data)
+    return path
+
+
+def test_a_damaged_passage_costs_that_passage(gate_folder, damaged):
+    """Verdicts before and after."""
+    result = verdicts(gate_folder)(str(damaged), window_seconds=1)
     scored = [window["start"] for window in result["windows"] if window["score"] is not None]
     assert len(result["windows"]) == 12 and result["score"] is not None and result["error"] is None
     assert {0.0, 1.0, 2.0, 3.0, 9.0, 10.0, 11.0} <= set(scored) and len(scored) < 12
-    told = pipeline_avd.DAMAGED_PASSAGE.split("{}")[1]
+    told = DAMAGED_PASSAGE.split("{}")[1]
     assert any(told in warning for warning in result["warnings"])
+
+
+def test_other_readers_leave_a_damaged_passage_out(damaged):
+    """Training, the audit, faces and the page's spectrogram read the rest of the file."""
+    processor = SSAVDProcessor(image_size=32)
+    row = {"video": str(damaged), "audio": None, "path": "bad.mp4"}
+    with MediaReader(damaged) as reader:
+        bad = [start for start, end in reader.windows(1) if reader.read_passage(start, end).frames is None]
+        assert bad and 0.0 not in bad
+        pictures = [None if frame is None else frame.shape for frame in _sampled_frames(reader)]
+        assert None in pictures and (3, 96, 128) in pictures
+        assert mel_picture(reader).startswith("data:image/png")
+        warnings: list[str] = []
+        assert find_tracks(reader, fps=2, finder=NoFaces(), warnings=warnings) == []
+    rng = FixedStart(bad[0] + 0.01)
+    clip = read_row(row, processor, 0.9, rng)
+    assert rng.asked == 1 and clip.start == 0.0 and clip.frames is not None
+
+
+class NoFaces:
+    """A finder that sees every frame and finds nothing."""
+
+    def __call__(self, frames):
+        return [[] for _ in frames]
+
+
+class FixedStart:
+    """A generator of random numbers that gives one."""
+
+    def __init__(self, value):
+        self.value, self.asked = value, 0
+
+    def uniform(self, low, high):
+        self.asked += 1
+        return self.value
 
 
 def verdicts(folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import socket
 
 import datasets
 import numpy as np
@@ -15,8 +16,10 @@ from ssavd_factory import tiny
 from transformers import pipeline
 
 from modeling_avlmm import AVLMMForDeepfakeDetection, AVLMMProcessor, MediaError, SSAVDProcessor
-from modeling_avlmm.configuration_detector import SCORE_NAMES
+from modeling_avlmm.configuration_detector import LOG_ODDS_NAMES, SCORE_NAMES
+from modeling_avlmm.inference.gate import PREPROCESS
 from modeling_avlmm.modeling_outputs import calibrated
+from modeling_avlmm.pipeline_scores import FileScores
 
 TASK = "av-deepfake-detection"
 SCORES = tuple(SCORE_NAMES.values())
@@ -331,3 +334,33 @@ def test_a_threshold_that_is_no_score_is_refused(detector, clips):
     for threshold in (2, -0.1, math.nan):
         with pytest.raises(ValueError, match=r"threshold must be in \[0, 1\]"):
             detector(str(clips["short"]), threshold=threshold)
+
+
+def test_private_links_can_be_refused(detector):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        link = f"http://127.0.0.1:{server.getsockname()[1]}/clip.mp4"
+        with pytest.raises(MediaError, match="which is not a public address"):
+            detector(link, private_links=False)
+        (result,) = detector([link], private_links=False)
+    assert result["error"]["type"] == "UnsupportedSourceError" and PREPROCESS.count("private_links") == 1
+
+
+def test_log_odds_are_those_of_the_scores_and_do_not_tie(detector, clips):
+    result = detector(str(clips["long"]), window_seconds=1)
+    for part, name in SCORE_NAMES.items():
+        score, log_odds = result[name], result[LOG_ODDS_NAMES[part]]
+        assert log_odds == pytest.approx(math.log(score / (1 - score)), abs=1e-9)
+    warm = detector(str(clips["long"]), window_seconds=1, temperature=2.0)
+    assert warm["log_odds"] == result["log_odds"] / 2
+    # one window after the other, all surer than float64 can tell, of 1 and 3 s
+    scores = FileScores(independent_parts=False)
+    for start, end, odds in ((0, 1, 50.0), (1, 4, 60.0)):
+        row = {"start": start, "end": end, "video_score": None, "audio_score": None}
+        scores.add([row | {"score": 1.0, "log_odds": odds, "video_log_odds": None, "audio_log_odds": None}])
+    found = scores.of_file()
+    expected = -math.log(0.25 * math.exp(-50) + 0.75 * math.exp(-60))
+    assert found["score"] == 1.0 and found["log_odds"] == pytest.approx(expected, abs=1e-12)
+    assert scores.of_file("max")["log_odds"] == 60.0 and found["video_log_odds"] is None
+    scores.add([row | {"score": 1.0}])  # a window whose log-odds are not known
+    assert scores.of_file()["log_odds"] is None
+    assert calibrated(1.0, 10.0, 40.0) == pytest.approx(1 / (1 + math.exp(-4)))

@@ -26,6 +26,7 @@ SHARED = {
     "media.py",
     "media_errors.py",
     "media_files.py",
+    "media_containers.py",
     "media_lengths.py",
     "media_mp4.py",
     "media_silence.py",

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from ..errors import CorpusError
+from ..run_lock import InUseError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
                 token=options.token,
             )
             where = export(options.dataset, options.data_dir, options.to, options.protocols, chosen, **config)
-        except (CorpusError, OSError) as error:
+        except (CorpusError, InUseError, OSError) as error:
             print(f"export: {error}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:

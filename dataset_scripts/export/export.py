@@ -27,13 +27,13 @@ from typing import Any
 from datasets.utils.py_utils import convert_file_size_to_int
 
 from ..errors import CorpusWarning, nearest
+from ..run_lock import only_run_in
 from .folder import (
     DATA,
     PUBLISHED,
     check_unreadable,
     compare,
     finish,
-    locked,
     open_folder,
     start,
     write_shards,
@@ -154,7 +154,7 @@ def export(
         warnings.warn(f"{dataset}: {note}", CorpusWarning, stacklevel=2)
 
     (output / DATA).mkdir(parents=True, exist_ok=True)
-    with locked(output):
+    with only_run_in(output):
         start(output, names, manifest)
         done = write_shards(output, plan, options.format, manifest, options.max_unreadable)
         finish(output, plan, options.format, manifest, done, options.license, options.push_to)

@@ -6,17 +6,16 @@ else is ever mixed in, and again at the end, with the counts.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ..files import is_partial, write_whole, written_whole
 from ..json_lines import JSONLines, read_json_lines
+from ..run_lock import HOLDER, LOCK
 from .dataset_card import DATA, Card, listings, package_version
 from .plan import ExportError, Plan, Shard
 from .shards import FORMATS, webdataset_features, write_shard
@@ -24,8 +23,7 @@ from .shards import FORMATS, webdataset_features, write_shard
 MANIFEST = "export.json"
 PUBLISHED = ("README.md", MANIFEST, "missing_files.txt", "unreadable_files.txt", DATA)
 _PROGRESS = ".export-progress.jsonl"  # one line per finished file, until the manifest has them all
-_LOCK = ".export.lock"
-_OURS = {*PUBLISHED, _PROGRESS, _LOCK, ".cache", ".gitattributes"}
+_OURS = {*PUBLISHED, _PROGRESS, LOCK, HOLDER, ".cache", ".gitattributes"}
 
 
 def open_folder(output: Path) -> dict | None:
@@ -41,7 +39,7 @@ def open_folder(output: Path) -> dict | None:
     path = output / MANIFEST
     if MANIFEST not in names:
         # A run that was killed before it wrote its manifest leaves no more than this.
-        strangers |= names - {DATA, _LOCK}
+        strangers |= names - {DATA, LOCK, HOLDER}
         if (output / DATA).exists():
             strangers |= {f"{DATA}/{path.name}" for path in (output / DATA).iterdir()}
     if strangers:
@@ -232,21 +230,6 @@ def check_unreadable(plan: Plan, max_unreadable: float) -> None:
             f"{len(unreadable):,} of {len(plan.clips):,} clips cannot be read ({listed}). That is more than "
             f"max_unreadable={max_unreadable:g} allows. Restore them, or pass a larger max_unreadable."
         )
-
-
-@contextlib.contextmanager
-def locked(output: Path) -> Iterator[None]:
-    """Keep a second export out of the folder. The lock ends with the process, however that ends."""
-    lock = FileLock(output / _LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ExportError(f"Another process is exporting into {output}.") from error
-    try:
-        yield
-    finally:
-        (output / _LOCK).unlink(missing_ok=True)
-        lock.release()
 
 
 def _json(value: dict) -> str:

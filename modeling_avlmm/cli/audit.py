@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..inference.quiet import quiet_libraries
 from .console import guarded
-from .options import add_corpus, add_workers, positive
+from .options import add_corpus, add_reading, add_workers, positive, reading
 
 HELP = "look for shortcuts and leaks in a dataset"
 DESCRIPTION = (
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="held-out AUC above which a property is a shortcut [%(default)s]",
     )
     add_workers(parser, "processes that read files")
+    add_reading(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -56,14 +57,15 @@ def _audit(options: argparse.Namespace) -> int:
     builder = load_protocol(options.dataset, options.protocol, options.data_dir)
     protocol = builder.config.name
     folder = Path(options.output_dir or f"runs/audit/{options.dataset}_{protocol}")
-    report = audit_dataset(
-        builder.as_dataset(),
-        folder / "properties.jsonl",
-        limit_clips=options.limit,
-        num_workers=options.num_workers,
-        limit=options.max_auc,
-        seed=options.seed,
-    )
+    with reading(options):
+        report = audit_dataset(
+            builder.as_dataset(),
+            folder / "properties.jsonl",
+            limit_clips=options.limit,
+            num_workers=options.num_workers,
+            limit=options.max_auc,
+            seed=options.seed,
+        )
     write_audit(report, about_corpus(options.dataset, protocol, options.data_dir), folder)
     for line in report["summary"] or ["Nothing was found."]:
         print(f"- {line}")

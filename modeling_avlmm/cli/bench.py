@@ -6,7 +6,7 @@ from functools import partial
 
 from ..inference.quiet import quiet_libraries
 from .console import CONTINUES, guarded
-from .options import add_batch_size, add_corpus, add_loading, add_model
+from .options import add_batch_size, add_corpus, add_loading, add_model, add_reading, reading
 
 HELP = "measure what a detector answers, not only what it scores"
 DESCRIPTION = (
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, help="seed of the draw and of the reference texts [%(default)s]"
     )
     add_loading(parser)
+    add_reading(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -65,5 +66,6 @@ def _bench(options: argparse.Namespace) -> int:
 
     quiet_libraries()
     given = {field.name: vars(options)[field.name] for field in fields(BenchOptions)}
-    print(summary(*run_bench(BenchOptions(**given))))
+    with reading(options):
+        print(summary(*run_bench(BenchOptions(**given))))
     return 0

@@ -9,7 +9,7 @@ from functools import partial
 from ..dialogue.families import TASKS
 from ..inference.quiet import quiet_libraries
 from .console import CONTINUES, guarded
-from .options import add_corpus, add_push, positive
+from .options import add_corpus, add_push, add_reading, positive, reading
 
 HELP = "turn a dataset into conversations to fine-tune on"
 DESCRIPTION = (
@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-shard-size", default="500MB", metavar="SIZE", help="media in one file [%(default)s]"
     )
     parser.add_argument("--license", help="licence for the card, e.g. cc-by-nc-sa-4.0 [the corpus' own]")
+    add_reading(parser)
     add_push(parser)
 
 
@@ -72,4 +73,5 @@ def _instruct(options: argparse.Namespace) -> int:
 
     quiet_libraries()
     given = {field.name: vars(options)[field.name] for field in fields(InstructOptions)}
-    return 1 if instruct_corpus(InstructOptions(**given)) else 0
+    with reading(options):
+        return 1 if instruct_corpus(InstructOptions(**given)) else 0

@@ -9,7 +9,7 @@ from functools import partial
 from ..explain.words import PART_NAMES, clock, count_of
 from ..inference.quiet import quiet_libraries
 from .console import guarded, tell
-from .options import add_default_model, model_or_default
+from .options import add_default_model, add_reading, model_or_default, reading
 
 HELP = "score a recording while it grows"
 DESCRIPTION = (
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, metavar="N", help="threads; with 2 or more, one of them decodes [1]"
     )
+    add_reading(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line, the summary last")
 
 
@@ -62,8 +63,9 @@ def _stream(options: argparse.Namespace) -> int:
     source = sys.stdin.buffer if options.file == "-" else options.file
     status = 0
     try:
-        for window in detector.stream_file(source, options.patience):
-            print(json.dumps(window) if options.json else _line(window, detector.summary()), flush=True)
+        with reading(options):
+            for window in detector.stream_file(source, options.patience):
+                print(json.dumps(window) if options.json else _line(window, detector.summary()), flush=True)
     except ValueError as error:  # MediaError among them
         tell(error)
         status = 1

@@ -42,12 +42,12 @@ def main(description: str) -> int:
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit status: 1 where a dry run finds that something does not fit."""
     from dataset_scripts.errors import CorpusError
+    from dataset_scripts.run_lock import InUseError
 
-    from ..inference.folder_lock import FolderInUseError
     from ..training.progress import TooManyDropsError
     from ..training.recipes import RecipeError
 
-    errors = (RecipeError, TooManyDropsError, CorpusError, FolderInUseError)
+    errors = (RecipeError, TooManyDropsError, CorpusError, InUseError)
     return guarded(partial(_train, options), *errors, stopped=CONTINUES)
 
 

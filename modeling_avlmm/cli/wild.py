@@ -6,7 +6,7 @@ from functools import partial
 
 from ..inference.quiet import quiet_libraries
 from .console import CONTINUES, guarded
-from .options import add_batch_size, add_loading, add_workers, model_or_default
+from .options import add_batch_size, add_loading, add_reading, add_workers, model_or_default, reading
 
 HELP = "measure a detector on real recordings, beside what file properties alone reach"
 DESCRIPTION = (
@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_batch_size(parser, 8)
     add_workers(parser)
     add_loading(parser)
+    add_reading(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -74,5 +75,6 @@ def _wild(options: argparse.Namespace) -> int:
     if not options.models and not options.scores:
         options.models = [model_or_default(None)]
     given = {field.name: vars(options)[field.name] for field in fields(WildOptions)}
-    print("\n" + wild_summary(*run_wild(WildOptions(**given))))
+    with reading(options):
+        print("\n" + wild_summary(*run_wild(WildOptions(**given))))
     return 0

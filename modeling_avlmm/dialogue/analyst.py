@@ -9,7 +9,7 @@ from typing import Any
 from transformers import pipeline
 
 from ..explain.regions import BAND_NAMES, FACE_REGIONS
-from ..explain.words import label_of
+from ..explain.words import independent_parts, label_of
 from ..hub_mixin import PIPELINE_TASK
 from ..inference.default_model import default_model
 from ..inference.provenance import short_name
@@ -228,7 +228,8 @@ class AVAnalyst:
         return context_of(self.result)
 
     def _contradictions(self, question: str, answer: str) -> list[str]:
-        return contradictions(answer, question, part_scores(self.result), self.result["threshold"])
+        scores, threshold = part_scores(self.result), self.result["threshold"]
+        return contradictions(answer, question, scores, threshold, independent_parts(self.result))
 
     def json(self) -> dict:
         """

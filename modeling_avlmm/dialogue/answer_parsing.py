@@ -162,7 +162,11 @@ def first_place(answer: str, bands: bool = False) -> str | None:
 
 
 def contradictions(
-    answer: str, question: str, scores: Mapping[str, float | None], threshold: float = PART_THRESHOLD
+    answer: str,
+    question: str,
+    scores: Mapping[str, float | None],
+    threshold: float = PART_THRESHOLD,
+    independent: bool = False,
 ) -> list[str]:
     """
     Return a sentence for each point in which an answer contradicts the measured verdicts.
@@ -172,6 +176,7 @@ def contradictions(
         question (`str`): The question.
         scores (`dict[str, float]`): P(fake) of `overall`, `video` and `audio`; None if there is none.
         threshold (`float`, *optional*, defaults to 0.5): Threshold of the clip's score.
+        independent (`bool`, *optional*, defaults to `False`): It is that of picture and sound, too.
     """
     claims = claims_of(answer, question)
     found = []
@@ -179,7 +184,7 @@ def contradictions(
         score = scores.get(part)
         if claim is None or score is None:
             continue
-        measured = int(score >= threshold_of(part, threshold))
+        measured = int(score >= threshold_of(part, threshold, independent))
         if claim != measured:
             found.append(
                 f"The answer calls the {PART_NOUNS[part]} {LABELS[claim]}; the detector measured {LABELS[measured]} "

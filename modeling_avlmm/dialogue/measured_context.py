@@ -8,7 +8,7 @@ import numpy as np
 
 from ..configuration_detector import LABELS, PARTS, SCORE_NAMES
 from ..explain.segments import join_segments
-from ..explain.words import PART_NOUNS, PART_THRESHOLD, label_of, threshold_of
+from ..explain.words import PART_NOUNS, PART_THRESHOLD, independent_parts, label_of, threshold_of
 
 
 def part_scores(result: Mapping) -> dict[str, float | None]:
@@ -30,6 +30,7 @@ def measured_context(
     scores: Mapping[str, float | None],
     threshold: float = PART_THRESHOLD,
     segments: Sequence[Sequence[float]] = (),
+    independent: bool = False,
 ) -> str:
     """
     Return the detector's verdicts as text.
@@ -43,12 +44,13 @@ def measured_context(
         scores (`dict[str, float]`): P(fake) of `overall`, `video` and `audio`; None or missing if there is none.
         threshold (`float`, *optional*, defaults to 0.5): Score from which the clip is called fake.
         segments (`list[[start, end]]`, *optional*): Times that scored as fake, in seconds, if only a part did.
+        independent (`bool`, *optional*, defaults to `False`): The threshold is that of picture and sound, too.
     """
     said = []
     for part in PARTS:
         score = scores.get(part)
         if score is not None:
-            label = LABELS[int(score >= threshold_of(part, threshold))]
+            label = LABELS[int(score >= threshold_of(part, threshold, independent))]
             said.append(f"{PART_NOUNS[part]} {label} {score:.2f}")
     times = ", ".join(f"from {start:.1f} to {end:.1f} s" for start, end in segments)
     return f" Measured: {', '.join(said)}{f'; fake {times}' if times else ''}."
@@ -56,7 +58,8 @@ def measured_context(
 
 def context_of(result: dict) -> str:
     """Return the [`measured_context`] of a result of the pipeline."""
-    return measured_context(part_scores(result), result["threshold"], fake_segments(result))
+    apart = independent_parts(result)
+    return measured_context(part_scores(result), result["threshold"], fake_segments(result), apart)
 
 
 def simulated_context(row: Mapping, facts: Mapping, rng: np.random.Generator) -> str:

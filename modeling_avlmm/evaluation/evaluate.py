@@ -15,9 +15,9 @@ from accelerate import PartialState
 
 from dataset_scripts.demonstration import is_demonstration
 from dataset_scripts.files import write_whole
+from dataset_scripts.run_lock import only_run_in
 
 from ..inference.face_cache import FaceCache
-from ..inference.folder_lock import only_run_in
 from ..inference.loading import load_detector
 from ..inference.pipeline import AVDeepfakeDetectionPipeline
 from ..inference.provenance import detector_identity, model_slug
@@ -191,6 +191,7 @@ def describe_predictions(
         "validation_split": fitting,
         "model_threshold": float(config.threshold),
         "abstain_band": config.abstain_band,
+        "independent_parts": config.independent_parts,
         # Scores of a gated run are calibrated already, each by its own detector's temperature.
         "temperature": None if run["gate"] else config.temperature,
         "group_columns": list(builder.GROUP_COLUMNS),

@@ -15,10 +15,11 @@ from datasets import Dataset, Video
 from dataset_scripts.files import write_whole, written_whole
 from dataset_scripts.json_lines import JSONLines, read_json_lines
 
-from ..configuration_detector import SCORE_NAMES
+from ..configuration_detector import LOG_ODDS_NAMES, SCORE_NAMES
 from ..inference.gate import block_size
 from ..inference.pipeline import AVDeepfakeDetectionPipeline
 from .evaluation_error import EvaluationError
+from .metrics import SureScores
 from .pace import telling_pace
 
 LABEL_OF = {"score": "label", "video_score": "video_label", "audio_score": "audio_label"}
@@ -34,7 +35,7 @@ KEPT = (
     "source",
     "fake_segments",
 )
-RESULTS = (*SCORE_NAMES.values(), "duration", "windows", "warnings", "error")
+RESULTS = (*SCORE_NAMES.values(), *LOG_ODDS_NAMES.values(), "duration", "windows", "warnings", "error")
 OF_A_GATE = ("decided_by", "gate_score")
 NUM_FACES = "num_faces"
 """Number of faces found in a clip; None where the detector looked at whole frames."""
@@ -43,7 +44,9 @@ _WINDOW = pa.struct([("start", pa.float64()), ("end", pa.float64()), ("score", p
 _TYPES = {
     "split": pa.string(),
     **dict.fromkeys(("label", "video_label", "audio_label"), pa.int8()),
-    **dict.fromkeys((*SCORE_NAMES.values(), "duration", "gate_score"), pa.float64()),
+    **dict.fromkeys(
+        (*SCORE_NAMES.values(), *LOG_ODDS_NAMES.values(), "duration", "gate_score"), pa.float64()
+    ),
     "decided_by": pa.string(),
     NUM_FACES: pa.int32(),
     "fake_segments": pa.list_(pa.list_(pa.float64())),
@@ -89,8 +92,8 @@ def predict(
         progress_seconds (`float`, *optional*, defaults to 10): Time between progress lines.
 
     Returns:
-        `list[dict]`: for each clip its row with `score`, `video_score`, `audio_score` (None where there is none),
-        `duration`, `num_faces` (None for whole frames), `windows`, `warnings` and `error`, in the order of `dataset`. The
+        `list[dict]`: for each clip its row with `score`, `video_score`, `audio_score` (None where there is none), their
+        `log_odds`, `video_log_odds`, `audio_log_odds` (None where a pipeline of a repository's own code gives none), `duration`, `num_faces` (None for whole frames), `windows`, `warnings` and `error`, in the order of `dataset`. The
         same in every process.
 
     Raises:
@@ -144,8 +147,9 @@ def predict(
 
 def _entry(path: str, result: dict, gated: bool) -> dict:
     names = (*RESULTS, *OF_A_GATE) if gated else RESULTS
-    entry = {"path": path, **{name: result[name] for name in names}}
-    found = result.get("faces")  # the pipeline of a repository's own code may know no faces
+    # The pipeline of a repository's own code may know no faces and no log-odds.
+    entry = {"path": path, **{name: result.get(name) for name in names}}
+    found = result.get("faces")
     entry[NUM_FACES] = None if found is None else len(found)
     entry["windows"] = [{key: w[key] for key in ("start", "end", "score")} for w in result["windows"]]
     return entry
@@ -203,6 +207,15 @@ def labels_and_scores(predictions: list[dict], part: str) -> tuple[list[int], li
     """Return labels and scores of the predictions that have both."""
     score, known = SCORE_NAMES[part], judged(predictions, part)
     return [p[LABEL_OF[score]] for p in known], [p[score] for p in known]
+
+
+def labels_and_ranked_scores(
+    predictions: list[dict], part: str
+) -> tuple[list[int], list[float] | SureScores]:
+    """Return labels and scores of the predictions that have both, the scores with their log-odds where all are known."""
+    labels, scores = labels_and_scores(predictions, part)
+    log_odds = [p.get(LOG_ODDS_NAMES[part]) for p in judged(predictions, part)]
+    return labels, scores if None in log_odds else SureScores(scores, log_odds)
 
 
 def write_predictions(path: str | Path, predictions: list[dict], about: dict) -> None:

@@ -7,13 +7,13 @@ from importlib.resources import files
 
 import yaml
 
-from ..configuration_detector import PARTS, SCORE_NAMES
+from ..configuration_detector import LOG_ODDS_NAMES, PARTS, SCORE_NAMES
 from ..explain.words import threshold_of
 from ..modeling_outputs import calibrated
 from .breakdowns import breakdowns, class_mix
 from .calibration import conformal_band, fit_temperature
 from .metrics import choose_threshold, detection_metrics, localization_metrics
-from .predictions import NUM_FACES, PredictionsError, judged, labels_and_scores
+from .predictions import NUM_FACES, PredictionsError, judged, labels_and_ranked_scores, labels_and_scores
 from .proposals import segment_proposals
 
 
@@ -99,7 +99,10 @@ def build_report(
         "no_face": [p["path"] for p in tested if p.get(NUM_FACES) == 0],
         "cut_short": {p["path"]: p["error"] for p in read if p["error"] is not None},
     }
-    report |= {part: _metrics(read, threshold_of(part, at), part, n_resamples) for part in PARTS}
+    report |= {
+        part: _metrics(read, threshold_of(part, at, about.get("independent_parts", False)), part, n_resamples)
+        for part in PARTS
+    }
     report["groups"] = {
         name: {
             group: _metrics(members, at, "overall", n_resamples) for group, members in sorted(groups.items())
@@ -146,7 +149,12 @@ def published_rows(dataset: str, protocol: str) -> list[dict]:
 def with_temperature(p: dict, temperature: dict[str, float] | None) -> dict:
     """Return a prediction with calibrated scores."""
     divisors = temperature or {}
-    return {**p, **{name: calibrated(p[name], divisors.get(part, 1.0)) for part, name in SCORE_NAMES.items()}}
+    values = {}
+    for part, name in SCORE_NAMES.items():
+        divisor, known = divisors.get(part, 1.0), p.get(LOG_ODDS_NAMES[part])
+        values[name] = calibrated(p[name], divisor, known)
+        values[LOG_ODDS_NAMES[part]] = None if known is None else known / divisor
+    return p | values
 
 
 def _both_classes(predictions: list[dict]) -> bool:
@@ -193,7 +201,7 @@ def _metrics(members: list[dict], threshold: float, part: str, n_resamples: int)
     if not known:
         return None
     identities = [p.get("identity") for p in known]
-    labels, scores = labels_and_scores(known, part)
+    labels, scores = labels_and_ranked_scores(known, part)
     return detection_metrics(labels, scores, threshold, groups=identities, n_resamples=n_resamples)
 
 

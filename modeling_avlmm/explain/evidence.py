@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..media import Clip, MediaReader
+from ..media_errors import UnreadableMediaError
 from .evidence_picture import MAX_SECONDS, RATE, PictureEvidence, compare_pictures, mouth_movement
 from .evidence_sound import ENVELOPE_RATE, SoundEvidence, compare_sounds, envelope, shift_of
 from .regions import STEP, Box, checked_box
@@ -168,7 +169,7 @@ def measure_evidence(
     checked_box(face_box)
     with MediaReader(fake, fake_audio) as reader:
         result = Evidence(reader.name, None, round(reader.info.duration, 3))
-        sound = _sound(reader)
+        sound = _sound(reader, result.warnings)
         if source is None:
             if sound is not None and reader.info.has_video:
                 result.lip_sync = _lip_sync(mouth_movement(reader, face_box), sound)
@@ -187,13 +188,18 @@ def _compare(
 ) -> None:
     """Fill the evidence of a fake, whose reader and sound are given, from the reader of its source."""
     result.source = other.name
-    other_sound = _sound(other)
+    other_sound = _sound(other, result.warnings)
     with_video = reader.info.has_video, other.info.has_video
     with_sound = sound is not None, other_sound is not None
     pictures = None
     if all(with_video):
-        pictures = compare_pictures(reader, other, face_box)
-        _add_picture(result, pictures)
+        try:
+            pictures = compare_pictures(reader, other, face_box)
+            _add_picture(result, pictures)
+        except UnreadableMediaError as error:
+            result.warnings.append(
+                f"a passage of {error.name} is too damaged to decode: pictures not compared"
+            )
     if all(with_sound):
         _add_sound(result, compare_sounds(sound, other_sound))
     for kind, (mine, theirs) in (("picture", with_video), ("sound", with_sound)):
@@ -206,11 +212,14 @@ def _compare(
         result.source_lip_sync = _lip_sync(pictures.source_mouth, other_sound)
 
 
-def _sound(reader: MediaReader) -> np.ndarray | None:
+def _sound(reader: MediaReader, warnings: list[str]) -> np.ndarray | None:
     if not reader.info.has_audio:
         return None
-    clip = reader.read(0.0, min(reader.info.duration, MAX_SECONDS), with_video=False)
-    return None if clip.audio is None else clip.audio.numpy()
+    clip = reader.read_passage(0.0, min(reader.info.duration, MAX_SECONDS), with_video=False)
+    if clip.audio is None:
+        warnings += [f"{reader.name}: {text}" for text in clip.warnings]
+        return None
+    return clip.audio.numpy()
 
 
 def _add_picture(result: Evidence, pictures: PictureEvidence) -> None:

@@ -12,12 +12,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset, Video
 from tqdm import tqdm
 
 from dataset_scripts.json_lines import JSONLines
 
+from ..inference.reader_process import limits_in_use, start_worker
 from ..media import MediaError, MediaReader
 from .evidence import VERSION, Evidence, measure_evidence
 from .regions import Box
@@ -144,7 +144,7 @@ def _results(jobs: list[Job], workers: int) -> Iterator[tuple[Job, dict[str, Any
         return
     # One thread each: the processes already share the cores.
     with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+        workers, mp_context=get_context("spawn"), initializer=start_worker, initargs=(limits_in_use(),)
     ) as pool:
         futures = {pool.submit(examine_one, job): job for job in jobs}
         try:

@@ -85,10 +85,11 @@ def threshold_of(part: str, threshold: float, independent_parts: bool = False) -
 
 def threshold_in(result: dict, part: str) -> float:
     """Return the score from which a part of a file is called fake, by the pipeline's result."""
-    return threshold_of(part, result["threshold"], _independent(result))
+    return threshold_of(part, result["threshold"], independent_parts(result))
 
 
-def _independent(result: dict) -> bool:
+def independent_parts(result: dict) -> bool:
+    """Return whether a result is of a detector that judges picture and sound apart."""
     return result.get(
         "independent_parts", False
     )  # a result of an older release, read from a file, does not say
@@ -110,7 +111,7 @@ def label_of(score: float | None, result: dict, part: str = "overall") -> str | 
     """
     if score is None:
         return None
-    band = result.get("abstain_band") if part == "overall" or _independent(result) else None
+    band = result.get("abstain_band") if part == "overall" or independent_parts(result) else None
     if band and band[0] <= score <= band[1]:
         return "uncertain"
     return "fake" if score >= threshold_in(result, part) else "real"
@@ -263,7 +264,7 @@ def _no_verdict(part: str, result: dict) -> str:
         return "No verdict."
     return (
         "Not scored: see the warnings."
-        if _independent(result)
+        if independent_parts(result)
         else "No verdict; this detector gives none on it."
     )
 

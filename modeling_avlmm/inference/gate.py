@@ -16,7 +16,7 @@ from .loading import without_loading_bar
 BLOCK = 16
 """Files that pass the gate together, per row of a batch or per worker, so that those left over fill batches."""
 
-PREPROCESS = ("on_error", "questions")
+PREPROCESS = ("on_error", "questions", "private_links")
 POSTPROCESS = ("aggregate", "threshold")
 """Call options that also apply to the gate. Windows and temperature are each detector's own."""
 

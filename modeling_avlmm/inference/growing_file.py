@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import select
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -13,8 +14,10 @@ from typing import Any
 import torch
 
 from ..media import SAMPLING_RATE
+from ..media_containers import joined, next_recording, nominal, several
 from ..media_errors import DAMAGED, MediaNotFoundError, UnreadableMediaError
 from ..media_files import PICTURE_CODECS, undecodable
+from ..media_sources import mapped
 from ..media_tracks import Clock, explain, is_rate, is_turned, torchcodec_decoders
 from ..media_video import Picture as Shown
 
@@ -31,6 +34,18 @@ NOT_STREAMABLE = (
 )
 
 
+def opened(source: Any) -> tuple[Any, bool]:
+    """Return a path or a file object as an open file, and whether it was opened here."""
+    if hasattr(source, "read"):
+        return source, False
+    try:
+        return open(source, "rb", buffering=0), True
+    except OSError as error:
+        raise MediaNotFoundError(
+            str(source), f"cannot be opened ({error.strerror})", "Check the path"
+        ) from error
+
+
 class GrowingFile:
     """
     A file object for FFmpeg that waits at the end for more.
@@ -39,21 +54,22 @@ class GrowingFile:
         source (path or binary file object): A file that is being written or is finished, a named pipe, or an open pipe.
         patience (`float`): Seconds without new bytes after which a file counts as finished. A pipe ends when it is closed.
         poll (`float`, *optional*, defaults to 0.1): Seconds between two looks for new bytes.
+        waiting (`Callable`, *optional*): Called before each look, and while nothing comes out of a pipe.
 
     Raises:
         MediaNotFoundError: If there is no such file.
     """
 
-    def __init__(self, source: Any, patience: float, poll: float = 0.1):
-        self.patience, self.poll = patience, poll
+    def __init__(
+        self,
+        source: Any,
+        patience: float,
+        poll: float = 0.1,
+        waiting: Callable[[], None] | None = None,
+    ):
+        self.patience, self.poll, self.waiting = patience, poll, waiting
         self.error: BaseException | None = None
-        self._owned = not hasattr(source, "read")
-        try:
-            self._file = open(source, "rb", buffering=0) if self._owned else source  # noqa: SIM115 (close() does)
-        except OSError as error:
-            raise MediaNotFoundError(
-                str(source), f"cannot be opened ({error.strerror})", "Check the path"
-            ) from error
+        self._file, self._owned = opened(source)
         self.is_pipe = not (hasattr(self._file, "seekable") and self._file.seekable())
         # A buffered pipe's `read1` gives the bytes that are there, without waiting for more.
         self._read = getattr(self._file, "read1", self._file.read)
@@ -69,6 +85,19 @@ class GrowingFile:
         """Forget a pipe's beginning once FFmpeg knows what it reads and does not seek back to it any more."""
         if self._head is not None and self._at >= len(self._head):
             self._head = None
+
+    def content(self) -> memoryview:
+        """Return what is there of a file, and what is kept of a pipe's beginning, which may be nothing."""
+        if self.is_pipe:
+            return memoryview(bytes(self._head or b""))
+        try:
+            return memoryview(mapped(os.dup(self._file.fileno())).numpy())
+        except (AttributeError, io.UnsupportedOperation):  # bytes in memory
+            here = self._file.tell()
+            self._file.seek(0)
+            data = self._file.read()
+            self._file.seek(here)
+            return memoryview(data)
 
     def read(self, size: int) -> bytes:
         """
@@ -97,6 +126,9 @@ class GrowingFile:
         if self.is_pipe and not self._told_partial:
             self._told_partial = True
             return b""
+        if self.is_pipe and self.waiting is not None:
+            while not select.select([self._file], [], [], self.poll)[0]:
+                self.waiting()
         data = self._read(size)
         if not data and not self._told_partial:
             self._told_partial = True
@@ -119,6 +151,8 @@ class GrowingFile:
             if time.monotonic() - since >= self.patience:
                 return False
             time.sleep(min(self.poll, self.patience))
+            if self.waiting is not None:
+                self.waiting()
             now = self._size()
             if now != size:
                 size, since = now, time.monotonic()
@@ -171,7 +205,7 @@ class Picture:
 
 @dataclass
 class Sound:
-    """Decoded mono samples at 16 kHz; `start` is in seconds on the file's own clock."""
+    """Decoded samples at 16 kHz, of shape `(channels, samples)`; `start` is in seconds on the file's own clock."""
 
     start: float
     samples: torch.Tensor
@@ -233,15 +267,29 @@ class GrowingTracks:
         found = {"video": self._video, "audio": self._audio}
         metas = [stream.metadata for stream in streams.values()]
         return [
-            undecodable(meta.media_type, meta.codec, "there is no decoder for it")
+            undecodable(meta.media_type, meta.codec, "there is no decoder for it", self.file.content())
             for meta in metas
             if found[meta.media_type] is None
         ]
 
-    @property
-    def joined(self) -> int:
-        """The number of recordings that were found one after another."""
-        return max(len(clock.runs) for clock in self._clocks.values())
+    def oddities(self) -> list[str]:
+        """Return warnings about what was read: damage, joined recordings, times that are missing."""
+        notes = []
+        runs = max((clock.runs for clock in self._clocks.values()), key=len)
+        if len(runs) > 1:
+            notes.append(joined(runs))
+        elif not self.file.is_pipe and (second := next_recording(self.file.content())) is not None:
+            notes.append(several(self.file.content(), second))
+        if self._video is not None:
+            clock = self._clocks[self._video.index]
+            if 0 < clock.count == clock.missing:
+                notes.append(nominal(1 / clock.step))
+        if self.damaged:
+            packets = "packet" if self.damaged == 1 else "packets"
+            notes.append(
+                f"{self.damaged} {packets} left out, as {'it' if self.damaged == 1 else 'they'} cannot be decoded"
+            )
+        return notes
 
     @property
     def has_video(self) -> bool:
@@ -311,13 +359,13 @@ class GrowingTracks:
         self._raw_end = raw.pts_seconds + raw.data.shape[1] / rate
         samples = self._converter.convert(raw)
         if samples.data.shape[1]:
-            yield Sound(samples.pts_seconds, samples.data.mean(0))
+            yield Sound(samples.pts_seconds, samples.data)
 
     def _drain(self) -> Iterator[Sound]:
         samples = self._converter.drain()
         self._converter = None
         if samples.data.shape[1]:
-            yield Sound(samples.pts_seconds, samples.data.mean(0))
+            yield Sound(samples.pts_seconds, samples.data)
 
 
 __all__ = ["GrowingFile", "GrowingTracks", "Picture", "Sound"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import io
 import json
+import math
 import os
 import signal
 import socket
@@ -18,12 +20,16 @@ from typing import Any
 
 import torch
 
+from ..media import Clip
 from ..media_errors import DecoderCrashedError, DecoderStalledError, MediaError
 from ..media_files import Tracks, open_elsewhere
+from .growing_file import opened
 from .reader_messages import Inbox, anonymous_file, receive, send
-from .reader_server import ENDED, ReaderLimits, forked_nursery
+from .reader_server import ENDED, WAITING, ReaderLimits, forked_nursery
+from .stream_reading import FileWindows
+from .stream_windows import WindowShape
 
-__all__ = ["ReaderLimits", "reader_processes"]
+__all__ = ["ReaderLimits", "limits_in_use", "reader_processes", "readers_in_use", "start_worker"]
 
 START_SECONDS = 180.0
 """Longest wait for a reader process; the first imports PyTorch, and a busy disk is slow."""
@@ -41,7 +47,7 @@ def reader_processes(limits: ReaderLimits | None = None, forked: bool = False) -
 
     A file that crashes FFmpeg raises [`DecoderCrashedError`], one that exceeds the time [`DecoderStalledError`], and one
     that needs too much memory [`MediaTooLargeError`]; the next file is read by a new process. Applies to all threads of
-    this process and to the workers of a `DataLoader` that it forks; a worker that is spawned decodes by itself. Each open
+    this process and to the workers of a `DataLoader` that it forks; a worker that is spawned needs [`start_worker`]. Each open
     file has a reader to itself, and readers go from file to file. Needs a POSIX system: on Windows, files are decoded in
     this process.
 
@@ -62,11 +68,37 @@ def reader_processes(limits: ReaderLimits | None = None, forked: bool = False) -
         yield
         return
     pool = _Readers(limits or ReaderLimits(), forked)
+    _in_use.append(pool)
     try:
         with open_elsewhere(pool.open):
             yield
     finally:
+        _in_use.remove(pool)
         pool.close()
+
+
+def readers_in_use() -> _Readers | None:
+    """Return the readers of the innermost [`reader_processes`]; None outside of it."""
+    return _in_use[-1] if _in_use else None
+
+
+def start_worker(limits: ReaderLimits | None) -> None:
+    """
+    Prepare a process that was spawned for a share of many files: one thread, and reader processes of its own.
+
+    Args:
+        limits ([`ReaderLimits`], *optional*): Limits, from [`limits_in_use`] in the process that spawns; None to decode here.
+    """
+    torch.set_num_threads(1)
+    if limits is not None:
+        reading = reader_processes(limits)
+        reading.__enter__()
+        atexit.register(reading.__exit__, None, None, None)
+
+
+def limits_in_use() -> ReaderLimits | None:
+    """Return the limits of the innermost [`reader_processes`]; None outside of it."""
+    return _in_use[-1].limits if _in_use else None
 
 
 class _Nursery:
@@ -107,6 +139,7 @@ def _started_nursery(descriptor: int) -> Callable[[], object]:
     return process.wait
 
 
+_in_use: list[_Readers] = []
 _nurseries: list[_Nursery] = []  # of this process and of those that it forks; at most one
 
 
@@ -151,7 +184,7 @@ class _Readers:
 
     def open(self, handle: Any, name: str, threads: int | None, audio_only: bool, notes: list[str]) -> Tracks:
         """Open a file in a reader; see [`~media_files.open_tracks`]."""
-        opened = _OpenFile(self, name)
+        reader = _OpenFile(self, name)
         path, content = handle, None
         if not isinstance(handle, str):
             path = handle.untyped_storage().filename if torch.is_tensor(handle) else None
@@ -160,17 +193,35 @@ class _Readers:
             with os.fdopen(os.dup(content), "wb") as file:
                 file.write(handle.numpy().data if torch.is_tensor(handle) else handle)
         try:
-            video, audio, undecodable = opened.ask(
-                notes, "open", path, name, threads, audio_only, file=content
+            video, audio, undecodable = reader.ask(
+                notes, "open", name, path, threads, audio_only, file=content
             )
         finally:
             if content is not None:
                 os.close(content)
         return Tracks(
-            video and TrackElsewhere(opened, "video", video),
-            audio and TrackElsewhere(opened, "audio", audio),
+            video and TrackElsewhere(reader, "video", video),
+            audio and TrackElsewhere(reader, "audio", audio),
             undecodable,
         )
+
+    def windows(
+        self, source: Any, name: str, shape: WindowShape, hop_seconds: float, patience: float, poll: float
+    ) -> FileWindows | WindowsElsewhere:
+        """Open a growing file in a reader; see [`FileWindows`]. What has no descriptor is decoded in this process."""
+        given = name, shape, hop_seconds, patience, poll
+        file, owned = opened(source)
+        try:
+            try:
+                descriptor = file.fileno()
+            except (AttributeError, io.UnsupportedOperation):  # bytes in memory
+                return FileWindows(file, *given)
+            reader = _OpenFile(self, name)
+            reader.limit = math.inf  # a recording may take days
+            return WindowsElsewhere(reader, *reader.ask([], "windows", *given, file=descriptor))
+        finally:
+            if owned:
+                file.close()
 
     def close(self) -> None:
         """End the readers that nobody uses; the others end with their files."""
@@ -205,6 +256,8 @@ class _Reader:
         try:
             send(self.connection, (self._inbox.freed(), *request), file)
             answer, notes = self._inbox.receive(self.connection)
+            while isinstance(answer, str) and answer == WAITING:
+                answer, notes = self._inbox.receive(self.connection)
         except TimeoutError as error:
             self.end()
             reason = f"its decoder gave no answer for {self.limits.seconds:g} s and was stopped"
@@ -215,7 +268,7 @@ class _Reader:
         except BaseException:  # Ctrl-C: its answer would be taken for that to another request
             self.end()
             raise
-        if answer == ENDED:
+        if isinstance(answer, str) and answer == ENDED:
             self.end()
             raise DecoderCrashedError(name, f"its decoder crashed ({_signal_name(notes)})", LEAVE_OUT)
         if isinstance(answer, Exception):
@@ -288,6 +341,33 @@ class TrackElsewhere:
         """Return what `read` of the track returns; the last argument takes its warnings."""
         *span, notes = span
         return self._opened.ask(notes, self._kind, *span)
+
+
+class WindowsElsewhere:
+    """
+    The windows of a growing file that is read in a reader process; see [`FileWindows`].
+
+    Args:
+        opened: The file.
+        has_video, has_audio (`bool`): Its tracks.
+    """
+
+    def __init__(self, opened: _OpenFile, has_video: bool, has_audio: bool):
+        self._opened: _OpenFile | None = opened
+        self.has_video, self.has_audio = has_video, has_audio
+        self.warnings: list[str] = []
+
+    def close(self) -> None:
+        """Give the reader back."""
+        self._opened = None
+
+    def __iter__(self) -> Iterator[list[Clip]]:
+        """Yield windows in groups that are never empty. `warnings` grows meanwhile."""
+        while self._opened is not None:
+            clips = self._opened.ask(self.warnings, "group")
+            if clips is None:
+                return
+            yield clips
 
 
 def _signal_name(status: int) -> str:

@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -26,9 +27,12 @@ from ..media_sources import faults_of
 from ..media_tracks import torchcodec_decoders
 from .decoder_log import DecoderLog
 from .reader_messages import Outbox, mapped_file, receive, send
+from .stream_reading import FileWindows
 
 ENDED = "ended"
 """The nursery's word that a reader died, followed by its wait status."""
+WAITING = "waiting"
+"""The word of a reader that waits for a file to grow; the answer is still to come."""
 GRACE = 30
 """Seconds after its limit in which a reader whose owner is gone ends itself."""
 _FACTS = (int, float, str, bool, type(None))
@@ -122,50 +126,86 @@ def _reap(readers: dict[int, socket.socket]) -> None:
 def read(owner: socket.socket) -> None:
     """Answer what the owner asks, until it is gone."""
     send(owner, os.getpid())
-    outbox, log = Outbox(), DecoderLog()
-    tracks = Tracks()
-    name = ""
     with contextlib.suppress(EOFError, OSError):
         (limits, threads), _ = receive(owner)
         _bound_memory(limits.memory_gib)
         torch.set_num_threads(threads)
+        _Answers(owner, limits).give()
+
+
+class _Answers:
+    """The answers of a reader, which has one file open at a time: as tracks, or as windows while it grows."""
+
+    def __init__(self, owner: socket.socket, limits: ReaderLimits):
+        self.owner, self.limits, self.outbox, self.log = owner, limits, Outbox(), DecoderLog()
+        self.name, self.told, self.complained = "", 0.0, False
+        self.tracks, self.windows, self.groups = Tracks(), None, iter(())
+
+    def give(self) -> None:
+        """Answer until the owner is gone."""
         while True:
-            (freed, what, *given), file = receive(owner)
-            outbox.freed(freed)
+            (freed, what, *given), file = receive(self.owner)
+            self.outbox.freed(freed)
             # ends this process even in a stalled decoder, should its owner be gone
-            signal.setitimer(signal.ITIMER_REAL, limits.seconds + GRACE)
+            self._set_alarm(self.limits.seconds + GRACE)
             notes: list[str] = []
             try:
-                if what == "close":
-                    tracks = Tracks()
-                    answer: Any = None
-                elif what == "open":
-                    name = given[1]
-                    with faults_of(name):
-                        tracks = _opened(file, *given, notes)
-                    notes += log.about_file()
-                    answer = _facts(tracks.video), _facts(tracks.audio), tracks.undecodable
-                elif what == "times":
-                    with faults_of(name):
-                        answer = tracks.video.times
-                else:
-                    both = (tracks.video, tracks.audio)
-                    track, other = both if what == "video" else both[::-1]
-                    with faults_of(name):
-                        answer = track.read(*given, notes)
-                        notes += log.about_passage(what, track, other, *given)
+                with faults_of(given[0] if what in ("open", "windows") else self.name):
+                    answer = self._answer(what, file, given, notes)
             except (MediaError, ImportError) as error:
                 answer = error
             except MemoryError:  # while the error was being told
-                answer = MediaTooLargeError(name, f"takes more than {limits.memory_gib:g} GiB to decode")
-            log.take()  # of a file that was closed, or could not be read
-            outbox.send(owner, (answer, notes))
+                told = f"takes more than {self.limits.memory_gib:g} GiB to decode"
+                answer = MediaTooLargeError(self.name, told)
+            self.log.take()  # of a file that was closed, or could not be read
+            self.outbox.send(self.owner, (answer, notes))
             del answer
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._set_alarm(0)
+
+    def _answer(self, what: str, file: int | None, given: list[Any], notes: list[str]) -> Any:
+        if what == "open":
+            self.name, *rest = given
+            self.tracks = _opened(file, self.name, *rest, notes)
+            notes += self.log.about_file()
+            return _facts(self.tracks.video), _facts(self.tracks.audio), self.tracks.undecodable
+        if what == "windows":
+            self.name = given[0]
+            self.windows = FileWindows(os.fdopen(file, "rb", buffering=0), *given, waiting=self._wait)
+            self.groups, self.complained = iter(self.windows), False
+            return self.windows.has_video, self.windows.has_audio
+        if what == "group":
+            clips = next(self.groups, None)
+            notes += self.windows.warnings
+            self.windows.warnings.clear()
+            if not self.complained:
+                said = self.log.about_file()
+                self.complained = bool(said)
+                notes += said
+            return clips
+        if what == "times":
+            return self.tracks.video.times
+        if what == "close":
+            self.tracks, self.windows, self.groups = Tracks(), None, iter(())
+            return None
+        both = (self.tracks.video, self.tracks.audio)
+        track, other = both if what == "video" else both[::-1]
+        answer = track.read(*given, notes)
+        notes += self.log.about_passage(what, track, other, *given)
+        return answer
+
+    def _wait(self) -> None:
+        """Tell the owner, about once a second, that a file has nothing new, which is no stalled decoder."""
+        if time.monotonic() - self.told > 1:
+            self.told = time.monotonic()
+            self._set_alarm(self.limits.seconds + GRACE)
+            self.outbox.send(self.owner, (WAITING, []))
+
+    def _set_alarm(self, seconds: float) -> None:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _opened(
-    file: int | None, path: str | None, name: str, threads: int | None, audio_only: bool, notes: list[str]
+    file: int | None, name: str, path: str | None, threads: int | None, audio_only: bool, notes: list[str]
 ) -> Tracks:
     """Open a path, or the content of a descriptor, as tracks."""
     source: Any = path

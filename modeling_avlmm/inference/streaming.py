@@ -17,18 +17,20 @@ import torch
 from transformers import AutoProcessor
 
 from ..configuration_detector import AVDetectorConfig
-from ..media import OFFSET_WARNING, Clip
+from ..media import Clip
 from ..media_errors import UnreadableMediaError
 from ..modeling_outputs import score_columns
 from ..processing_clips import VerdictProcessor
 from ..processing_facevoice import FaceVoiceProcessor
 from ..processing_ssavd import SSAVDProcessor
 from .auto import AutoModelForAVDeepfakeDetection
-from .growing_file import GrowingFile, GrowingTracks, Picture
+from .growing_file import Picture
 from .loading import without_loading_bar
 from .onnx_detector import ONNXDetector, graph_files
+from .reader_process import WindowsElsewhere, readers_in_use
+from .stream_reading import FileWindows
 from .stream_scores import Scores, StreamScores
-from .stream_windows import MAX_JUMP, StreamWindows
+from .stream_windows import StreamWindows, WindowShape
 
 MAX_HOP = 0.5
 """Largest hop in windows: beyond it the pipeline's last windows depend on the file's length, which isn't known yet."""
@@ -105,7 +107,8 @@ class StreamingDetector:
             self.warnings.append(
                 "leading silence is not trimmed in a stream: scores may differ from the pipeline's"
             )
-        self.windows = StreamWindows(self.processor, self.hop_seconds, has_video, has_audio, self.warnings)
+        shape = WindowShape.of(self.processor)
+        self.windows = StreamWindows(shape, self.hop_seconds, has_video, has_audio, self.warnings)
         self._scores = StreamScores(self._score, self.config, self.processor, self.warnings)
         self._finished = False
 
@@ -177,7 +180,7 @@ class StreamingDetector:
 
     def stream_file(self, source: Any, patience: float = 5.0, poll: float = 0.1) -> Iterator[dict]:
         """
-        Score a file while it is written, and decode every packet once.
+        Score a file while it is written, and decode every packet once: in a process of its own within [`reader_processes`].
 
         Args:
             source (path or binary file object):
@@ -192,12 +195,13 @@ class StreamingDetector:
             MediaError: If the file cannot be read.
         """
         name = str(getattr(source, "name", source) if hasattr(source, "read") else source)
-        file = GrowingFile(source, patience, poll)
+        readers = readers_in_use()
+        file = (FileWindows if readers is None else readers.windows)(
+            source, name, WindowShape.of(self.processor), self.hop_seconds, patience, poll
+        )
         try:
-            tracks = GrowingTracks(file, name)
-            self.reset(tracks.has_video, tracks.has_audio)
-            self.warnings += tracks.warnings
-            groups = self._follow(tracks)
+            self.reset(file.has_video, file.has_audio)
+            groups = self._told(file)
             if self.threads == 1:
                 for clips in groups:
                     yield from self._scored(clips)
@@ -219,43 +223,15 @@ class StreamingDetector:
         finally:
             thread.shutdown(cancel_futures=True)
 
-    def _follow(self, tracks: GrowingTracks) -> Iterator[list[Clip]]:
-        """Yield windows as they become complete, in groups that are never empty."""
-        windows = self.windows
-        zero, early, late = None, [], 0
-        for part in tracks:
-            if zero is None:
-                # Times count as in MediaReader: from the first picture, or from sound that begins well before it.
-                early.append(part)
-                sound = tracks.has_video and not isinstance(part, Picture)
-                if sound and part.start - early[0].start <= self.window_seconds + MAX_JUMP:
-                    continue
-                zero = part.start if part.start - early[0].start <= OFFSET_WARNING else early[0].start
-            for piece in early or [part]:
-                if not isinstance(piece, Picture):
-                    windows.add_sound(piece.samples, piece.start - zero)
-                # Recordings that were joined without decoding overlap by a few frames.
-                elif windows.last_picture is not None and piece.start - zero <= windows.last_picture:
-                    late += 1
-                else:
-                    windows.add_picture(Picture(piece.start - zero, piece.end - zero, piece.load))
-            early = []
-            if clips := list(windows.complete()):
-                yield clips
-        if tracks.joined > 1:
-            self.warnings.append(
-                f"the file holds {tracks.joined} recordings one after another: they are read as one"
-            )
-        if late:
-            self.warnings.append(f"{late} frames come after later ones and were left out")
-        if tracks.damaged:
-            self.warnings.append(f"{tracks.damaged} packets cannot be decoded and were left out")
-        if early:
-            windows.has_video = False
-            self.warnings.append("the video track has no frame that can be decoded")
-            for piece in early:
-                windows.add_sound(piece.samples, piece.start - early[0].start)
-        if clips := list(self._end()):
+    def _told(self, file: FileWindows | WindowsElsewhere) -> Iterator[list[Clip]]:
+        """Yield the windows of a file, and take over its warnings."""
+        groups = iter(file)
+        while True:
+            clips = next(groups, None)
+            self.warnings += [text for text in dict.fromkeys(file.warnings) if text not in self.warnings]
+            file.warnings.clear()
+            if clips is None:
+                return
             yield clips
 
     # -- scores ------------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ def mel_picture(reader: MediaReader) -> str | None:
     """
     Draw the mel spectrogram of a whole file, read piece by piece.
 
-    It spans the file's duration from edge to edge, whatever part of it has sound, so that a place in it is a time. Loudness
+    Passages that cannot be decoded are blank. It spans the file's duration from edge to edge, whatever part of it has sound, so that a place in it is a time. Loudness
     is opacity; the page sets the colour, for light and dark.
 
     Returns:
@@ -44,7 +44,7 @@ def mel_picture(reader: MediaReader) -> str | None:
     while start < info.duration:
         end = min(start + PIECE_SECONDS, info.duration)
         begin = max(0.0, start - margin)
-        sound = reader.read(begin, min(end + margin, info.duration), with_video=False).audio
+        sound = reader.read_passage(begin, min(end + margin, info.duration), with_video=False).audio
         chosen = np.flatnonzero((centres >= start) & (centres < end))
         if sound is not None and len(chosen):
             padded = torch.nn.functional.pad(sound, (FFT, FFT))

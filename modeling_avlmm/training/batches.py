@@ -27,7 +27,7 @@ from ..media import Clip, MediaError
 from ..modeling_verdicts import FAKE, REAL
 from ..processing_avlmm import AVLMMProcessor, Question
 from .augment import augment_clip
-from .face_cuts import FaceCut, open_row
+from .clip_reading import read_row
 from .pseudo_fakes.pseudo_faker import PseudoFaker
 from .recipe_parts import DataRecipe
 from .recipe_values import RecipeError
@@ -337,38 +337,6 @@ def verdict_questions(processor: AVLMMProcessor) -> QuestionsOf:
         return asked
 
     return questions
-
-
-def read_row(
-    row: dict,
-    processor: ProcessorMixin,
-    clip_seconds: float | None,
-    rng: np.random.Generator | None,
-    track: FaceTrack | None = None,
-) -> Clip:
-    """
-    Decode a row's clip, or a part of it, as a processor samples it.
-
-    Args:
-        row (`dict`): In the package's schema.
-        processor (`ProcessorMixin`): Says how frames are sampled, and whether leading silence is trimmed.
-        clip_seconds (`float`, *optional*): Longer clips are cut to this length.
-        rng (`numpy.random.Generator`, *optional*): Chooses where to cut; at the start if left out.
-        track ([`FaceTrack`], *optional*): A face to crop, at one of the starts of [`FaceCut`].
-
-    Raises:
-        MediaError: when the clip cannot be read.
-    """
-    with open_row(row, processor) as reader:
-        if track is not None:
-            cut = FaceCut.of(reader.info, track, processor, clip_seconds)
-            return cut.read(reader, track, processor, cut.draw(rng))
-        start, end = 0.0, None
-        if clip_seconds is not None and reader.info.duration > clip_seconds:
-            if rng is not None:
-                start = float(rng.uniform(start, reader.info.duration - clip_seconds))
-            end = start + clip_seconds
-        return reader.read(start=start, end=end, fps=processor.fps, max_frames=processor.max_frames)
 
 
 def empty_batch(token_id: int) -> BatchFeature:

@@ -76,7 +76,7 @@ class FaceReader:
                 for place in np.unique(chosen):
                     time = float(track.times[place])
                     end = min(reader.info.duration, time + 0.5 / self.cache.fps)
-                    clip = reader.read(time, end, fps=self.cache.fps, max_frames=1, with_audio=False)
+                    clip = reader.read_passage(time, end, fps=self.cache.fps, max_frames=1, with_audio=False)
                     if clip.frames is not None:
                         yield number, *_cut(clip.frames, track.boxes[place], track.landmarks[place])
 

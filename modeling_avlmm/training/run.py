@@ -12,8 +12,9 @@ from accelerate import PartialState
 from datasets import Dataset
 from transformers import PreTrainedModel, ProcessorMixin, Trainer, set_seed
 
+from dataset_scripts.run_lock import only_run_in
+
 from ..explain.words import count_of
-from ..inference.folder_lock import only_run_in
 from ..inference.threads import usable_cores
 from .analysis_stage import AnalysisStage
 from .avlmm_stages import AlignmentStage, AVLMMStage, starting_point

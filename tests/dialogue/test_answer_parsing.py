@@ -97,3 +97,6 @@ def test_claims_and_polarity():
     assert contradictions("Real.", "", {"overall": 0.4, "video": None, "audio": None}, 0.3) == [
         "The answer calls the clip real; the detector measured fake (score 0.40)."
     ]
+    scores = {"overall": 0.4, "video": 0.4, "audio": None}
+    assert contradictions("The picture is fake.", "", scores, 0.3, independent=True) == []
+    assert len(contradictions("The picture is fake.", "", scores, 0.3)) == 1

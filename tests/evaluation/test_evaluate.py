@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 
 import pyarrow.parquet as pq
@@ -286,6 +287,22 @@ def scored(count: int, seed: int = 0, split: str = "test", sharp: float = 1.0, *
         entry(f"{split}/{index}", label, score, split=split, identity=f"id{index % 40}", **more)
         for index, (label, score) in enumerate(zip(labels, scores, strict=True))
     ]
+
+
+def test_sure_clips_are_ranked_by_their_log_odds():
+    odds = {"a": (0, 40.0), "b": (1, 50.0), "c": (0, -0.85), "d": (1, 60.0)}
+    sure = [
+        entry(path, label, min(1.0, 1 / (1 + math.exp(-value))), log_odds=value, video_log_odds=None)
+        for path, (label, value) in odds.items()
+    ]
+    report = build_report(sure, about(independent_parts=True), threshold=0.7, n_resamples=0)
+    assert report["overall"]["auc"] == 1.0
+    without = build_report([p | {"log_odds": None} for p in sure], about(), threshold=0.7, n_resamples=0)
+    assert without["overall"]["auc"] == 3 / 4
+    # the threshold of a detector that judges picture and sound apart is that of both
+    parts = [p | {"video_label": p["label"]} for p in sure]
+    assert build_report(parts, about(independent_parts=True), 0.7, n_resamples=0)["video"]["threshold"] == 0.7
+    assert build_report(parts, about(), 0.7, n_resamples=0)["video"]["threshold"] == 0.5
 
 
 def test_breakdowns_part_the_clips():

@@ -12,6 +12,7 @@ from metric_folders import FOLDER, run_loaded
 from sklearn import metrics as sklearn_metrics
 
 from modeling_avlmm.evaluation.metrics import (
+    SureScores,
     choose_threshold,
     cluster_bootstrap,
     detection_metrics,
@@ -311,3 +312,16 @@ def test_card_has_what_the_hub_reads(metric):
     returned = detection_metrics([0, 1], [0.1, 0.9], max_fpr=0.1, n_resamples=2, groups=[1, 1])
     if metric == "avd_detection":
         assert [name for name in returned if f"`{name}`" not in body] == []
+
+
+def test_equal_scores_are_ranked_by_their_log_odds():
+    labels, scores, log_odds = [0, 1, 0, 1, 1], [1.0, 1.0, 0.3, 1.0, 0.2], [40.0, 50.0, -0.85, 60.0, -1.39]
+    tied, ranked = detection_metrics(labels, scores), detection_metrics(labels, SureScores(scores, log_odds))
+    assert tied["auc"] == 3 / 6 and ranked["auc"] == 4 / 6
+    assert ranked["auc"] == detection_metrics(labels, [0.7, 0.8, 0.3, 0.9, 0.2])["auc"]
+    for name in ("accuracy", "recall_fake", "recall_real", "brier", "ece"):
+        assert tied[name] == ranked[name]
+    # a score decides before log-odds that contradict it
+    assert detection_metrics([0, 1], SureScores([0.4, 0.6], [9.0, 0.0]))["auc"] == 1.0
+    with pytest.raises(ValueError, match="log_odds must be finite"):
+        detection_metrics([0, 1], SureScores([0.4, 0.6], [9.0]))

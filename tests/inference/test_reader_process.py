@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import io
 import os
 import signal
@@ -14,6 +16,7 @@ import torch
 from media_factory import make_clip
 from torch.utils.data import DataLoader
 
+from modeling_avlmm.evaluation.audit.property_jobs import read_properties
 from modeling_avlmm.inference import reader_server
 from modeling_avlmm.inference.reader_messages import Inbox, Outbox
 from modeling_avlmm.inference.reader_process import ReaderLimits, reader_processes
@@ -196,3 +199,24 @@ with reader_processes(forked=True), MediaReader({str(clip_path)!r}) as reader:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == ["True", "True", "/dev/null", "True", "True", "True"], done.stderr
+
+
+def reader_of(video, audio):
+    """A measure of [`read_properties`]: where a file is decoded."""
+    with MediaReader(video) as reader:
+        return {"reader": process_of(reader), "here": os.getpid()}
+
+
+def test_processes_that_are_spawned_have_readers_of_their_own(clip_path, tmp_path):
+    rows = [{"path": "clip.mp4", "video": str(clip_path), "audio": None}]
+    with reader_processes(ReaderLimits(seconds=100)):
+        found, errors = read_properties(rows, tmp_path / "p.jsonl", num_workers=1, measure=reader_of)
+    assert not errors and len({os.getpid(), *list(found["clip.mp4"]["record"].values())}) == 3
+
+
+@pytest.mark.parametrize("command", ["audit", "bench", "detect", "instruct", "stream", "train", "ui", "wild"])
+def test_commands_that_decode_do_it_elsewhere_unless_told_not_to(command):
+    parser = argparse.ArgumentParser()
+    importlib.import_module(f"modeling_avlmm.cli.{command}").add_arguments(parser)
+    (here,) = (action for action in parser._actions if "--read-here" in action.option_strings)
+    assert here.default is False

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import io
 import json
 import os
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +22,9 @@ from modeling_avlmm import AVDeepfakeDetectionPipeline, MediaError, MediaReader,
 from modeling_avlmm.cli import stream as streaming_command
 from modeling_avlmm.inference import streaming
 from modeling_avlmm.inference.growing_file import GrowingFile
+from modeling_avlmm.inference.reader_process import ReaderLimits, _Reader, reader_processes, readers_in_use
 from modeling_avlmm.inference.streaming import StreamingDetector
-from modeling_avlmm.media_errors import UnreadableMediaError
+from modeling_avlmm.media_errors import DecoderCrashedError, DecoderStalledError, UnreadableMediaError
 
 HEAD_SCALE = 5e-8
 SCORES = ("score", "video_score", "audio_score")
@@ -267,7 +272,7 @@ def test_what_is_kept_does_not_grow(model, processor):
         windows = detector.push(frames, torch.arange(25) / 25 + second, torch.zeros(16_000))
         assert len(windows) <= 1
         images = {id(image) for taken in detector.windows.frames.values() for image in taken}
-        kept.append((len(images), len(detector.windows.sound)))
+        kept.append((len(images), detector.windows.sound.shape[1]))
     assert max(kept[6:]) <= max(kept[3:6])
     assert max(samples for _, samples in kept) <= 5 * 16_000
     assert max(images for images, _ in kept) <= 40
@@ -429,3 +434,74 @@ def test_command(model, processor, pipe, movie, tmp_path, capsys):
     assert streaming_command.run(parser.parse_args([str(tmp_path / "none"), *given[1:]])) == 1
     assert streaming_command.run(parser.parse_args([*given, "--hop-seconds", "9"])) == 2
     assert "at most 1.5" in capsys.readouterr().err
+
+
+def test_channels_that_cancel_are_heard_as_in_the_pipeline(model, processor, pipe, movie, tmp_path):
+    path = tmp_path / "cancel.mkv"
+    ffmpeg("-i", movie, "-af", "pan=stereo|c0=c0|c1=-1*c0", "-c:v", "copy", "-c:a", "pcm_f32le", path)
+    windows, summary = stream(model, processor, path)
+    result = pipe(str(path), window_seconds=3, hop_seconds=1)
+    assert_same(windows, result["windows"])
+    told = "the sound's channels cancel each other: channel 1 stands for their mean"
+    assert summary["warnings"].count(told) == result["warnings"].count(told) == 1
+    assert all(window["audio_score"] is not None for window in windows)
+
+
+# -- in a process of its own -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def apart():
+    with reader_processes(ReaderLimits(seconds=1)):
+        yield
+
+
+def slowly(path, pause: float) -> int:
+    """Return a pipe into which a file is written with pauses."""
+    out, into = os.pipe()
+    data = path.read_bytes()
+
+    def write():
+        with os.fdopen(into, "wb", buffering=0) as pipe, contextlib.suppress(BrokenPipeError):
+            pipe.write(data[: len(data) // 2])
+            time.sleep(pause)
+            pipe.write(data[len(data) // 2 :])
+
+    threading.Thread(target=write, daemon=True).start()
+    return out
+
+
+def test_windows_from_a_reader_process_are_the_same(apart, model, processor, movie, tmp_path):
+    path = remux(movie, tmp_path / "movie.ts")
+    detector = StreamingDetector(model, processor)
+    groups = []
+    detector._scored, scored = (
+        (lambda clips: groups.append(readers_in_use()) or scored(clips)),
+        detector._scored,
+    )
+    windows = list(detector.stream_file(path, patience=0))
+    assert groups and all(groups)
+    # a pipe may be silent for longer than a decoder may take
+    with os.fdopen(slowly(path, 2.5), "rb", buffering=0) as pipe:
+        assert stream(model, processor, pipe)[0] == windows
+    data = io.BytesIO(path.read_bytes())  # without a descriptor: decoded here
+    assert stream(model, processor, data)[0] == windows
+    with pytest.raises(MediaError, match=r"text\.ts: cannot be read as media"):
+        (tmp_path / "text.ts").write_text("no video at all " * 100)
+        stream(model, processor, tmp_path / "text.ts")
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGSEGV, DecoderCrashedError), (signal.SIGSTOP, DecoderStalledError)]
+)
+def test_a_decoder_that_dies_ends_its_stream_with_an_error(apart, model, processor, movie, number, error):
+    detector = StreamingDetector(model, processor)
+    windows = detector.stream_file(movie, patience=0)
+    first = next(windows)
+    reader = readers_in_use()
+    (process,) = (r.process for r in gc.get_objects() if isinstance(r, _Reader) and r.alive)
+    os.kill(process, number)
+    with pytest.raises(error, match=r"movie\.mp4: its decoder"):
+        list(windows)
+    assert detector.summary()["windows"] >= 1 and first["start"] == 0
+    assert len(stream(model, processor, movie)[0]) == 6 and reader is readers_in_use()

@@ -123,6 +123,8 @@ def test_messages_that_are_no_conversation_are_named():
 def test_context_says_what_was_measured():
     text = measured_context({"overall": 0.4, "video": 0.97, "audio": None}, 0.3, [[0.5, 1.5], [2, 2.5]])
     assert text == " Measured: clip fake 0.40, picture fake 0.97; fake from 0.5 to 1.5 s, from 2.0 to 2.5 s."
+    both = measured_context({"overall": 0.4, "video": 0.4}, 0.3, independent=True)
+    assert both == " Measured: clip fake 0.40, picture fake 0.40."
     assert with_context(TURNS, text)[0] == (text + " Is this clip fake?", "Yes.")
     assert with_context(TURNS, text)[1:] == TURNS[1:]
 

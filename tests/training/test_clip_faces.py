@@ -18,8 +18,8 @@ from modeling_avlmm.face_crops import crop_side
 from modeling_avlmm.faces import crops, square_boxes
 from modeling_avlmm.inference.face_cache import FaceCache
 from modeling_avlmm.media import MediaReader
-from modeling_avlmm.training.batches import read_row
 from modeling_avlmm.training.clip_faces import ClipFaces, clip_faces
+from modeling_avlmm.training.clip_reading import read_row
 from modeling_avlmm.training.recipe_values import RecipeError
 from modeling_avlmm.training.recipes import load_recipe, recipe_from
 

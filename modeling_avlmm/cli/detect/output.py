@@ -25,6 +25,9 @@ CSV_COLUMNS = (
     "score",
     "video_score",
     "audio_score",
+    "log_odds",
+    "video_log_odds",
+    "audio_log_odds",
     "threshold",
     "duration",
     "has_video",
@@ -150,7 +153,7 @@ class ResultCSV:
             "warnings": _text("; ".join(map(shown, result["warnings"]))),
             "error": _text(shown(result["error"]["message"])) if result["error"] else None,
         }
-        self.lines.writerow(row[name] for name in self.columns)
+        self.lines.writerow(row.get(name) for name in self.columns)
         self.stream.flush()
 
 

@@ -6,9 +6,8 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from dataset_scripts.json_lines import JSONLines
+from dataset_scripts.run_lock import InUseError, RunLock
 
 from ...inference.provenance import detector_identity
 from ...media_sources import is_link
@@ -66,13 +65,10 @@ class Journal:
         self.path = Path(path)
         self._places: dict[bytes, int] = {}
         self._begun: Counter = Counter()
-        self._lock = FileLock(f"{self.path}.lock")
         try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise JournalError(
-                f"Another run is writing {self.path}. Wait for it, or name another journal."
-            ) from error
+            self._lock = RunLock(Path(f"{path}.lock"), Path(f"{path}.holder"), str(path))
+        except InUseError as error:
+            raise JournalError(str(error)) from error
         except OSError as error:
             raise JournalError(f"{self.path} cannot be written: {error.strerror}.") from error
         try:

@@ -269,7 +269,7 @@ def _bandwidth(samples: np.ndarray, below_peak_db: float = 60.0) -> float:
 
 
 def _sampled_frames(reader: MediaReader) -> list[torch.Tensor | None]:
-    """Return a frame `(3, H, W)` from the middle of each eighth of the picture; None after the picture's end.
+    """Return a frame `(3, H, W)` from the middle of each eighth of the picture; None after its end and where it is damaged.
 
     First frames are often black, and ends differ between encodings, so both are avoided.
     """
@@ -278,7 +278,8 @@ def _sampled_frames(reader: MediaReader) -> list[torch.Tensor | None]:
     frames = []
     for index in range(HASH_FRAMES):
         at = (index + 0.5) * spacing
-        clip = reader.read(at, at + spacing / 4, fps=1 / spacing, max_frames=1, with_audio=False)
+        moment = at, min(at + spacing / 4, info.duration)
+        clip = reader.read_passage(*moment, fps=1 / spacing, max_frames=1, with_audio=False)
         frames.append(None if clip.frames is None else clip.frames[0])
     return frames
 

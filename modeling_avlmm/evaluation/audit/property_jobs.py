@@ -10,10 +10,9 @@ from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from dataset_scripts.json_lines import JSONLines
 
+from ...inference.reader_process import limits_in_use, start_worker
 from ...media import MediaError
 from ..pace import telling_pace
 from .file_properties import AuditError, file_properties
@@ -95,7 +94,12 @@ def _measured(
         return
     # Spawned: a fork after torch or FFmpeg started threads may hang.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(num_workers, len(waiting)), mp_context=context, initializer=_one_thread)
+    pool = ProcessPoolExecutor(
+        min(num_workers, len(waiting)),
+        mp_context=context,
+        initializer=start_worker,
+        initargs=(limits_in_use(),),
+    )
     try:
         with pool:
             yield from pool.map(measure, waiting, chunksize=4)
@@ -104,10 +108,6 @@ def _measured(
             "A process that reads files was killed, most likely for want of memory. Start again with fewer "
             "--num-workers; what was read so far is kept."
         ) from error
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def _measure(measure: Callable[[str | None, str | None], dict], job: tuple) -> tuple[str, dict]:

@@ -7,6 +7,7 @@ file.
 
 from .avd_detection.bootstrap import cluster_bootstrap, resampled_weights
 from .avd_detection.detection import (
+    SureScores,
     check_labels_and_scores,
     choose_threshold,
     detection_metrics,
@@ -15,6 +16,7 @@ from .avd_detection.detection import (
 from .avd_localization.localization import localization_metrics
 
 __all__ = [
+    "SureScores",
     "check_labels_and_scores",
     "choose_threshold",
     "cluster_bootstrap",

@@ -22,7 +22,7 @@ from dataset_scripts.files import write_whole
 
 from ...configuration_detector import PARTS
 from ..metrics import detection_metrics
-from ..predictions import labels_and_scores
+from ..predictions import labels_and_ranked_scores
 from .ffmpeg import PerturbationError, check_ffmpeg
 from .perturbations import PERTURBATIONS, Perturbation
 from .perturbed_rows import PerturbedRows, choose_donors
@@ -159,7 +159,7 @@ def _metrics(predictions: list[dict], threshold: float) -> dict:
     """Return the AUC of the three parts, and the metrics at the threshold."""
     found: dict[str, Any] = {"auc": {}}
     for part in PARTS:
-        labels, scores = labels_and_scores(predictions, part)
+        labels, scores = labels_and_ranked_scores(predictions, part)
         metrics = detection_metrics(labels, scores, threshold) if labels else {}
         found["auc"][part] = metrics.get("auc")
         if part == "overall":

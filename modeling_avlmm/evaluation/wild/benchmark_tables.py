@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...configuration_detector import SCORE_NAMES
+from ...configuration_detector import LOG_ODDS_NAMES, SCORE_NAMES
 from ...explain.words import PART_NAMES, count_of
 from ..audit.shortcuts import groups_of
 from ..predictions import LABEL_OF
@@ -273,9 +273,16 @@ def _view_of(
         rows=part_rows,
         labels=labels,
         people=[people[i] for i in chosen],
-        columns={d.name: np.array([d.scores[r["path"]][column] for r in part_rows]) for d in able},
+        columns={d.name: _ranking(d, part, part_rows) for d in able},
         n_resamples=n_resamples,
     )
+
+
+def _ranking(detector: Detector, part: str, rows: list[dict]) -> np.ndarray:
+    """Return numbers that rank files by a detector: log-odds, which do not tie where scores are 1, or else its scores."""
+    scores = [detector.scores[row["path"]] for row in rows]
+    log_odds = [found.get(LOG_ODDS_NAMES[part]) for found in scores]
+    return np.array([found[SCORE_NAMES[part]] for found in scores] if None in log_odds else log_odds)
 
 
 def _verdicts(detector: Detector, rows: list[dict], people: list[str], n_resamples: int) -> dict:

@@ -15,7 +15,7 @@ import datasets
 from dataset_scripts.files import write_whole
 from dataset_scripts.wild import TABLES, tables_in
 
-from ...configuration_detector import SCORE_NAMES
+from ...configuration_detector import LOG_ODDS_NAMES, SCORE_NAMES
 from ...inference.default_model import EMBEDDED_MODEL
 from ...inference.provenance import environment, model_slug, short_name
 from ..audit.property_jobs import read_properties
@@ -33,6 +33,7 @@ from .wild_pages import write_wild_pages
 SPLITS = ("test", "dev", "full")
 """Splits that are reported if none is named, the first that there is."""
 KEPT = ("path", "label", "video_label", "audio_label", "identity", "family", "generator")
+COLUMNS = (*SCORE_NAMES.values(), *LOG_ODDS_NAMES.values())
 KEPT_OF_SPEECH = ("path", "label", "identity", "kind", "system", "pair_id")
 
 
@@ -218,7 +219,7 @@ def _scored(options: WildOptions, subject: _Subject, model: str, name: str, fold
     calibrated = [with_temperature(p, about["temperature"]) for p in predictions]
     return Detector(
         name=name,
-        scores={p["path"]: {column: p[column] for column in SCORE_NAMES.values()} for p in calibrated},
+        scores={p["path"]: {column: p.get(column) for column in COLUMNS} for p in calibrated},
         threshold=report["threshold"] if options.threshold is None else options.threshold,
         abstain_band=about.get("abstain_band"),
         reasons={p["path"]: _why(p) for p in predictions if p["score"] is None},
@@ -266,7 +267,7 @@ def _write(report: dict, subject: _Subject, detectors: list[Detector], folder: P
     lines = []
     for detector in detectors:
         for row in subject.rows:
-            scores = detector.scores.get(row["path"]) or dict.fromkeys(SCORE_NAMES.values())
+            scores = dict.fromkeys(COLUMNS) | (detector.scores.get(row["path"]) or {})
             line = {"detector": detector.name, **{name: row[name] for name in kept}, **scores}
             line |= {"file_properties": alone.get(row["path"]), "matched_pair": pair_of.get(row["path"])}
             line["reason"] = detector.reasons.get(row["path"]) if scores["score"] is None else None

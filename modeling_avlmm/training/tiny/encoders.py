@@ -26,7 +26,7 @@ from dataset_scripts.files import written_whole
 
 from ...configuration_avpl import TOKENS_PER_SECOND, AVPLConfig
 from ...processing_avpl import AVPLProcessor
-from ..batches import read_row
+from ..clip_reading import read_row
 from .backbone import scale_weights_by_fan_in
 from .dense import load_annotations, pitch_level
 

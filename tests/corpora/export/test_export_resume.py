@@ -6,11 +6,11 @@ import json
 
 import pytest
 from export_factory import FORMATS, ROOT, export, run, tree
-from filelock import FileLock
 from huggingface_hub import metadata_load
 
 from dataset_scripts.export import folder as export_folder
 from dataset_scripts.export.plan import ExportError
+from dataset_scripts.run_lock import InUseError, only_run_in
 
 pytestmark = pytest.mark.filterwarnings("ignore::dataset_scripts.errors.CorpusWarning")
 
@@ -152,7 +152,7 @@ def test_folders_that_hold_something_else_are_refused(small, tmp_path):
 def test_two_exports_into_one_folder_are_refused(small, tmp_path):
     folder = export("avfolder", small, tmp_path / "out")
     with (
-        FileLock(folder / ".export.lock"),
-        pytest.raises(ExportError, match="Another process is exporting into"),
+        only_run_in(folder),
+        pytest.raises(InUseError, match=r"out is in use by process \d+ on "),
     ):
         export("avfolder", small, folder)

@@ -4,7 +4,7 @@ import datasets
 import evaluate
 
 from .bootstrap import cluster_bootstrap
-from .detection import detection_metrics
+from .detection import SureScores, detection_metrics
 
 # `evaluate` copies the modules that this script imports into its cache, but nothing that those import in turn: so
 # `bootstrap` is imported here. It reads import lines as text, and takes a comment behind one for the module's address.
@@ -21,6 +21,7 @@ _KWARGS_DESCRIPTION = """
 Args:
     predictions (`list[float]`): P(fake) of each clip, in [0, 1].
     references (`list[int]`): 0 real, 1 fake.
+    log_odds (`list[float]`): Log-odds of each prediction, by which equal predictions are ranked: from 37 on they are all 1.
     threshold (`float`): Score from which a clip is called fake. Defaults to 0.5.
     groups (`list`): Cluster of each clip, say its identity, in the order of the predictions; None: one of its own.
     n_resamples (`int`): Bootstrap resamples for intervals. Defaults to 0, no intervals.
@@ -68,5 +69,6 @@ class AVDetection(evaluate.Metric):
             reference_urls=["https://scikit-learn.org/stable/modules/model_evaluation.html"],
         )
 
-    def _compute(self, predictions, references, **options):
-        return detection_metrics(references, predictions, **options)
+    def _compute(self, predictions, references, log_odds=None, **options):
+        scores = predictions if log_odds is None else SureScores(predictions, log_odds)
+        return detection_metrics(references, scores, **options)

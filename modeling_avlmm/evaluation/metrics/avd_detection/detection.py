@@ -6,6 +6,7 @@ resample the number of times that the clip was drawn. Equal scores are always on
 """
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,9 +19,23 @@ OPERATING_POINTS = ("fpr_at_90_tpr", "fpr_at_95_tpr", "fpr_at_99_tpr", "tpr_at_1
 ECE_BINS = 15
 
 
+@dataclass(frozen=True)
+class SureScores:
+    """
+    P(fake) with the log-odds behind it, by which equal scores are ranked: from log-odds of 37 on every score is 1.
+
+    Args:
+        probabilities (array of shape `(n,)`): P(fake), in [0, 1].
+        log_odds (array of shape `(n,)`): Finite numbers in the same order.
+    """
+
+    probabilities: Sequence[float]
+    log_odds: Sequence[float]
+
+
 def detection_metrics(
     labels: Sequence[int],
-    scores: Sequence[float],
+    scores: Sequence[float] | SureScores,
     threshold: float = 0.5,
     groups: Sequence[Hashable | None] | None = None,
     n_resamples: int = 0,
@@ -38,7 +53,7 @@ def detection_metrics(
 
     Args:
         labels (array of shape `(n,)`): 0 real, 1 fake.
-        scores (array of shape `(n,)`): P(fake), in [0, 1].
+        scores (array of shape `(n,)` or [`SureScores`]): P(fake), in [0, 1], or that and its log-odds.
         threshold (`float`, *optional*, defaults to 0.5):
             Score from which a clip is called fake, in [0, 1]; a score equal to it is called fake.
         groups (sequence of length `n`, *optional*):
@@ -81,14 +96,20 @@ def detection_metrics(
         ValueError: for empty input, labels other than 0 and 1, scores that are not numbers in [0, 1], or options out
             of range.
     """
+    log_odds = None
+    if isinstance(scores, SureScores):
+        scores, log_odds = scores.probabilities, np.asarray(scores.log_odds, dtype=float)
     labels, scores = check_labels_and_scores(labels, scores)
+    if log_odds is not None and (log_odds.shape != scores.shape or not np.isfinite(log_odds).all()):
+        raise ValueError("log_odds must be finite, one for each score.")
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold must be in [0, 1], as the scores are; got {threshold!r}.")
     if max_fpr is not None and not 0 < max_fpr < 1:
         raise ValueError(f"max_fpr must be between 0 and 1; got {max_fpr!r}.")
     if n_resamples != int(n_resamples) or n_resamples < 0:
         raise ValueError(f"n_resamples must be a whole number, 0 for no intervals; got {n_resamples!r}.")
-    statistic = _DetectionStatistic(labels, scores, threshold, max_fpr)
+    ties = np.zeros(len(scores)) if log_odds is None else log_odds
+    statistic = _DetectionStatistic(labels, scores, ties, threshold, max_fpr)
     n_fake = int(labels.sum())
     n_real = len(labels) - n_fake
     metrics = {
@@ -112,13 +133,22 @@ def detection_metrics(
 class _DetectionStatistic:
     """Clips sorted by score; called with weights, it returns the metrics that the weighted clips define."""
 
-    def __init__(self, labels: np.ndarray, scores: np.ndarray, threshold: float, max_fpr: float | None):
+    def __init__(
+        self,
+        labels: np.ndarray,
+        scores: np.ndarray,
+        ties: np.ndarray,
+        threshold: float,
+        max_fpr: float | None,
+    ):
         self.max_fpr = max_fpr
-        self.order = np.argsort(-scores, kind="stable")
+        self.order = np.lexsort((-ties, -scores))
         self.scores = scores[self.order]
+        ties = ties[self.order]
         self.fake = labels[self.order].astype(float)
         # A threshold can only fall between different scores: counts are read where a run of equal ones ends.
-        self.ends = np.flatnonzero(np.append(self.scores[1:] != self.scores[:-1], True))
+        different = (self.scores[1:] != self.scores[:-1]) | (ties[1:] != ties[:-1])
+        self.ends = np.flatnonzero(np.append(different, True))
         steps = self.scores[self.ends]
         self.called = int(np.count_nonzero(steps >= threshold))
         self.called_argmax = int(np.count_nonzero(steps > 0.5))

@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
+from dataset_scripts.run_lock import InUseError, only_run_in
 from modeling_avlmm.cli.console import disk_fault, guarded
-from modeling_avlmm.inference.folder_lock import FolderInUseError, only_run_in
 
 
 def test_a_folder_takes_one_run(tmp_path):
     with only_run_in(tmp_path / "new"):
         told = rf"new is in use by process {os.getpid()} on "
-        with pytest.raises(FolderInUseError, match=told), only_run_in(tmp_path / "new"):
+        with pytest.raises(InUseError, match=told), only_run_in(tmp_path / "new"):
             pass
         with only_run_in(tmp_path / "other"):
             pass
@@ -24,7 +24,7 @@ def test_a_folder_takes_one_run(tmp_path):
 
 def test_a_killed_run_lets_its_folder_go(tmp_path):
     code = (
-        "import os, sys; from modeling_avlmm.inference.folder_lock import only_run_in\n"
+        "import os, sys; from dataset_scripts.run_lock import only_run_in\n"
         "with only_run_in(sys.argv[1]): os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == -9
