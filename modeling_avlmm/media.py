@@ -7,14 +7,12 @@ Every fault of a file becomes a typed error or a warning.
 from __future__ import annotations
 
 import math
-import os
-import tempfile
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from .face_crops import FACE_MARGIN, FaceTrack, crop_side, crops, left_out, square_boxes
+from .media_clip import Clip, MediaInfo
 from .media_errors import (
     DAMAGED,
     MediaError,
@@ -24,12 +22,11 @@ from .media_errors import (
     UnreadableMediaError,
     UnsupportedSourceError,
 )
-from .media_files import Tracks, open_tracks
+from .media_opening import Opening, source_of
 from .media_silence import FRAME_SECONDS, LEVEL_SECONDS, leading_silence
-from .media_sound import resample
-from .media_sources import array_audio, array_video, checked, finite, is_link, name_of, store
+from .media_sound import placed, resample
+from .media_sources import finite, name_of
 from .media_tracks import EPS, SAMPLING_RATE
-from .media_video import FileVideo
 from .media_windows import windows_of
 
 __all__ = [
@@ -54,68 +51,6 @@ OFFSET_WARNING = 0.1  # seconds between the first frame and the first sample; a 
 SPARSE = 10.0  # seconds from picture to picture, on average, of a file in which windows may be empty; our own choice
 MAX_TRIM = 2.0  # seconds of leading silence; more is not trimmed; our own choice
 TRIM_WARNING = 0.1  # seconds of trimmed silence; more is warned of
-
-
-@dataclass
-class MediaInfo:
-    """Properties of a media input. Times are in seconds; a property of a missing track is `None`.
-
-    `duration` counts from the clock's zero to the end of the longer track. The zero is that of [`MediaReader`] plus
-    `trimmed`, the leading silence that it was asked to leave out. `av_offset` is the start of the audio minus the start of
-    the video. `has_video` and `has_audio` are True for a track that is read, False where there is none, and None where
-    there is one that cannot be decoded.
-    """
-
-    name: str
-    duration: float
-    has_video: bool | None
-    has_audio: bool | None
-    width: int | None = None
-    height: int | None = None
-    average_fps: float | None = None
-    num_frames: int | None = None
-    sampling_rate: int | None = None
-    video_codec: str | None = None
-    audio_codec: str | None = None
-    av_offset: float = 0.0
-    file_size: int | None = None
-    trimmed: float = 0.0
-
-
-@dataclass
-class Clip:
-    """A window of one media input.
-
-    Attributes:
-        frames (`torch.Tensor`, *optional*): uint8, shape (T, 3, H, W), RGB, upright; from a file, in the memory format
-            `channels_last`.
-        timestamps (`torch.Tensor`, *optional*): float64, shape (T,), seconds from `start`.
-        audio (`torch.Tensor`, *optional*): float32 in [-1, 1], shape (S,), mono 16 kHz, sample 0 at `start`.
-        start, end (`float`): The window on the file's clock, in seconds.
-        name (`str`): The name of the media.
-        warnings (`list[str]`): Oddities of the file and of this window.
-    """
-
-    frames: torch.Tensor | None
-    timestamps: torch.Tensor | None
-    audio: torch.Tensor | None
-    start: float
-    end: float
-    name: str
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def duration(self) -> float:
-        """Length of the window in seconds."""
-        return self.end - self.start
-
-    @property
-    def has_video(self) -> bool:
-        return self.frames is not None
-
-    @property
-    def has_audio(self) -> bool:
-        return self.audio is not None
 
 
 class MediaReader:
@@ -160,16 +95,14 @@ class MediaReader:
         private_links: bool = True,
     ):
         self.name = name or name_of(source)
-        self.max_bytes, self.timeout = max_bytes, timeout
         if num_ffmpeg_threads is not None and num_ffmpeg_threads < 1:
             # FFmpeg's 0 takes every core: too many for one clip on a large machine
             raise ValueError(f"num_ffmpeg_threads ({num_ffmpeg_threads}) must be at least 1")
-        self.threads = num_ffmpeg_threads
-        self.trim_leading_silence, self.private_links = trim_leading_silence, private_links
-        self._source = _source(source, self.name)
-        self._audio_source = None if audio is None else _source(audio, name or name_of(audio))
+        self.trim_leading_silence = trim_leading_silence
+        self._opening = Opening(max_bytes, timeout, num_ffmpeg_threads, private_links)
+        self._source = source_of(source, self.name)
+        self._audio_source = None if audio is None else source_of(audio, name or name_of(audio))
         self._warnings: list[str] = []
-        self._temporary: list[Any] = []
         self._info: MediaInfo | None = None
         self._video = self._audio = None
 
@@ -182,8 +115,7 @@ class MediaReader:
     def close(self) -> None:
         """Drop the decoders and delete downloaded files."""
         self._video = self._audio = self._info = None
-        while self._temporary:
-            self._temporary.pop().close()
+        self._opening.close()
 
     @property
     def info(self) -> MediaInfo:
@@ -198,45 +130,15 @@ class MediaReader:
         _ = self.info
         return self._warnings
 
-    def _fetch(self, source: Any, name: str) -> Any:
-        """Return a source that torchcodec opens: a path, bytes, or the mapped bytes of a temporary file."""
-        if not is_link(source) and not hasattr(source, "read"):
-            return source
-        self._temporary.append(tempfile.NamedTemporaryFile(prefix="media-"))  # noqa: SIM115 (close() does)
-        return store(
-            source, name, self._temporary[-1], self.max_bytes, self.timeout, private=self.private_links
-        )
-
-    def _tracks(self, source: Any, name: str, audio_only: bool = False) -> tuple[Tracks, int | None]:
-        """Return the tracks of a source and its size in bytes."""
-        if isinstance(source, dict):
-            video = None if audio_only or source.get("frames") is None else array_video(source, name)
-            samples = source["audio"] if source.get("audio") is not None else source.get("array")
-            audio = None
-            if samples is not None and len(samples):
-                begin = video.begin if video else 0.0
-                audio = array_audio(samples, source.get("sampling_rate"), name, self._warnings, begin)
-            if video is None and audio is None:
-                raise UnreadableMediaError(name, "has neither frames nor audio", "Fill 'frames' or 'audio'")
-            return Tracks(video, audio), None
-        if hasattr(source, "get_frames_played_at"):
-            return Tracks(FileVideo(name, None, decoder=source)), None
-        if hasattr(source, "get_samples_played_in_range"):
-            samples = source.get_all_samples()
-            return Tracks(None, array_audio(samples.data, samples.sample_rate, name, self._warnings)), None
-        handle = self._fetch(source, name)
-        size = os.path.getsize(handle) if isinstance(handle, str) else len(handle)
-        return open_tracks(handle, name, self.threads, audio_only, self._warnings), size
-
     def _open(self) -> None:
         self._warnings = notes = []
-        tracks, size = self._tracks(self._source, self.name)
+        tracks, size = self._opening.tracks(self._source, self.name, notes)
         video, audio, undecodable = tracks.video, tracks.audio, tracks.undecodable
         if self._audio_source is not None:
-            audio = self._tracks(self._audio_source, name_of(self._audio_source), True)[0].audio
+            name = name_of(self._audio_source)
+            audio = self._opening.tracks(self._audio_source, name, notes, audio_only=True)[0].audio
             undecodable -= {"audio"}
             if audio is None:
-                name = name_of(self._audio_source)
                 raise UnreadableMediaError(name, "has no audio track", "Give a sound file")
         self._video, self._audio = video, audio
         offset = audio.begin - video.begin if video and audio and self._audio_source is None else 0.0
@@ -458,33 +360,11 @@ class MediaReader:
             return None
         out = torch.zeros(length)
         for samples, at in pieces:
-            _place(out, samples, at - begin)
+            placed(out, samples, at - begin)
         out = finite(out, notes)
         if float(out.abs().max()) < 2**-15:
             notes.append("audio is digital silence")
         return out.clamp_(-1, 1)
-
-
-def _source(source: Any, name: str) -> Any:
-    if not isinstance(source, Clip):
-        return checked(source, name)
-    return {
-        "path": source.name,  # for messages only
-        "frames": source.frames,
-        "timestamps": source.timestamps,
-        "audio": source.audio,
-        "sampling_rate": SAMPLING_RATE,
-        "duration": source.duration,
-    }
-
-
-def _place(out: torch.Tensor, samples: torch.Tensor, at: float) -> None:
-    """Write `samples` into `out` at `at` seconds, without those that fall outside."""
-    first = round(at * SAMPLING_RATE)
-    samples = samples[max(0, -first) :]
-    first = max(0, first)
-    samples = samples[: max(0, len(out) - first)]
-    out[first : first + len(samples)] = samples
 
 
 def read_clip(source: Any, audio: Any = None, **kwargs: Any) -> Clip:

@@ -71,6 +71,15 @@ def mono(samples: torch.Tensor, notes: list[str]) -> torch.Tensor:
     return mean
 
 
+def placed(out: torch.Tensor, samples: torch.Tensor, at: float) -> None:
+    """Write `samples` into `out` at `at` seconds, without those that fall outside."""
+    first = round(at * SAMPLING_RATE)
+    samples = samples[max(0, -first) :]
+    first = max(0, first)
+    samples = samples[: max(0, len(out) - first)]
+    out[first : first + len(samples)] = samples
+
+
 class FileAudio:
     """
     The audio track of a file, decoded by torchcodec.

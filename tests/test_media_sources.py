@@ -317,7 +317,7 @@ def test_link(server, clip_path):
     reader = MediaReader(f"{server}/clip.mp4/?token=secret")
     assert torch.equal(reader.read().frames, expected.frames)
     assert torch.allclose(reader.read(0.5, 1.5).audio, expected.audio[8_000:24_000], atol=1e-4)
-    temporary = Path(reader._temporary[0].name)
+    temporary = Path(reader._opening.temporary[0].name)
     assert temporary.exists() and "secret" not in reader.name
     reader.close()
     assert not temporary.exists()
