@@ -421,7 +421,7 @@ def test_other_readers_leave_a_damaged_passage_out(damaged):
 class NoFaces:
     """A finder that sees every frame and finds nothing."""
 
-    def __call__(self, frames):
+    def __call__(self, frames, times):
         return [[] for _ in frames]
 
 

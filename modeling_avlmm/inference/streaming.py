@@ -225,14 +225,16 @@ class StreamingDetector:
 
     def _told(self, file: FileWindows | WindowsElsewhere) -> Iterator[list[Clip]]:
         """Yield the windows of a file, and take over its warnings."""
-        groups = iter(file)
-        while True:
-            clips = next(groups, None)
-            self.warnings += [text for text in dict.fromkeys(file.warnings) if text not in self.warnings]
-            file.warnings.clear()
-            if clips is None:
-                return
-            yield clips
+        try:
+            for clips in file:
+                self._take(file.warnings)
+                yield clips
+        finally:
+            self._take(file.warnings)
+
+    def _take(self, warnings: list[str]) -> None:
+        self.warnings += [text for text in dict.fromkeys(warnings) if text not in self.warnings]
+        warnings.clear()
 
     # -- scores ------------------------------------------------------------------------------------------------------------
 

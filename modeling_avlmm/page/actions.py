@@ -49,16 +49,16 @@ class Page:
         Raises:
             ClipRefusedError: if the file cannot be read, or another clip took its place meanwhile.
         """
-        clip, generation = visit.clip, visit.generation
         abstain = bool(self.detector.model.config.abstain_band)
-        try:
-            result = self.detector(str(clip), on_error="raise", abstain=abstain)
-        except MediaError as error:
-            raise ClipRefusedError(f"{visit.name} cannot be read to its end: {error.reason}.") from error
-        result["name"] = visit.name
-        if result["error"] is not None:  # the folder's name is secret
-            result["error"]["message"] = result["error"]["message"].replace(str(clip), visit.name)
-        visit.keep(generation, result=result)
+        with visit.looking() as (clip, generation):
+            try:
+                result = self.detector(str(clip), on_error="raise", abstain=abstain)
+            except MediaError as error:
+                raise ClipRefusedError(f"{visit.name} cannot be read to its end: {error.reason}.") from error
+            result["name"] = visit.name
+            if result["error"] is not None:  # the folder's name is secret
+                result["error"]["message"] = result["error"]["message"].replace(str(clip), visit.name)
+            visit.keep(generation, result=result)
 
     def look_closer(self, visit: Visit, on_progress: Callable[[int, int], None] | None = None) -> None:
         """Find out what the detector reacts to in the window with the highest score.

@@ -76,14 +76,15 @@ class Handlers:
         if visit.clip is None or visit.result is not None:
             return {at.verdict: gr.skip()}
         try:
-            self.page.judge(visit)
-            player = self.page.player(visit)
+            with visit.looking():
+                self.page.judge(visit)
+                player, verdict = self.page.player(visit), verdict_view(visit, self.page.detector)
         except ClipRefusedError as error:
             return {at.note: notice("error", str(error))}
         return {
             at.note: "",
             at.result: gr.Column(visible=True),
-            at.verdict: verdict_view(visit, self.page.detector),
+            at.verdict: verdict,
             at.player: player,
             at.closeup: "",
             at.chat: [],

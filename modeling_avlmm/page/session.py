@@ -7,6 +7,8 @@ import secrets
 import shutil
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +25,8 @@ BROWSER_VIDEO = {"h264", "vp8", "vp9", "av1"}
 BROWSER_AUDIO = {"aac", "mp3", "opus", "vorbis", "flac", "pcm_s16le", "pcm_s24le", "pcm_f32le", "pcm_u8"}
 BROWSER_SUFFIXES = {".mp4", ".m4v", ".mov", ".webm", ".mp3", ".m4a", ".wav", ".ogg", ".oga", ".opus", ".flac"}
 """Suffixes of files that current browsers play. Other files get a verdict and a spectrogram all the same."""
+
+OVERTAKEN = "Another clip took this one's place while the detector looked at it."
 
 
 class ClipRefusedError(ValueError):
@@ -134,6 +138,28 @@ class Visit:
             self.messages = []
             self.generation = number
 
+    @contextmanager
+    def looking(self) -> Iterator[tuple[Path | None, int]]:
+        """Yield the clip and its number, for work that another clip may overtake.
+
+        Raises:
+            ClipRefusedError: at the end, or in the place of any error, if another clip took this one's place meanwhile or the
+                session has ended.
+        """
+        with self.lock:
+            clip, generation = self.clip, self.generation
+        try:
+            yield clip, generation
+        except Exception as error:
+            self.check(generation, error)
+            raise
+        self.check(generation)
+
+    def check(self, generation: int, cause: Exception | None = None) -> None:
+        """Raise a [`ClipRefusedError`] if the clip of a `generation` is gone."""
+        if self.closed or self.generation != generation:
+            raise ClipRefusedError(OVERTAKEN) from cause
+
     def keep(
         self, generation: int, result: dict | None = None, attribution: Attribution | None = None
     ) -> None:
@@ -142,10 +168,10 @@ class Visit:
         Raises:
             ClipRefusedError: if the session has ended, or another clip took this one's place.
         """
-        if self.closed or self.generation != generation:
-            raise ClipRefusedError("Another clip took this one's place while the detector looked at it.")
-        self.result = result or self.result
-        self.attribution = attribution or self.attribution
+        with self.lock:
+            self.check(generation)
+            self.result = result or self.result
+            self.attribution = attribution or self.attribution
 
     def file(self, name: str) -> Path:
         """Return the path of a file of this visit. Raises `FileNotFoundError` once the visit has ended."""

@@ -16,10 +16,15 @@ import torch
 from media_factory import make_clip
 from torch.utils.data import DataLoader
 
-from modeling_avlmm.evaluation.audit.property_jobs import read_properties
+from modeling_avlmm.evaluation.audit import property_jobs
 from modeling_avlmm.inference import reader_server
 from modeling_avlmm.inference.reader_messages import Inbox, Outbox
-from modeling_avlmm.inference.reader_process import ReaderLimits, reader_processes
+from modeling_avlmm.inference.reader_process import (
+    ReaderLimits,
+    limits_in_use,
+    reader_processes,
+    start_worker,
+)
 from modeling_avlmm.media import MediaReader, MediaTooLargeError, UnreadableMediaError, read_clip
 from modeling_avlmm.media_errors import DecoderCrashedError, DecoderStalledError
 
@@ -201,17 +206,39 @@ with reader_processes(forked=True), MediaReader({str(clip_path)!r}) as reader:
     assert done.stdout.split() == ["True", "True", "/dev/null", "True", "True", "True"], done.stderr
 
 
-def reader_of(video, audio):
-    """A measure of [`read_properties`]: where a file is decoded."""
-    with MediaReader(video) as reader:
-        return {"reader": process_of(reader), "here": os.getpid()}
+class Inline:
+    """A pool of processes in the place of [`ProcessPoolExecutor`], which does everything here."""
+
+    def __init__(self, count, mp_context, initializer, initargs):
+        self.started = initializer, initargs
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def map(self, function, jobs, chunksize):
+        return [(path, {"key": "", "record": self.started, "error": None}) for path, *_ in jobs]
 
 
-def test_processes_that_are_spawned_have_readers_of_their_own(clip_path, tmp_path):
+def test_processes_that_are_spawned_have_readers_of_their_own(clip_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(property_jobs, "ProcessPoolExecutor", Inline)
     rows = [{"path": "clip.mp4", "video": str(clip_path), "audio": None}]
-    with reader_processes(ReaderLimits(seconds=100)):
-        found, errors = read_properties(rows, tmp_path / "p.jsonl", num_workers=1, measure=reader_of)
-    assert not errors and len({os.getpid(), *list(found["clip.mp4"]["record"].values())}) == 3
+    limits = ReaderLimits(seconds=100)
+    with reader_processes(limits):
+        monkeypatch.setattr(property_jobs.JSONLines, "append", lambda self, entry: None)
+        found, _ = property_jobs.read_properties(rows, tmp_path / "p.jsonl", num_workers=1)
+    assert found["clip.mp4"] == (start_worker, (limits,)) and limits_in_use() is None
+    ends = []
+    monkeypatch.setattr("atexit.register", lambda function, *given: ends.append((function, given)))
+    start_worker(None)
+    assert limits_in_use() is None
+    start_worker(limits)
+    assert limits_in_use() == limits
+    end, given = ends[-1]
+    end(*given)
+    assert limits_in_use() is None
 
 
 @pytest.mark.parametrize("command", ["audit", "bench", "detect", "instruct", "stream", "train", "ui", "wild"])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import io
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +21,11 @@ from modeling_avlmm import AVDeepfakeDetectionPipeline, MediaError, MediaReader,
 from modeling_avlmm.cli import stream as streaming_command
 from modeling_avlmm.inference import streaming
 from modeling_avlmm.inference.growing_file import GrowingFile
-from modeling_avlmm.inference.reader_process import ReaderLimits, _Reader, reader_processes, readers_in_use
+from modeling_avlmm.inference.reader_messages import Outbox, send
+from modeling_avlmm.inference.reader_process import ReaderLimits, _Reader, reader_processes
+from modeling_avlmm.inference.reader_server import WAITING
 from modeling_avlmm.inference.streaming import StreamingDetector
-from modeling_avlmm.media_errors import DecoderCrashedError, DecoderStalledError, UnreadableMediaError
+from modeling_avlmm.media_errors import DecoderCrashedError, UnreadableMediaError
 
 HEAD_SCALE = 5e-8
 SCORES = ("score", "video_score", "audio_score")
@@ -450,58 +451,45 @@ def test_channels_that_cancel_are_heard_as_in_the_pipeline(model, processor, pip
 # -- in a process of its own -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def apart():
-    with reader_processes(ReaderLimits(seconds=1)):
-        yield
-
-
-def slowly(path, pause: float) -> int:
-    """Return a pipe into which a file is written with pauses."""
-    out, into = os.pipe()
-    data = path.read_bytes()
-
-    def write():
-        with os.fdopen(into, "wb", buffering=0) as pipe, contextlib.suppress(BrokenPipeError):
-            pipe.write(data[: len(data) // 2])
-            time.sleep(pause)
-            pipe.write(data[len(data) // 2 :])
-
-    threading.Thread(target=write, daemon=True).start()
-    return out
-
-
-def test_windows_from_a_reader_process_are_the_same(apart, model, processor, movie, tmp_path):
+def test_windows_from_a_reader_process_are_the_same(model, processor, movie, tmp_path):
     path = remux(movie, tmp_path / "movie.ts")
-    detector = StreamingDetector(model, processor)
-    groups = []
-    detector._scored, scored = (
-        (lambda clips: groups.append(readers_in_use()) or scored(clips)),
-        detector._scored,
-    )
-    windows = list(detector.stream_file(path, patience=0))
-    assert groups and all(groups)
-    # a pipe may be silent for longer than a decoder may take
-    with os.fdopen(slowly(path, 2.5), "rb", buffering=0) as pipe:
-        assert stream(model, processor, pipe)[0] == windows
-    data = io.BytesIO(path.read_bytes())  # without a descriptor: decoded here
-    assert stream(model, processor, data)[0] == windows
-    with pytest.raises(MediaError, match=r"text\.ts: cannot be read as media"):
+    expected, summary = stream(model, processor, path)
+    with reader_processes():
+        assert stream(model, processor, path) == (expected, summary)
+        with open(path, "rb", buffering=0) as file:
+            assert stream(model, processor, file)[0] == expected
+        data = io.BytesIO(path.read_bytes())  # without a descriptor: decoded here
+        assert stream(model, processor, data)[0] == expected
         (tmp_path / "text.ts").write_text("no video at all " * 100)
-        stream(model, processor, tmp_path / "text.ts")
+        with pytest.raises(MediaError, match=r"text\.ts: cannot be read as media"):
+            stream(model, processor, tmp_path / "text.ts")
 
 
-@pytest.mark.parametrize(
-    ("number", "error"), [(signal.SIGSEGV, DecoderCrashedError), (signal.SIGSTOP, DecoderStalledError)]
-)
-def test_a_decoder_that_dies_ends_its_stream_with_an_error(apart, model, processor, movie, number, error):
-    detector = StreamingDetector(model, processor)
-    windows = detector.stream_file(movie, patience=0)
-    first = next(windows)
-    reader = readers_in_use()
-    (process,) = (r.process for r in gc.get_objects() if isinstance(r, _Reader) and r.alive)
-    os.kill(process, number)
-    with pytest.raises(error, match=r"movie\.mp4: its decoder"):
-        list(windows)
-    assert detector.summary()["windows"] >= 1 and first["start"] == 0
-    assert len(stream(model, processor, movie)[0]) == 6 and reader is readers_in_use()
+def test_a_decoder_that_dies_ends_its_stream_with_an_error(model, processor, movie):
+    with reader_processes():
+        detector = StreamingDetector(model, processor)
+        detector._told, told, files = (lambda file: files.append(file) or told(file)), detector._told, []
+        windows = detector.stream_file(movie, patience=0)
+        assert next(windows)["start"] == 0
+        os.kill(files[0]._opened._reader.process, signal.SIGSEGV)
+        with pytest.raises(DecoderCrashedError, match=r"movie\.mp4: its decoder crashed \(SIGSEGV\)"):
+            list(windows)
+        assert detector.summary()["windows"] >= 1
+
+
+def test_a_silent_pipe_is_no_stalled_decoder():
+    out, into = os.pipe()
+    heard = []
+    with os.fdopen(out, "rb", buffering=0) as pipe, os.fdopen(into, "wb", buffering=0) as writer:
+        file = GrowingFile(
+            pipe, 0.0, 0.01, lambda: heard.append(1) or (len(heard) == 3 and writer.write(b"abc"))
+        )
+        assert file.read(10) == b"abc" and len(heard) == 3
+    mine, theirs = socket.socketpair()
+    with theirs:
+        send(theirs, os.getpid())  # as a reader does when it begins
+        reader = _Reader(mine, ReaderLimits(seconds=60))
+        for answer in ((WAITING, []), (WAITING, []), ("a group", ["a note"])):
+            Outbox().send(theirs, answer)
+        assert reader.ask("pipe.ts", "group") == ("a group", ["a note"])
+        reader.connection.close()

@@ -13,14 +13,16 @@ from types import SimpleNamespace
 import httpx
 import pytest
 from media_factory import make_clip
-from page_factory import serving
+from page_factory import serving, upload
+from transformers import pipeline
 
+from modeling_avlmm.media_errors import MediaNotFoundError
 from modeling_avlmm.page.actions import Page
-from modeling_avlmm.page.session import Limits, Visits
+from modeling_avlmm.page.session import ClipRefusedError, Limits, Visits
 from modeling_avlmm.page.uploads import NOT_UPLOADED, Uploads, files_in
 
-TAKE = 0
-"""Number of the event that takes a file."""
+TAKE, JUDGE = 0, 1
+"""Numbers of the events that take a file and that judge it."""
 SERVE = """
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,9 +44,9 @@ def server(tmp_path_factory):
         yield made
 
 
-def join(server, path, session="tab", **headers):
+def join(server, path, session="tab", event=TAKE, **headers):
     file = {"path": str(path), "meta": {"_type": "gradio.FileData"}}
-    body = {"data": [file], "fn_index": TAKE, "session_hash": session}
+    body = {"data": [file] if event == TAKE else [], "fn_index": event, "session_hash": session}
     return httpx.post(f"{server.address}/gradio_api/queue/join", json=body, headers=headers)
 
 
@@ -120,6 +122,61 @@ def test_twenty_people_with_one_file_each_have_their_clip(server, clips):
         server.page.visits.end(f"many{number}")
     left = [path for path in server.page.visits.root.rglob("*") if path.is_file() and path.stat().st_size]
     assert left == []
+
+
+@pytest.fixture(scope="module")
+def judging(gate_folder, tmp_path_factory):
+    """A page with a tiny detector."""
+    detector = pipeline("av-deepfake-detection", model=str(gate_folder), device="cpu")
+    with serving(Page(detector, Limits(2, 20), visits=Visits(tmp_path_factory.mktemp("judging")))) as made:
+        yield made
+
+
+def test_five_visitors_with_four_files_each_get_their_verdicts(judging, tmp_path):
+    files = [make_clip(tmp_path / f"number{n}.mp4", 1 + n / 10) for n in range(4)]
+    expected = {file.name: judging.page.detector(str(file))["score"] for file in files}
+    assert len({round(score, 6) for score in expected.values()}) > 1
+
+    def give(session, file):
+        (path,) = send(judging, file).json()
+        assert join(judging, path, session).status_code == 200 and finish(judging, session)["success"]
+        assert join(judging, None, session, JUDGE).status_code == 200
+        event, visit = finish(judging, session), judging.page.visits.of(session)
+        shown = json.dumps(event["output"]["data"])
+        return event["success"] and file.name in shown, visit.name, visit.result and visit.result["score"]
+
+    def visit(number):
+        return [give(f"visitor{number}", files[(number + k) % 4]) for k in range(4)]
+
+    with ThreadPoolExecutor(5) as pool:
+        found = list(pool.map(visit, range(5)))
+    for number, answers in enumerate(found):
+        names = [files[(number + k) % 4].name for k in range(4)]
+        assert answers == [(True, name, pytest.approx(expected[name], abs=1e-6)) for name in names]
+
+
+def test_of_four_files_at_once_the_last_one_gets_the_verdict(visits, clips):
+    """Each is taken while the detector looks at the one before, and its file is gone."""
+    taken = []
+
+    def detector(file, **_):
+        name = visit.name
+        if len(taken) < 3:
+            taken.append(name)
+            number = len(taken)
+            visit.take(upload(visits.root, clips["short"], f"{number}.mp4"), Limits())
+            raise MediaNotFoundError(file, "no such file")
+        return {"label": "real", "score": 0.1, "error": None, "name": name}
+
+    detector.model = SimpleNamespace(config=SimpleNamespace(abstain_band=None))
+    page, visit = Page(detector, visits=visits), visits.of("tab")
+    visit.take(upload(visits.root, clips["short"], "0.mp4"), Limits())
+    for _ in range(3):
+        with pytest.raises(ClipRefusedError, match="Another clip took this one's place"):
+            page.judge(visit)
+        assert visit.result is None
+    page.judge(visit)
+    assert taken == ["0.mp4", "1.mp4", "2.mp4"] and visit.name == visit.result["name"] == "3.mp4"
 
 
 def test_a_shared_name_is_removed_when_no_upload_is_on_its_way(tmp_path):

@@ -20,8 +20,9 @@ from modeling_avlmm.media import Clip, MediaReader
 from modeling_avlmm.planning.training_plan import plan_training
 from modeling_avlmm.processing_avpl import AVPLProcessor
 from modeling_avlmm.training import clip_store
-from modeling_avlmm.training.batches import ClipCollator, read_row
+from modeling_avlmm.training.batches import ClipCollator
 from modeling_avlmm.training.clip_faces import ClipFaces
+from modeling_avlmm.training.clip_reading import read_row
 from modeling_avlmm.training.clip_store import ClipStore, ClipStoreWarning
 from modeling_avlmm.training.pseudo_fakes.pseudo_faker import PseudoFaker
 from modeling_avlmm.training.recipe_values import RecipeError
