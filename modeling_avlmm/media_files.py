@@ -103,9 +103,7 @@ def _open_container(source: Any) -> _Container:
     mp4 = read_header(content) if head[4:8] in FIRST_BOXES else Header()
     second_at = mp4.second_at if mp4.films else next_recording(content)
     before_cut = length_before_cut(content)
-    return _Container(
-        source, handle, demuxer, streams, best, head, mp4, content, second_at, before_cut
-    )
+    return _Container(source, handle, demuxer, streams, best, head, mp4, content, second_at, before_cut)
 
 
 @contextmanager
