@@ -72,7 +72,8 @@ def calibrate(recipe: GenuineRecipe, dataset: Dataset, detector: Detector) -> di
     A part's scale makes made fakes of held-out people, and of held-out synthesisers, most likely (Platt 1999). Its bias puts
     log-odds of 0 where half of the allowed false alarms lie above, of genuine recordings as the pipeline scores them: so the
     two parts can be compared, and the larger one be taken. The threshold is then read off the scores of genuine clips. Both
-    hold for the recordings as they are, and for the clips again under each condition of the recipe by itself.
+    hold for the recordings as they are, and for the clips again under each condition of the recipe by itself. The band of
+    uncertain scores begins below nearly all made fakes: that a clip is no clear fake does not make it genuine.
 
     Args:
         recipe ([`GenuineRecipe`]): The run.
@@ -86,6 +87,7 @@ def calibrate(recipe: GenuineRecipe, dataset: Dataset, detector: Detector) -> di
     config, settings = model.config, recipe.calibration
     model.eval()
     known: dict = {"held_out_people": 0, "false_alarms": settings.false_alarms, "parts": {}}
+    fakes: dict[str, np.ndarray] = {}
     for kind in (PictureStage, SoundStage):
         stage = kind(recipe)
         stage.processor = processor
@@ -93,6 +95,7 @@ def calibrate(recipe: GenuineRecipe, dataset: Dataset, detector: Detector) -> di
         labels, values = pair_scores(stage, model)
         scale, bias = fit_scale_and_bias(labels, values)
         part = PARTS[stage.name]
+        fakes[part] = values[labels == 1]
         setattr(config, f"{part}_scale", scale)
         setattr(config, f"{part}_bias", bias)
         known["parts"][part] = {"pairs": len(labels) // 2, "scale": scale}
@@ -124,12 +127,28 @@ def calibrate(recipe: GenuineRecipe, dataset: Dataset, detector: Detector) -> di
         return known
     config.threshold = float(expit(upper_bound_of_all(every, settings.false_alarms)))
     if settings.abstain:
-        config.abstain_band = [float(expit(upper_bound_of_all(every, share))) for share in settings.abstain]
+        config.abstain_band = _band(config, fakes, every, settings.abstain)
     say(
         f"  threshold {config.threshold:.3f} for {settings.false_alarms:.0%} false alarms, read off "
         f"{count_of(len(overall), 'genuine clip')} of {known['held_out_people']} held-out people"
     )
     return known
+
+
+def _band(
+    config, fakes: dict[str, np.ndarray], genuine: list[np.ndarray], shares: list[float]
+) -> list[float]:
+    """Return the edges of the band: few made fakes are below the lower one, few genuine clips above the upper one."""
+    misses, false_alarms = shares
+    # A clip's score is that of its more suspicious part, so it is at least that of the part that was forged.
+    lower = [
+        -upper_bound(-(vars(config)[f"{part}_scale"] * raw + vars(config)[f"{part}_bias"]), misses)
+        for part, raw in fakes.items()
+        if len(raw) >= FEWEST
+    ]
+    upper = upper_bound_of_all(genuine, false_alarms)
+    threshold = config.threshold
+    return [min([threshold, *map(float, expit(lower))]), max(threshold, float(expit(upper)))]
 
 
 @torch.no_grad()

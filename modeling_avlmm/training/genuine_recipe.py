@@ -165,15 +165,15 @@ class CalibrationRecipe:
 
     Args:
         false_alarms (`float`): Share of genuine clips that the threshold calls fake.
-        abstain (`list[float]`): Shares of genuine clips above the lower and the upper edge of the band in which the detector
-            gives no verdict on request; empty for no band.
+        abstain (`list[float]`): Shares of made fakes below the lower, and of genuine clips above the upper edge of the band in
+            which the detector gives no verdict on request; empty for no band.
         conditions (`dict[str, int]`): Names and levels of perturbations (`evaluation/robustness/perturbations.py`). The shares
             must hold for the clips as they are, and again under each of these by itself: real recordings come in worse
             quality than those one collects.
     """
 
     false_alarms: float = 0.05
-    abstain: list[float] = field(default_factory=lambda: [0.2, 0.02])
+    abstain: list[float] = field(default_factory=lambda: [0.02, 0.02])
     conditions: dict = field(default_factory=dict)
 
     def __post_init__(self):
@@ -187,9 +187,9 @@ class CalibrationRecipe:
         if not 0 < self.false_alarms < 1:
             raise RecipeError(f"calibration.false_alarms is a share, got {self.false_alarms}.")
         if self.abstain and not (
-            len(self.abstain) == 2 and 1 > self.abstain[0] >= self.false_alarms >= self.abstain[1] > 0
+            len(self.abstain) == 2 and 0 < self.abstain[0] < 1 and 0 < self.abstain[1] <= self.false_alarms
         ):
             raise RecipeError(
-                f"calibration.abstain is {self.abstain}; it takes two shares around calibration.false_alarms "
-                f"({self.false_alarms}), the larger one first, or none."
+                f"calibration.abstain is {self.abstain}; it takes two shares, of fakes below and of genuine clips above the "
+                f"band, the second at most calibration.false_alarms ({self.false_alarms}); or none."
             )

@@ -169,7 +169,7 @@ def test_recipes_that_cannot_be_run():
     for part, message in (
         ({"picture": {"epochs": 3}}, r"training.epochs is for recipes"),
         ({"sound": {"average": 1}}, r"average is a decay"),
-        ({"calibration": {"abstain": [0.02, 0.2]}}, r"the larger one first"),
+        ({"calibration": {"abstain": [0.02, 0.2]}}, r"the second at most calibration.false_alarms"),
         ({"model": {"start": "x", "options": {"image_size": 96}}}, r"model.start brings its own"),
         ({"training": {}}, r"training is for recipes with system: ssavd or avpl"),
     ):
