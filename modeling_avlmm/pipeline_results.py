@@ -81,7 +81,7 @@ def file_result(rows: list[dict], config: AVDetectorConfig, settings: Settings) 
     if found["score"] is not None and low <= found["score"] <= high:
         if settings.abstain:
             found["label"] = UNCERTAIN
-        warnings.append(f"the score is in the range [{low:.3f}, {high:.3f}] where verdicts are uncertain")
+        warnings.append(f"the score is in the range [{low:.3g}, {high:.3g}] where verdicts are uncertain")
     last = rows[-1] if rows else {}
     return {
         **found,

@@ -9,8 +9,8 @@ DEFAULT_MODEL = "AVLMM_DEFAULT_MODEL"
 DEMONSTRATION_MODEL = Path(__file__).parents[1] / "demonstration_model"
 """SSAVD, trained on drawn faces: it shows that the software works, and knows nothing of real recordings."""
 
-EMBEDDED_MODEL = DEMONSTRATION_MODEL
-"""The detector that is used when no model is named, for a first result without a download."""
+EMBEDDED_MODEL = Path(__file__).parents[1] / "default_model"
+"""The detector that is used when no model is named: facevoice, trained on genuine recordings of real people."""
 
 
 def default_model() -> str:

@@ -117,7 +117,11 @@ def calibrate(recipe: GenuineRecipe, dataset: Dataset, detector: Detector) -> di
     found = [score_genuine(recipe, detector, clips, each) for each in (None, *settings.conditions.items())]
     every = [_known(each["score"] for _, each in results) for results in found]
     overall = every[0]
-    known |= {"clips": len(overall), "conditions": dict(settings.conditions), "abstain": list(settings.abstain)}
+    known |= {
+        "clips": len(overall),
+        "conditions": dict(settings.conditions),
+        "abstain": list(settings.abstain),
+    }
     config.calibration = {"dataset": recipe.data.dataset, "protocol": recipe.data.protocol, **known}
     if len(overall) < FEWEST:
         say(

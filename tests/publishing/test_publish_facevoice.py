@@ -33,7 +33,13 @@ RECORDINGS = {
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     run = tmp_path_factory.mktemp("run")
-    known = {"dataset": "wild", "clips": 11, "false_alarms": 0.05, "conditions": {"blur": 2}, "abstain": [0.02, 0.02]}
+    known = {
+        "dataset": "wild",
+        "clips": 11,
+        "false_alarms": 0.05,
+        "conditions": {"blur": 2},
+        "abstain": [0.02, 0.02],
+    }
     options = {"threshold": 0.27, "abstain_band": [0.01, 0.54], "calibration": known}
     save_tiny(run / "model", **SMALL, **options, half_precision=True, notice="a notice of its own")
     (run / "sources.json").write_text(json.dumps(RECORDINGS))
@@ -54,8 +60,13 @@ def test_card_says_what_it_is_and_what_it_was_trained_on(published):
     assert "hibari-tts, pyworld" in text and "selfblended2022" in text
     words = " ".join(text.split())
     assert "From 0.2700 on the label is `fake`. This threshold calls 5 % of genuine clips fake" in words
-    assert "11 clips of people who were not trained on, and again under blur, whichever was stricter." in words
-    assert "Of fakes made of genuine recordings 2 % score below this band, of genuine clips 2 % above it." in words
+    assert (
+        "11 clips of people who were not trained on, and again under blur, whichever was stricter." in words
+    )
+    assert (
+        "Of fakes made of genuine recordings 2 % score below this band, of genuine clips 2 % above it."
+        in words
+    )
     assert "{{" not in text and "None" not in text
     assert json.loads((published / "sources.json").read_text()) == RECORDINGS
     # Published again, the record stays.
