@@ -29,6 +29,7 @@ from transformers import Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditio
 
 from modeling_avlmm import AVLMMForDeepfakeDetection, AVLMMProcessor
 from modeling_avlmm.inference.provenance import environment
+from modeling_avlmm.planning.memory import checkpoint_activations
 from modeling_avlmm.training.recipe_parts import StageRecipe
 from modeling_avlmm.training.stage_kinds import KINDS, count_trainable, keep_trained_in_float32
 from modeling_avlmm.training.tiny.backbone import tiny_thinker_config
@@ -156,7 +157,7 @@ def train(
     trained = get_peft_model(model, kind.lora(model, stage))
     keep_trained_in_float32(trained)
     trained.enable_input_require_grads()
-    trained.gradient_checkpointing_enable()
+    checkpoint_activations(trained)
     trained.train()
     optimizer = torch.optim.AdamW([p for p in trained.parameters() if p.requires_grad], lr=1e-4)
     print(f"  {count_trainable(trained) / 1e6:.1f} M weights train")
