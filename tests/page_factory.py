@@ -66,9 +66,9 @@ def give(page, path: Path) -> None:
     page.set_input_files("#av-file input[type=file]", str(path))
 
 
-def verdict_on(page, name: str) -> None:
+def verdict_on(page, name: str, seconds: float = 30.0) -> None:
     """Wait until the page shows the verdict on a file."""
-    page.wait_for_selector(f"#av-verdict .av-kicker:has-text('{name}')", timeout=30_000)
+    page.wait_for_selector(f"#av-verdict .av-kicker:has-text('{name}')", timeout=1000 * seconds)
 
 
 def settled(condition: Callable[[], bool], seconds: float = 20.0) -> bool:

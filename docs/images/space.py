@@ -54,6 +54,10 @@ def main() -> None:
         finally:
             process.terminate()
             process.wait()
+    _save(png)
+
+
+def _save(png: bytes) -> None:
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     picture = picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS)
     picture = picture.quantize(256, Image.Quantize.MEDIANCUT, kmeans=4, dither=Image.Dither.NONE)
@@ -65,7 +69,7 @@ def _picture(server: SimpleNamespace, path: Path) -> bytes:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         with opened(browser, server, viewport=VIEWPORT) as tab:
             give(tab, path)
-            verdict_on(tab, path.name)
+            verdict_on(tab, path.name, seconds=300)  # the first file waits for a reader process
             tab.wait_for_function("document.querySelector('.av-player video').readyState >= 2")
             tab.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
             tab.mouse.move(0, 0)

@@ -29,6 +29,8 @@ def serve(detector: str, limits: Limits | None = None) -> None:
     """
     limits = limits or Limits(max_mb=100.0, max_seconds=120.0)
     found, _ = load_detector(detector)
+    if os.path.isdir(detector):  # where it lies on the server is nobody's business
+        found.model.config.name_or_path = os.path.basename(detector)
     host = os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0")
     port = int(os.environ.get("GRADIO_SERVER_PORT", PORT))
     with reader_processes(ReaderLimits()):

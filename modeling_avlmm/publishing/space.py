@@ -18,7 +18,7 @@ from .requirements import requirements_text
 from .upload import PublishError, Upload, upload_folder
 
 INSIDE = "detector"
-"""Folder of a Space that holds the detector itself."""
+"""Folder of a Space that holds the detector itself, under its name."""
 GRADIO = "6.31.0"
 """Version of Gradio in a Space, if none is installed here."""
 PACKAGES = (
@@ -28,14 +28,12 @@ PACKAGES = (
 """Packages that the page needs beside its detector's."""
 APP = '''"""The page of a detector of audio-visual deepfakes. Limits for files are arguments of `serve`."""
 
-from pathlib import Path
-
-from modeling_avlmm.page.space import serve
+{imports}from modeling_avlmm.page.space import serve
 
 DETECTOR = {detector}
 
 if __name__ == "__main__":
-    serve({argument})
+    serve(DETECTOR)
 '''
 README = """---
 {metadata}---
@@ -127,9 +125,11 @@ def check_space(destination: str | Path) -> None:
 def write_space(folder: Path, detector: SpaceDetector) -> None:
     """Write the files of a Space into an existing folder."""
     (folder / "README.md").write_text(_readme(detector), encoding="utf-8")
-    name = json.dumps(detector.repository or INSIDE)
-    argument = "DETECTOR" if detector.repository else "str(Path(__file__).with_name(DETECTOR))"
-    (folder / "app.py").write_text(APP.format(detector=name, argument=argument), encoding="utf-8")
+    inside = f"{INSIDE}/{detector.name}"
+    imports, place = "", json.dumps(detector.repository)
+    if detector.repository is None:
+        imports, place = "from pathlib import Path\n\n", f"str(Path(__file__).parent / {json.dumps(inside)})"
+    (folder / "app.py").write_text(APP.format(imports=imports, detector=place), encoding="utf-8")
     system = AutoConfig.from_pretrained(detector.source).model_type
     needed = requirements_text(system, AutoProcessor.from_pretrained(detector.source), PACKAGES)
     (folder / "requirements.txt").write_text(needed, encoding="utf-8")
@@ -142,7 +142,7 @@ def write_space(folder: Path, detector: SpaceDetector) -> None:
     if licence.is_file():
         shutil.copyfile(licence, folder / "LICENSE")
     if detector.repository is None:
-        shutil.copytree(detector.source, folder / INSIDE)
+        shutil.copytree(detector.source, folder / inside)
 
 
 def _readme(detector: SpaceDetector) -> str:
@@ -162,8 +162,9 @@ def _readme(detector: SpaceDetector) -> str:
     }
     if detector.license:
         metadata["license"] = detector.license
-    private = ""
+    private, address = "", f"{INSIDE}/{detector.name}"
     if detector.repository:
+        address = f"https://huggingface.co/{detector.repository}"
         metadata["models"] = [detector.repository]
         if detector.private:
             private = f"\n\nIf {detector.repository} is private, the Space needs a secret `HF_TOKEN` that can read it."
@@ -173,7 +174,7 @@ def _readme(detector: SpaceDetector) -> str:
         metadata=yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True),
         title=title,
         name=detector.name,
-        address=f"https://huggingface.co/{detector.repository}" if detector.repository else INSIDE,
+        address=address,
         gradio=metadata["sdk_version"],
         private=private,
     )
