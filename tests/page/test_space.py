@@ -63,7 +63,7 @@ def served(space, tmp_path_factory):
     assert line.strip().endswith(f":{port}"), process.poll()
     yield SimpleNamespace(address=f"http://127.0.0.1:{port}", folder=space)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
 
 
 def test_the_folder_is_a_space(space):
