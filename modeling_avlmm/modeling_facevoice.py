@@ -87,7 +87,7 @@ class FaceVoiceForDeepfakeDetection(FaceVoicePreTrainedModel):
 
     def __init__(self, config: FaceVoiceConfig):
         super().__init__(config)
-        # On the meta device there is nothing to initialise, and trying to takes a quarter of a second.
+        # On the meta device there is nothing to initialise.
         empty = torch.get_default_device().type == "meta"
         with init.no_init_weights() if empty else nullcontext():
             self.picture = create_model(
