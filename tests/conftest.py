@@ -61,6 +61,14 @@ def tiny_detector(tiny_backbone, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_vllm(tiny_detector, tmp_path_factory) -> Path:
+    """`tiny_detector`, published for vLLM."""
+    from modeling_avlmm.publishing.publish import publish
+
+    return publish(tiny_detector, tmp_path_factory.mktemp("served") / "vllm", layout="vllm")
+
+
+@pytest.fixture(scope="session")
 def clips(tmp_path_factory) -> dict[str, Path]:
     """Small files: with and without sound, a longer one, sound alone, and one that isn't a video."""
     import soundfile

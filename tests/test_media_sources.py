@@ -66,6 +66,25 @@ def test_every_form_of_one_file(clip_path):
     assert info.file_size == len(data) and info.av_offset == 0
 
 
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="decoding on a GPU needs one"),
+        ),
+    ],
+)
+def test_an_open_decoder_and_the_file_for_its_sound(clip_path, device):
+    """A decoder on a GPU takes the picture; NVDEC's colours may differ by a few steps."""
+    clip = read_clip(VideoDecoder(clip_path, device=device), audio=clip_path, fps=5)
+    expected = read_clip(clip_path, fps=5)
+    assert clip.frames.device.type == "cpu" and torch.equal(clip.timestamps, expected.timestamps)
+    assert (clip.frames.int() - expected.frames.int()).abs().max() <= (0 if device == "cpu" else 8)
+    assert torch.equal(clip.audio, expected.audio)
+
+
 def test_open_decoder(clip_path):
     expected = read_clip(clip_path)
     decoder = VideoDecoder(clip_path, dimension_order="NHWC", output_dtype=torch.float32)

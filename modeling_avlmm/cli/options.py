@@ -9,6 +9,9 @@ from .console import UsageError, tell
 
 NO_MODEL = f"no model was named, so this is the package's own detector. Give --model, or set {DEFAULT_MODEL}."
 
+API_KEY = "VLLM_API_KEY"
+"""Environment variable with the key of a server, which vLLM itself reads."""
+
 
 def add_model(parser: argparse.ArgumentParser, what: str = "folder or Hub id of a detector") -> None:
     """Add a required --model."""
@@ -150,6 +153,40 @@ def reading(options: argparse.Namespace, forked: bool = False) -> contextlib.Abs
 
     limits = ReaderLimits(seconds=options.read_seconds, memory_gib=options.read_memory)
     return reader_processes(limits, forked)
+
+
+def add_served(parser: argparse._ArgumentGroup) -> None:
+    """Add the options of a server; [`check_served`] compares them."""
+    parser.add_argument(
+        "--endpoint", metavar="URL", help="server of --engine vllm, such as http://localhost:8000"
+    )
+    parser.add_argument(
+        "--served-model", metavar="NAME", help="name of the detector on the server [its only model]"
+    )
+    parser.add_argument(
+        "--api-key", metavar="KEY", default=os.environ.get(API_KEY), help=f"key of the server [${API_KEY}]"
+    )
+    parser.add_argument(
+        "--request-seconds",
+        type=above_zero,
+        default=120.0,
+        metavar="SECONDS",
+        help="longest wait for an answer of the server [%(default)g]",
+    )
+
+
+def check_served(options: argparse.Namespace) -> None:
+    """Raise `UsageError` for --engine vllm without a server or a detector, and for a server without --engine vllm."""
+    if options.engine != "vllm":
+        if options.endpoint or options.served_model:
+            raise UsageError("--endpoint and --served-model are for a server: add --engine vllm")
+        return
+    if not options.endpoint:
+        raise UsageError("--engine vllm needs the server's address: --endpoint http://localhost:8000")
+    if not options.model and not os.environ.get(DEFAULT_MODEL):
+        raise UsageError(
+            "--engine vllm needs the detector that is served, for its prompts and threshold: --model FOLDER_OR_ID"
+        )
 
 
 def add_push(parser: argparse.ArgumentParser) -> None:

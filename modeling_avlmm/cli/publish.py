@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..inference.quiet import quiet_libraries
-from .console import guarded
+from .console import UsageError, guarded
 from .options import add_model, add_token
 
 if TYPE_CHECKING:
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 HELP = "write, and upload, a detector that others load in one line"
 DESCRIPTION = (
     "Write a folder with weights, processor, code, pipeline entry and model card. With --push it is uploaded to the Hub, as a "
-    "private repository unless --public is given. --endpoint and --space write what Inference Endpoints and Spaces need."
+    "private repository unless --public is given. --endpoint and --space write what Inference Endpoints and Spaces need, "
+    "--layout vllm what a vLLM server needs."
 )
 
 
@@ -50,14 +51,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR_OR_SPACE",
         help="also write a Space that shows the page for this detector: a folder, or with --push owner/name",
     )
+    parser.add_argument(
+        "--layout",
+        choices=("transformers", "vllm"),
+        default="transformers",
+        help="vllm: the whole omni model under its official names, for a server [%(default)s]",
+    )
     add_token(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     from ..publishing.publish import PublishError
+    from ..publishing.vllm_layout import LayoutError
 
-    return guarded(partial(_publish, options), PublishError)
+    return guarded(partial(_publish, options), PublishError, LayoutError)
 
 
 def _publish(options: argparse.Namespace) -> int:
@@ -68,11 +76,18 @@ def _publish(options: argparse.Namespace) -> int:
     quiet_libraries()
     metadata = CardMetadata(options.base_model, options.datasets, options.license, options.language)
     upload = Upload(private=not options.public, token=options.token) if options.push else None
+    if options.layout == "vllm" and (options.endpoint or options.space):
+        raise UsageError(
+            "--layout vllm holds no code for --endpoint or --space: publish those to another place"
+        )
     if options.space and not upload:
         check_space(options.space)  # before anything is written
-    where = publish(options.model, options.to, options.metrics, metadata, upload, endpoint=options.endpoint)
+    extras = {"endpoint": options.endpoint, "layout": options.layout}
+    where = publish(options.model, options.to, options.metrics, metadata, upload, **extras)
     print(f"Published to {where}.")
-    if not options.push:
+    if options.layout == "vllm":
+        print(f"Serve it with: vllm serve {options.to} --trust-request-mm-kwargs")
+    elif not options.push:
         folder = Path(options.to)
         print(
             f"Look at {folder / 'README.md'}, then try: python -m modeling_avlmm detect FILE --model {folder}"

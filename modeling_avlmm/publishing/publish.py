@@ -18,13 +18,18 @@ from ..configuration_detector import DEMONSTRATION_NOTICE
 from ..evaluation.report import calibration_of
 from ..inference.auto import AutoModelForAVDeepfakeDetection
 from ..inference.provenance import detector_identity
+from ..inference.served_settings import DETECTOR_FILE
 from .card import CardMetadata, render_model_card
 from .endpoint import write_endpoint
 from .eval_results import write_eval_results
 from .training_record import copy_training, hub_id, training_summary
 from .upload import PublishError, Upload, upload_folder
+from .vllm_layout import check_servable, vllm_card, write_vllm_folder
 
 Reports = list[tuple[Path, dict]]
+
+LAYOUTS = ("transformers", "vllm")
+"""What a folder is for: `pipeline()` with the detector's own code, or a vLLM server."""
 
 
 def publish(
@@ -34,6 +39,7 @@ def publish(
     metadata: CardMetadata | None = None,
     upload: Upload | None = None,
     endpoint: bool = False,
+    layout: str = LAYOUTS[0],
 ) -> Path | str:
     """
     Write everything that others need to use a detector, and upload it on request.
@@ -57,6 +63,8 @@ def publish(
         metadata ([`CardMetadata`], *optional*): Fields of the model card, in place of those that the recipe names.
         upload ([`Upload`], *optional*): Upload to the Hub, with these options.
         endpoint (`bool`, *optional*, defaults to `False`): Add `handler.py` and `requirements.txt` for Inference Endpoints.
+        layout (`str`, *optional*, defaults to `"transformers"`):
+            `"vllm"` for a folder that a vLLM server takes, without code, see [`write_vllm_folder`].
 
     Returns:
         `Path` of the folder, or with `upload` the URL of the repository.
@@ -64,6 +72,7 @@ def publish(
     Raises:
         PublishError: If `model_dir` holds no detector, the metrics are about another one, or `destination` holds
             something else, or the Hub refuses the upload or cannot be reached.
+        LayoutError: If vLLM has no loader for the detector.
     """
     model_dir = Path(model_dir)
     reports = load_reports(metrics)
@@ -72,27 +81,31 @@ def publish(
     for path, report in reports:
         _check_report(path, report, model, processor)
     _check_encoders(model)
+    if layout == "vllm":
+        check_servable(model)
     training = training_summary(model_dir)
     if training and model.config.notice == DEMONSTRATION_NOTICE:
         training["synthetic"] = True  # published before, without the notes about the data
     _note_in_configuration(model, training, reports)
     destination = str(destination) if upload else Path(destination)
     name = destination.rpartition("/")[2] if upload else destination.resolve().name
-    card = render_model_card(
-        name=name,
+    about = {
+        "name": name,
         # The path on this machine tells others nothing.
-        repository=name if Path(destination).is_absolute() else str(destination),
-        model=model,
-        processor=processor,
-        reports=[report for _, report in reports],
-        training=training,
-        metadata=_metadata(metadata or CardMetadata(), model, training),
-        endpoint=endpoint,
-    )
+        "repository": name if Path(destination).is_absolute() else str(destination),
+        "model": model,
+        "reports": [report for _, report in reports],
+        "metadata": _metadata(metadata or CardMetadata(), model, training),
+    }
 
     def write(folder: Path) -> None:
-        model.save_pretrained(folder)
-        processor.save_pretrained(folder)
+        if layout == "vllm":
+            write_vllm_folder(model, processor, folder)
+            card = vllm_card(**about)
+        else:
+            model.save_pretrained(folder)
+            processor.save_pretrained(folder)
+            card = render_model_card(processor=processor, training=training, endpoint=endpoint, **about)
         card.save(folder / "README.md")
         copy_training(model_dir, folder)
         _write_reports(folder, name, reports)
@@ -144,9 +157,7 @@ def _check_destination(destination: str | Path, model_dir: Path, upload: Upload 
     if folder.is_file():
         raise PublishError(f"{folder} is a file: give a folder.")
     if folder.is_dir() and any(folder.iterdir()):
-        config = folder / "config.json"
-        published = config.is_file() and (folder / "README.md").is_file()
-        if not published or "custom_pipelines" not in json.loads(config.read_text(encoding="utf-8")):
+        if not _is_published(folder):
             raise PublishError(
                 f"{folder} holds something that is not a published detector: give an empty folder."
             )
@@ -154,6 +165,15 @@ def _check_destination(destination: str | Path, model_dir: Path, upload: Upload 
             raise PublishError(
                 f"{folder} is a git repository: publish to another folder and copy from there."
             )
+
+
+def _is_published(folder: Path) -> bool:
+    """Return whether a folder holds a published detector, in one of the layouts."""
+    config = folder / "config.json"
+    if not config.is_file() or not (folder / "README.md").is_file():
+        return False
+    served = (folder / DETECTOR_FILE).is_file()
+    return served or "custom_pipelines" in json.loads(config.read_text(encoding="utf-8"))
 
 
 def _load(model_dir: Path) -> tuple[PreTrainedModel, ProcessorMixin]:

@@ -22,13 +22,16 @@ from ..options import (
     add_gate,
     add_loading,
     add_reading,
+    add_served,
     add_windows,
     check_gate,
+    check_served,
     model_or_default,
     reading,
 )
 
 if TYPE_CHECKING:
+    from ...pipeline_avd import AVDeepfakeDetectionPipeline
     from .inputs import Survey
 
 HELP = "tell whether files are deepfakes"
@@ -86,6 +89,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_batch_size(running, 1)
     add_loading(running)
     add_reading(running)
+    engine = parser.add_argument_group("engine")
+    engine.add_argument(
+        "--engine",
+        choices=("local", "vllm"),
+        default="local",
+        help="what runs the network: this process, or a vLLM server [%(default)s]",
+    )
+    add_served(engine)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -97,10 +108,15 @@ def run(options: argparse.Namespace) -> int:
 def check(options: argparse.Namespace) -> None:
     """Raise `UsageError` for options that contradict one another, or name a place that cannot be written."""
     check_gate(options)
+    check_served(options)
     if options.json and options.csv == "-":
         raise UsageError("--json and --csv - both want standard output: give --csv a file")
     if options.attribute and not options.case:
         raise UsageError("--attribute is shown in case reports: give their folder, --case FOLDER")
+    if options.attribute and options.engine == "vllm":
+        raise UsageError(
+            "--attribute looks into the network, which --engine vllm leaves to the server: leave one out"
+        )
     for name, path in (("csv", options.csv), ("report", options.report), ("resume", options.resume)):
         if path is None or path == "-":
             continue
@@ -133,13 +149,10 @@ def _detect(options: argparse.Namespace) -> int:
 
 
 def _look_at(options: argparse.Namespace, found: Survey) -> int:
-    from ...inference.loading import load_detector
     from .detection_run import DetectionRun
 
     with starting(options.own_process):
-        model = model_or_default(options.model)
-        loading = (options.device, options.dtype, options.trust_remote_code, options.gate, options.gate_band)
-        detector, zero_shot = load_detector(model, *loading)
+        detector, zero_shot = _detector(options)
     if zero_shot:
         tell("this backbone was not trained to detect anything.")
     try:
@@ -151,6 +164,27 @@ def _look_at(options: argparse.Namespace, found: Survey) -> int:
     except OSError as error:  # while writing: a file that cannot be read is a result
         tell(error)
         return 1
+
+
+def _detector(options: argparse.Namespace) -> tuple[AVDeepfakeDetectionPipeline, bool]:
+    """Return the detector, and whether it is a backbone that was never trained to detect anything."""
+    from ...inference.loading import load_detector
+
+    model = model_or_default(options.model)
+    if options.engine != "vllm":
+        loading = (options.device, options.dtype, options.trust_remote_code, options.gate, options.gate_band)
+        return load_detector(model, *loading)
+    from ...inference.served_detector import served_detector
+
+    gate = {}
+    if options.gate is not None:
+        loading = (options.device, options.dtype, options.trust_remote_code)
+        gate = {"gate": load_detector(options.gate, *loading)[0], "gate_band": options.gate_band}
+    server = (options.endpoint, options.served_model, options.api_key, options.request_seconds)
+    try:
+        return served_detector(model, *server, **gate), False
+    except OSError as error:  # a server or a folder that is not there
+        raise UsageError(error) from error
 
 
 __all__ = ["DESCRIPTION", "HELP", "STOPPED", "add_arguments", "check", "run"]
