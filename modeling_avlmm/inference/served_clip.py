@@ -67,8 +67,9 @@ def even_rate(times: np.ndarray, per_second: float, frames: int, fps: float) -> 
     """
     Return the frame rate at which a server gives pictures the positions that their true times have.
 
-    A server counts evenly: the n-th pair of frames is at `floor(n * frames * per_second / rate)`. Times of files that are sampled
-    between two of their frames are not quite even, yet one rate gives the same positions, unless frames are missing.
+    A server counts evenly: time `n` of the grid is at position `floor(n * frames * per_second / rate)`. Frames are sampled evenly,
+    but a rate that is only rounded right moves some of them by one position. Where frames are missing, as from the crops of a face
+    that is not always there, no rate may do.
 
     Args:
         times (`np.ndarray` of shape `(T,)`): Start of each time of the grid, in seconds.

@@ -57,8 +57,8 @@ class ServedProcessor(AVLMMProcessor):
         rate, off = even_rate(layout.grid_times, self.position_id_per_seconds, joined, self.fps)
         if off:
             clip.warnings.append(
-                f"frames are unevenly spaced, and the server counts evenly (up to {off} positions of {self.position_id_per_seconds} "
-                "a second apart): the score may differ from that of the detector itself"
+                f"frames are missing in between, and the server counts evenly (up to {off} positions of "
+                f"{self.position_id_per_seconds} a second apart): the score may differ from that of the detector itself"
             )
         frames = sized(clip.frames, self.video_processor, self.min_pixels, self.max_pixels)
         data = quicktime_file(frames, rate, sound, clip.name)
