@@ -63,7 +63,9 @@ class ServedClip:
         return {"mm_processor_kwargs": processing, "media_io_kwargs": {"video": {"num_frames": -1}}}
 
 
-def even_rate(times: np.ndarray, per_second: float, frames: int, fps: float) -> tuple[float, int]:
+def even_rate(
+    times: np.ndarray, per_second: float, frames: int, fps: float, whole: bool = True
+) -> tuple[float, int]:
     """
     Return the frame rate at which a server gives pictures the positions that their true times have.
 
@@ -76,6 +78,7 @@ def even_rate(times: np.ndarray, per_second: float, frames: int, fps: float) -> 
         per_second (`float`): Positions a second.
         frames (`int`): Frames that one time of the grid joins.
         fps (`float`): The rate of a single time.
+        whole (`bool`, *optional*, defaults to `True`): Whether positions are whole numbers, rounded down.
 
     Returns:
         `tuple[float, int]`: Frames a second, and by how many positions a picture is off at most: 0 if such a rate exists.
@@ -83,10 +86,14 @@ def even_rate(times: np.ndarray, per_second: float, frames: int, fps: float) -> 
     if len(times) < 2:
         return fps, 0
     number = np.arange(1, len(times))
+    mean = times[-1] * per_second / number[-1]
+    if not whole:
+        off = np.abs(number * mean - times[1:] * per_second).max()
+        return float(frames * per_second / mean), round(float(off))
     places = np.floor(times[1:] * per_second + 1e-4)  # as in the processor
     lowest, highest = (places / number).max(), ((places + 1) / number).min()
     # In the middle, where no rounding moves a picture.
-    step = (lowest + highest) / 2 if lowest < highest else times[-1] * per_second / number[-1]
+    step = (lowest + highest) / 2 if lowest < highest else mean
     off = 0 if lowest < highest else int(np.abs(np.floor(number * step) - places).max())
     return float(frames * per_second / step), off
 

@@ -16,6 +16,7 @@ from torch import nn
 from transformers import AutoConfig, BatchFeature, PreTrainedModel
 from transformers.utils import cached_file
 
+from ..backbone_qwen2_5_omni import QWEN2_5_OMNI
 from ..configuration_avlmm import AVLMMConfig, known_thinker
 from ..configuration_detector import SCORE_NAMES
 from ..media import Clip
@@ -23,7 +24,7 @@ from ..processing_avlmm import AVLMMProcessor, Question
 from .pipeline import AVDeepfakeDetectionPipeline
 from .served_client import EndpointError, RequestRefusedError, RequestTimeoutError, ServedModelClient
 from .served_clip import ServedClip, even_rate, quicktime_file, sized, wave_file
-from .served_settings import DETECTOR_FILE
+from .served_settings import DETECTOR_FILE, SERVED_AS
 
 MOST_REQUESTS = 48
 """Requests on their way at once; our own choice."""
@@ -53,8 +54,9 @@ class ServedProcessor(AVLMMProcessor):
         sound = clip.audio if layout.has_audio else None
         if not layout.has_video:
             return {"clips": ServedClip(wave_file(sound), "audio"), "questions": tuple(questions)}
-        joined = self.video_processor.temporal_patch_size
-        rate, off = even_rate(layout.grid_times, self.position_id_per_seconds, joined, self.fps)
+        joined = self.omni.frames_per_grid(self.video_processor)
+        whole = self.backbone == QWEN2_5_OMNI.model_type
+        rate, off = even_rate(layout.grid_times, self.position_id_per_seconds, joined, self.fps, whole)
         if off:
             clip.warnings.append(
                 f"frames are missing in between, and the server counts evenly (up to {off} positions of "
@@ -224,6 +226,10 @@ def _settings(model: str) -> tuple[AVLMMConfig, ServedProcessor, str]:
         raise ValueError(
             f"{model} holds no detector with a language model (no {DETECTOR_FILE}, and model_type {base.model_type!r}). Give "
             "what `python -m modeling_avlmm publish --layout vllm` wrote."
+        )
+    if base.thinker_config.model_type not in SERVED_AS:
+        raise ValueError(
+            f"{model} is made of {base.thinker_config.model_type}, for which no server is known."
         )
     return base, ServedProcessor.from_pretrained(model), ""
 

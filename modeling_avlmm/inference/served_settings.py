@@ -28,3 +28,9 @@ PROCESSOR_FIELDS = (
     "min_face_size",
 )
 """Arguments of [`AVLMMProcessor`] in the file."""
+
+SERVED_AS = {
+    "qwen2_5_omni_thinker": ("qwen2_5_omni", "Qwen2_5OmniForConditionalGeneration"),
+    "qwen3_omni_moe_thinker": ("qwen3_omni_moe", "Qwen3OmniMoeForConditionalGeneration"),
+}
+"""Thinker -> `model_type` and architecture of the whole model, under which vLLM 0.33 registers its loader."""

@@ -14,14 +14,8 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedModel, Processo
 from ..configuration_avlmm import BACKBONES
 from ..evaluation.metrics_table import markdown_table
 from ..fingerprint import weights_fingerprint
-from ..inference.served_settings import DETECTOR_FIELDS, DETECTOR_FILE, PROCESSOR_FIELDS
+from ..inference.served_settings import DETECTOR_FIELDS, DETECTOR_FILE, PROCESSOR_FIELDS, SERVED_AS
 from .card import CardMetadata
-
-SERVED_AS = {
-    "qwen2_5_omni_thinker": ("qwen2_5_omni", "Qwen2_5OmniForConditionalGeneration"),
-    "qwen3_omni_moe_thinker": ("qwen3_omni_moe", "Qwen3OmniMoeForConditionalGeneration"),
-}
-"""Thinker -> `model_type` and architecture of the whole model, under which vLLM 0.33 registers its loader."""
 
 PREFIX = "thinker."
 """Prefix of the thinker's tensors in the checkpoint of a whole model."""

@@ -10,11 +10,17 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
-from transformers import AutoConfig, Qwen2_5OmniProcessor, Qwen2_5OmniThinkerForConditionalGeneration
+from transformers import (
+    AutoConfig,
+    Qwen2_5OmniProcessor,
+    Qwen2_5OmniThinkerForConditionalGeneration,
+    Qwen3OmniMoeThinkerForConditionalGeneration,
+)
 
 from modeling_avlmm import AVLMMForDeepfakeDetection, AVLMMProcessor
 from modeling_avlmm.publishing.publish import PublishError, publish
 from modeling_avlmm.publishing.vllm_layout import LayoutError, write_vllm_folder
+from modeling_avlmm.training.tiny.qwen3_omni import make_tiny_qwen3_omni
 
 VLLM_PREFIXES = {
     "thinker.lm_head.": "language_model.lm_head.",
@@ -131,3 +137,23 @@ def test_what_is_refused(gate_folder, tiny_detector, tiny_vllm, tmp_path):
         publish(tiny_vllm, tmp_path / "out")
     again = shutil.copytree(tiny_vllm, tmp_path / "again")
     assert publish(tiny_detector, again, layout="vllm") == again
+
+
+def test_a_mixture_of_experts(tmp_path):
+    """Qwen3-Omni: each expert under its official name, and the same thinker when loaded."""
+    backbone = make_tiny_qwen3_omni(tmp_path / "backbone")
+    model = AVLMMForDeepfakeDetection.from_backbone(str(backbone))
+    (folder := tmp_path / "vllm").mkdir()
+    write_vllm_folder(model, AVLMMProcessor.from_backbone(str(backbone)), folder)
+    assert AutoConfig.from_pretrained(folder).architectures == ["Qwen3OmniMoeForConditionalGeneration"]
+    names = names_in(folder)
+    assert all(name.startswith("thinker.") for name in names)
+    assert any(
+        re.fullmatch(r"thinker\.model\.layers\.0\.mlp\.experts\.0\.gate_proj\.weight", name) for name in names
+    )
+    thinker, info = Qwen3OmniMoeThinkerForConditionalGeneration.from_pretrained(
+        folder, output_loading_info=True
+    )
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    stock = dict(thinker.named_parameters())
+    assert all(torch.equal(weight, stock[name]) for name, weight in model.thinker.named_parameters())
