@@ -7,6 +7,7 @@ import math
 import os
 import uuid
 from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from warnings import warn
@@ -114,24 +115,26 @@ class ClipStore:
             rows (`Dataset`): The clips.
             faces ([`ClipFaces`]): Gives the face of each.
         """
-
-        def missing(row: dict) -> bool:
-            try:
-                track = faces.track(row) if row["video"] is not None else None
-                entry = None if track is None else self.entry(row, track)
-                if entry is None or entry.is_file():
-                    return False
-                self._write(entry, row, track)
-            except MediaError:
-                return False
-            return True
-
         say(
             f"  cutting the faces of {count_of(len(rows), 'clip')}; crops and sound are kept in {self.folder}"
         )
-        loader = DataLoader(rows, batch_size=None, num_workers=faces.num_workers, collate_fn=missing)
+        loader = DataLoader(
+            rows, batch_size=None, num_workers=faces.num_workers, collate_fn=partial(self._fill_one, faces)
+        )
         new = sum(telling_pace(loader, len(rows), "clips"))
         say(f"  {count_of(new, 'clip')} cut, {len(rows) - new} there before or left to be read when drawn")
+
+    def _fill_one(self, faces: ClipFaces, row: dict) -> bool:
+        """Cut a row's clip where it is not in the folder; return whether it was cut."""
+        try:
+            track = faces.track(row) if row["video"] is not None else None
+            entry = None if track is None else self.entry(row, track)
+            if entry is None or entry.is_file():
+                return False
+            self._write(entry, row, track)
+        except MediaError:
+            return False
+        return True
 
     def _cut(self, reader: MediaReader, track: FaceTrack) -> FaceCut:
         return FaceCut.of(reader.info, track, self.processor, self.clip_seconds, self.seconds)
