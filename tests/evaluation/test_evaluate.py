@@ -77,11 +77,11 @@ def test_a_run_that_was_killed_goes_on_where_a_batch_began(
     kept += cut is None
 
     opened = []
-    windows = type(detector)._rows
+    own = type(detector).preprocess
     monkeypatch.setattr(
         type(detector),
-        "_rows",
-        lambda self, source, *rest: opened.append(source["path"]) or windows(self, source, *rest),
+        "preprocess",
+        lambda self, source, **how: opened.append(source["path"]) or own(self, source, **how),
     )
     assert predict(detector, dataset, tmp_path / "p", batch_size=batch_size) == whole
     assert opened == dataset["path"][kept // batch_size * batch_size :]

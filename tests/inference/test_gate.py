@@ -95,13 +95,13 @@ def same(one: dict, other: dict, tolerance: float = 1e-5) -> bool:
 
 def opened(monkeypatch) -> list[tuple[int, str]]:
     """Return a list that collects, from now on, which model reads which file."""
-    seen, windows = [], AVDeepfakeDetectionPipeline._rows
+    seen, own = [], AVDeepfakeDetectionPipeline.preprocess
 
-    def counted(self, source, *rest):
+    def counted(self, source, **how):
         seen.append((self.model.config.model_type, Path(source).stem))
-        return windows(self, source, *rest)
+        return own(self, source, **how)
 
-    monkeypatch.setattr(AVDeepfakeDetectionPipeline, "_rows", counted)
+    monkeypatch.setattr(AVDeepfakeDetectionPipeline, "preprocess", counted)
     return seen
 
 
