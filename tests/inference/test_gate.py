@@ -87,9 +87,11 @@ def expected(alone, band) -> dict[str, dict]:
 def same(one: dict, other: dict, tolerance: float = 1e-5) -> bool:
     def rounded(result):
         plain = {**result, "windows": [(w["start"], w["end"]) for w in result["windows"]]}
-        return {key: value for key, value in plain.items() if key not in (*SCORES, "gate_score")}
+        return {key: value for key, value in plain.items() if key not in numbers}
 
-    pairs = [(one[name], other[name]) for name in (*SCORES, "gate_score")]
+    log_odds = [name.replace("score", "log_odds") for name in SCORES]
+    numbers = (*SCORES, "gate_score", *log_odds)
+    pairs = [(one[name], other[name]) for name in numbers]
     return rounded(one) == rounded(other) and all(a is b is None or abs(a - b) <= tolerance for a, b in pairs)
 
 
