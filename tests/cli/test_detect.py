@@ -445,7 +445,7 @@ def test_a_file_that_ends_two_runs_with_an_error_is_left_out(small, folder, tmp_
 
 def test_a_journal_is_written_by_one_run(tmp_path):
     first = Journal(tmp_path / "j.jsonl", {"model": 1})
-    with pytest.raises(JournalError, match="Another run"):
+    with pytest.raises(JournalError, match="in use by process"):
         Journal(tmp_path / "j.jsonl", {"model": 1})
     first.close()
     Journal(tmp_path / "j.jsonl", {"model": 1}).close()
