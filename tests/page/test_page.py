@@ -20,6 +20,7 @@ from transformers import pipeline
 import modeling_avlmm  # noqa: F401 (registers the pipeline)
 from modeling_avlmm.cli.ui import MISSING, add_arguments, run
 from modeling_avlmm.explain.attribution import Attribution
+from modeling_avlmm.inference.default_model import DEMONSTRATION_MODEL
 from modeling_avlmm.media import MediaReader
 from modeling_avlmm.page.actions import Page
 from modeling_avlmm.page.pictures import MELS, heat_pictures, mel_height, mel_picture, sound_marks
@@ -334,7 +335,7 @@ def test_wrong_options_end_the_command(capsys):
 
 @pytest.fixture(scope="module")
 def detector():
-    return pipeline("av-deepfake-detection")
+    return pipeline("av-deepfake-detection", model=str(DEMONSTRATION_MODEL))
 
 
 @pytest.fixture(scope="module")
