@@ -12,7 +12,7 @@ evaluate_avd.py evaluates a detector. COMMAND --help explains a command.
 import argparse
 from typing import NoReturn
 
-from .cli import audit, bench, demo, detect, export, instruct, onnx, publish, stream, train, ui, wild
+from .cli import audit, bench, compare, demo, detect, export, instruct, onnx, publish, stream, train, ui, wild
 from .cli.console import STOPPED, leave, tell
 
 COMMANDS = {
@@ -23,6 +23,7 @@ COMMANDS = {
     "publish": publish,
     "onnx": onnx,
     "audit": audit,
+    "compare": compare,
     "export": export,
     "instruct": instruct,
     "bench": bench,

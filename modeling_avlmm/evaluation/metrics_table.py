@@ -44,6 +44,11 @@ def metrics_table(report: dict) -> str:
     """Return the table as aligned text for a terminal, and the remarks below it."""
     lines = [["", *COLUMNS.values()]]
     lines += [[name, *(number(metrics.get(key)) for key in COLUMNS)] for name, metrics in report_rows(report)]
+    return "\n".join([*aligned(lines), "", *remarks(report)])
+
+
+def aligned(lines: list[list[str]]) -> list[str]:
+    """Return the lines of a table for a terminal, with a rule below its head; all but the first column to the right."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     text = [
         "  ".join(
@@ -51,8 +56,7 @@ def metrics_table(report: dict) -> str:
         )
         for line in lines
     ]
-    text.insert(1, "-" * len(text[0]))
-    return "\n".join([*text, "", *remarks(report)])
+    return [text[0], "-" * len(text[0]), *text[1:]]
 
 
 def print_report(report: dict, folder: Path) -> None:

@@ -81,7 +81,7 @@ def build_report(
         calibration |= {"not_fitted": not_fitted} if not_fitted else {}
     tested, fitting = ([with_temperature(p, temperature) for p in chosen] for chosen in (tested, fitting))
     read = [p for p in tested if p["score"] is not None]
-    at, source, chosen_on = _threshold(threshold, about, fitting)
+    at, source, chosen_on = chosen_threshold(threshold, about, fitting)
     if coverage is not None:
         calibration |= _abstaining(fitting, read, coverage, at)
 
@@ -146,6 +146,21 @@ def published_rows(dataset: str, protocol: str) -> list[dict]:
     return tables
 
 
+def chosen_threshold(
+    given: float | str | None, about: dict, fitting: list[dict]
+) -> tuple[float, str, int | None]:
+    """Return the threshold, where it is from, and the number of clips it was chosen on."""
+    if given == "model":
+        return about["model_threshold"], "the model's own", None
+    if given is not None:
+        return float(given), "given", None
+    validation = about.get("validation_split")
+    if _both_classes(fitting):
+        return choose_threshold(*labels_and_scores(fitting, "overall")), validation, len(fitting)
+    why = f"{validation} has no readable clips of both classes" if validation else "no validation split"
+    return about["model_threshold"], f"the model's own ({why})", None
+
+
 def with_temperature(p: dict, temperature: dict[str, float] | None) -> dict:
     """Return a prediction with calibrated scores."""
     divisors = temperature or {}
@@ -181,19 +196,6 @@ def _fit_temperatures(fitting: list[dict]) -> tuple[dict[str, float], dict[str, 
             except ValueError as error:
                 not_fitted[part] = str(error)
     return temperature, not_fitted
-
-
-def _threshold(given: float | str | None, about: dict, fitting: list[dict]) -> tuple[float, str, int | None]:
-    """Return the threshold, where it is from, and the number of clips it was chosen on."""
-    if given == "model":
-        return about["model_threshold"], "the model's own", None
-    if given is not None:
-        return float(given), "given", None
-    validation = about.get("validation_split")
-    if _both_classes(fitting):
-        return choose_threshold(*labels_and_scores(fitting, "overall")), validation, len(fitting)
-    why = f"{validation} has no readable clips of both classes" if validation else "no validation split"
-    return about["model_threshold"], f"the model's own ({why})", None
 
 
 def _metrics(members: list[dict], threshold: float, part: str, n_resamples: int) -> dict | None:

@@ -5,8 +5,9 @@ Metrics. Each folder is also a module for `evaluate.load`, with its card in `REA
 file.
 """
 
-from .avd_detection.bootstrap import cluster_bootstrap, resampled_weights
+from .avd_detection.bootstrap import cluster_bootstrap, cluster_indices, resampled_weights
 from .avd_detection.detection import (
+    DetectionStatistic,
     SureScores,
     check_labels_and_scores,
     choose_threshold,
@@ -16,10 +17,12 @@ from .avd_detection.detection import (
 from .avd_localization.localization import localization_metrics
 
 __all__ = [
+    "DetectionStatistic",
     "SureScores",
     "check_labels_and_scores",
     "choose_threshold",
     "cluster_bootstrap",
+    "cluster_indices",
     "detection_metrics",
     "equal_error_rate",
     "localization_metrics",

@@ -109,7 +109,7 @@ def detection_metrics(
     if n_resamples != int(n_resamples) or n_resamples < 0:
         raise ValueError(f"n_resamples must be a whole number, 0 for no intervals; got {n_resamples!r}.")
     ties = np.zeros(len(scores)) if log_odds is None else log_odds
-    statistic = _DetectionStatistic(labels, scores, ties, threshold, max_fpr)
+    statistic = DetectionStatistic(labels, scores, ties, threshold, max_fpr)
     n_fake = int(labels.sum())
     n_real = len(labels) - n_fake
     metrics = {
@@ -130,8 +130,17 @@ def detection_metrics(
     return metrics
 
 
-class _DetectionStatistic:
-    """Clips sorted by score; called with weights, it returns the metrics that the weighted clips define."""
+class DetectionStatistic:
+    """
+    Clips sorted by score; called with weights, it returns the metrics that the weighted clips define.
+
+    Args:
+        labels (array of shape `(n,)`): 0 real, 1 fake.
+        scores (array of shape `(n,)`): P(fake), in [0, 1].
+        ties (array of shape `(n,)`): Values that rank clips of equal score, higher for fake; zeros for none.
+        threshold (`float`): Score from which a clip is called fake.
+        max_fpr (`float`, *optional*): As for [`detection_metrics`].
+    """
 
     def __init__(
         self,
@@ -139,7 +148,7 @@ class _DetectionStatistic:
         scores: np.ndarray,
         ties: np.ndarray,
         threshold: float,
-        max_fpr: float | None,
+        max_fpr: float | None = None,
     ):
         self.max_fpr = max_fpr
         self.order = np.lexsort((-ties, -scores))
