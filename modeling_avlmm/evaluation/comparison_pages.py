@@ -238,7 +238,7 @@ def _reading(report: dict) -> list[str]:
             "if the interval of its difference to every other excludes 0."
         )
         n = sum(len(row["differences"]) * len(METRICS) for row in report["rows"])
-        text.append(f"Of {n} differences, about one in twenty excludes 0 by chance alone.")
+        text.append(f"Of {n} differences, one in twenty would exclude 0 by chance if no entry were better.")
         if without := [_row_name(row) for row in groups if row.get("no_interval")]:
             text.append(f"Too few identities for an interval: {', '.join(without)}.")
     text.append(
@@ -249,5 +249,7 @@ def _reading(report: dict) -> list[str]:
             "After ±: standard deviation over the runs of an entry. The intervals are of the mean of these runs on other "
             "clips, and say nothing about other seeds."
         )
-    text.append("Balanced accuracy is at each run's threshold, which is never chosen on the compared clips.")
+    text.append(
+        "Balanced accuracy is at each run's threshold: chosen on the validation split of its file, or the model's own."
+    )
     return text
