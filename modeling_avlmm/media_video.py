@@ -323,6 +323,11 @@ class FileVideo:
             raise UnreadableMediaError(self.name, reason, DAMAGED)
         self._note_holds(held, notes)
         self._note_lost(lost, notes)
+        broken = [f"{at - self.begin:.2f}" for at in screen.breaks if times[0] <= at < times[-1]]
+        screen.breaks.clear()
+        if broken and not lost:
+            text = "a piece of the video after {} s cannot be decoded; no picture of it was looked at"
+            notes.append(PlacedWarning(text, broken))
         return shown
 
     def _converted(self, shown: list[Any], notes: list[str]) -> torch.Tensor:
@@ -348,6 +353,7 @@ class _Screen:
     def __init__(self, frames: Iterator[tuple[float, Any] | None], damaged: bool = False):
         self.frames, self.always_damaged, self.damaged = frames, damaged, damaged
         self.broken = False  # whether a packet between the two frames could not be decoded
+        self.breaks: list[float] = []  # times after which there were such packets
         self.before: tuple[float, Any, float] | None = None
         self.after: tuple[float, Any, float] | None = None
         self._pull()
@@ -361,6 +367,8 @@ class _Screen:
                 self.after = (at, frame, frame.duration_seconds)
                 return
             self.damaged = self.broken = True
+            if self.before is not None:
+                self.breaks.append(self.before[0])
 
     def at(self, now: float) -> tuple[tuple | None, tuple | None, bool]:
         """Return the frames before and after a time, each with its begin and duration, and whether there is damage between."""
