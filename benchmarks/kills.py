@@ -33,7 +33,7 @@ from results import write_results
 from modeling_avlmm.inference.default_model import default_model
 
 ROOT = Path(__file__).parents[1]
-MEASURED = re.compile(r"runtime|per_second|clips_s|tokens_s|mfu|seconds|memory|flos|speed|pace|date")
+MEASURED = re.compile(r"runtime|per_second|clips_per_s|tokens_per_s|eta_s|mfu|seconds|memory|flos|speed|pace|date")
 LOGS = ("log.jsonl", "training.json", "trainer_state.json", "run.json")
 TINY = {
     "channels": [4, 8],
@@ -56,7 +56,16 @@ def draw_clips(folder: Path) -> None:
                 seconds = 0.6 * (1 + number % 3)
                 inputs = f"-f lavfi -i {picture}=size=96x96:rate=20 -f lavfi -i sine={200 + 20 * number}"
                 coded = f"-t {seconds} -c:v libx264 -preset ultrafast -pix_fmt yuv420p -c:a aac"
-                words = ["ffmpeg", "-v", "error", "-nostdin", "-y", *inputs.split(), *coded.split(), str(path)]
+                words = [
+                    "ffmpeg",
+                    "-v",
+                    "error",
+                    "-nostdin",
+                    "-y",
+                    *inputs.split(),
+                    *coded.split(),
+                    str(path),
+                ]
                 subprocess.run(words, check=True)
     (folder / "test" / "fake" / "9.mp4").write_bytes(b"no video" * 30)
 
@@ -72,7 +81,7 @@ def commands(corpus: Path, work: Path) -> dict:
             "output_dir": str(folder),
             "model": {"options": TINY},
             "data": {"dataset": "avfolder", "protocol": "all", "data_dir": str(corpus), "num_workers": 0},
-            "training": {"max_steps": 12, "batch_size": 4, "evaluate_steps": 2, "log_steps": 1},
+            "training": {"max_steps": 8, "batch_size": 4, "evaluate_steps": 2, "log_steps": 1},
         }
         recipe.write_text(yaml.safe_dump(values))
         return [ROOT / "train_sft.py", "--recipe", recipe]
@@ -157,7 +166,9 @@ class Command:
                 print(f"{self.name}: kill {done}", flush=True)
             self.run(folder)
             found = state(folder)
-            unlike = {name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)}
+            unlike = {
+                name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+            }
             if unlike:
                 print(f"{self.name}, run {runs}: {', '.join(sorted(unlike))}", flush=True)
             different |= unlike
@@ -195,7 +206,9 @@ def main():
     for row in [dict.fromkeys(rows[0], None), *rows]:
         cells = row if row["command"] is None else row.values()
         print("".join(f"{cell!s:>11}" for cell in cells))
-    print(f"{sum(row['kills'] for row in rows)} kills in {time.monotonic() - began:.0f} s, seed {options.seed}")
+    print(
+        f"{sum(row['kills'] for row in rows)} kills in {time.monotonic() - began:.0f} s, seed {options.seed}"
+    )
     if options.save:
         print(write_results(rows, "kills", ("torch", "transformers"), seed=options.seed))
 

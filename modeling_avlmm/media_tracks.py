@@ -19,6 +19,7 @@ JUMP_BACK = 0.5  # seconds by which times fall back where recordings were joined
 JUMP_AHEAD = 60.0  # seconds by which the sound jumps ahead there; our own choice
 LONGEST_TIME = 1e9  # seconds; torchcodec gives larger ones, and NaN, for a missing timestamp
 MOST_FPS = 240  # frames a second; more is the header's clock, not a rate; our own choice
+FAR = 10.0  # seconds ahead from which on a seek in MPEG-TS takes less time than decoding what lies between; our own choice
 MOST_WAITING = 64  # outputs without a timestamp at the beginning of a track that are held; our own choice
 _INSTALL = (
     "Install torchcodec and FFmpeg 4 to 8 with its shared libraries (libavcodec, libavformat, libavutil)"
@@ -209,3 +210,47 @@ def decoded_packets(demuxer: Iterator[Any], decoder: Any) -> Iterator[list[Any] 
             yield None
         if packet is None:
             return
+
+
+class Screen:
+    """
+    Frames as they are decoded, of which those before and after an instant are known.
+
+    Args:
+        frames: `(time, frame)` pairs in order; None for a damaged packet.
+        damaged (`bool`, *optional*, defaults to `False`): Whether any gap between frames counts as damage.
+    """
+
+    def __init__(self, frames: Iterator[tuple[float, Any] | None], damaged: bool = False):
+        self.frames, self.always_damaged, self.damaged = frames, damaged, damaged
+        self.broken = False  # whether a packet between the two frames could not be decoded
+        self.breaks: list[float] = []  # times after which there were such packets
+        self.before: tuple[float, Any, float] | None = None
+        self.after: tuple[float, Any, float] | None = None
+        self._pull()
+
+    def _pull(self) -> None:
+        self.damaged, self.broken = self.always_damaged, False
+        self.after = None
+        for item in self.frames:
+            if item is not None:
+                at, frame = item
+                self.after = (at, frame, frame.duration_seconds)
+                return
+            self.damaged = self.broken = True
+            if self.before is not None:
+                self.breaks.append(self.before[0])
+
+    def at(self, now: float) -> tuple[tuple | None, tuple | None, bool]:
+        """Return the frames before and after a time, each with its begin and duration, and whether there is damage between."""
+        while self.after is not None and self.after[0] <= now + EPS:
+            self.before = self.after
+            self._pull()
+        return self.before, self.after, self.damaged
+
+    def reaches(self, time: float) -> bool:
+        """Return whether what is on screen at a time is still to come."""
+        return self.before is None or self.before[0] <= time + EPS
+
+    def far(self, time: float) -> bool:
+        return self.before is not None and time - self.before[0] > FAR

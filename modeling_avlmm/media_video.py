@@ -18,9 +18,8 @@ import torch
 import torch.nn.functional as F
 
 from .media_errors import DAMAGED, PlacedWarning, UnreadableMediaError
-from .media_tracks import EPS, JUMP_AHEAD, Clock, explain, known, survey, timed, torchcodec_decoders
+from .media_tracks import EPS, JUMP_AHEAD, Clock, Screen, explain, known, survey, timed, torchcodec_decoders
 
-FAR = 10.0  # seconds ahead from which on a seek in MPEG-TS takes less time than decoding what lies between; our own choice
 KEY_MARGIN = 2.0  # seconds before a key frame at which a seek in MPEG-TS aims; our own choice
 KEY_MATCH = 1e-3  # seconds: times of packets and frames are equal up to rounding
 JOIN_GAP = (
@@ -107,7 +106,7 @@ class FileVideo:
         self.sought = True  # whether what was read last was reached by a seek
         self._origin: float | None = None
         self._keys = torch.zeros(0, dtype=torch.float64)
-        self._screen: _Screen | None = None
+        self._screen: Screen | None = None
         joined = shifts is not None
         broken = decoder is None and self.picture.seekable and not joined and not self._open_decoder()
         if self.decoder is not None:
@@ -262,7 +261,7 @@ class FileVideo:
         times, back = instants.tolist(), 1.0
         while True:
             start = times[0] - back if times[0] - back > self.begin else None
-            screen = _Screen(self.decoded(start, threads=1), damaged=True)
+            screen = Screen(self.decoded(start, threads=1), damaged=True)
             if start is None or (screen.after is not None and screen.after[0] <= times[0] + EPS):
                 break
             back *= 4
@@ -283,7 +282,7 @@ class FileVideo:
         self._screen = screen
         return self._converted(self._shown(screen, times, "packets are damaged", notes), notes)
 
-    def _screen_from(self, first: float) -> _Screen:
+    def _screen_from(self, first: float) -> Screen:
         """Return the frames from a key frame before the time `first`, which a seek in MPEG-TS need not hit."""
         before = self._keys[self._keys <= first + EPS]
         back = KEY_MARGIN
@@ -293,14 +292,14 @@ class FileVideo:
                 # what is decoded before a key frame may be made of frames that were not read
                 if item is not None and bool(((before - item[0]).abs() < KEY_MATCH).any()):
                     self.sought = True
-                    return _Screen(itertools.chain([item], frames))
+                    return Screen(itertools.chain([item], frames))
                 if item is not None and item[0] > first + EPS:
                     break
             back *= 4
         self.sought = False
-        return _Screen(self.decoded())
+        return Screen(self.decoded())
 
-    def _shown(self, screen: _Screen, times: list[float], cause: str, notes: list[str]) -> list[Any]:
+    def _shown(self, screen: Screen, times: list[float], cause: str, notes: list[str]) -> list[Any]:
         """Return the frame on screen at each time (the nearest one if it is lost), and warn of those that are lost."""
         shown, lost, held = [], [], []
         for now in times:
@@ -339,50 +338,6 @@ class FileVideo:
             notes.append(f"the frame size changes inside the video; resized to {size[1]}x{size[0]}")
             images = {key: resized(image[None], size)[0] for key, image in images.items()}
         return torch.stack([images[id(frame)] for frame in shown])
-
-
-class _Screen:
-    """
-    Frames as they are decoded, of which those before and after an instant are known.
-
-    Args:
-        frames: `(time, frame)` pairs in order; None for a damaged packet.
-        damaged (`bool`, *optional*, defaults to `False`): Whether any gap between frames counts as damage.
-    """
-
-    def __init__(self, frames: Iterator[tuple[float, Any] | None], damaged: bool = False):
-        self.frames, self.always_damaged, self.damaged = frames, damaged, damaged
-        self.broken = False  # whether a packet between the two frames could not be decoded
-        self.breaks: list[float] = []  # times after which there were such packets
-        self.before: tuple[float, Any, float] | None = None
-        self.after: tuple[float, Any, float] | None = None
-        self._pull()
-
-    def _pull(self) -> None:
-        self.damaged, self.broken = self.always_damaged, False
-        self.after = None
-        for item in self.frames:
-            if item is not None:
-                at, frame = item
-                self.after = (at, frame, frame.duration_seconds)
-                return
-            self.damaged = self.broken = True
-            if self.before is not None:
-                self.breaks.append(self.before[0])
-
-    def at(self, now: float) -> tuple[tuple | None, tuple | None, bool]:
-        """Return the frames before and after a time, each with its begin and duration, and whether there is damage between."""
-        while self.after is not None and self.after[0] <= now + EPS:
-            self.before = self.after
-            self._pull()
-        return self.before, self.after, self.damaged
-
-    def reaches(self, time: float) -> bool:
-        """Return whether what is on screen at a time is still to come."""
-        return self.before is None or self.before[0] <= time + EPS
-
-    def far(self, time: float) -> bool:
-        return self.before is not None and time - self.before[0] > FAR
 
 
 class ArrayVideo:
