@@ -6,7 +6,9 @@ import argparse
 import csv
 import json
 import math
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +36,8 @@ from modeling_avlmm.evaluation.audit.file_properties import (
 )
 from modeling_avlmm.evaluation.audit.property_jobs import read_properties
 from modeling_avlmm.evaluation.audit.summary import audit_summary
-from modeling_avlmm.media import MediaError, MediaNotFoundError
+from modeling_avlmm.inference.reader_process import reader_processes
+from modeling_avlmm.media import MediaError, MediaNotFoundError, MediaReader, UnreadableMediaError
 
 RATE = 16_000
 PEOPLE = 16
@@ -432,6 +435,47 @@ def test_records_are_kept_and_renewed(tmp_path, monkeypatch):
     paths[1].unlink()
     kept, gone = read_properties(rows, cache)
     assert set(kept) == {"0.mp4", "2.mp4"} and set(gone) == {"1.mp4"}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_that_kills_its_reader_costs_itself_alone(tmp_path, workers):
+    rows = []
+    for number in range(3):
+        path = make_clip(tmp_path / f"{number}.mp4", 0.5)
+        rows.append(row_of(path, tmp_path, 0, 0))
+    with reader_processes():
+        kept, errors = read_properties(
+            rows, tmp_path / "properties.jsonl", num_workers=workers, measure=_crashing
+        )
+    assert kept == {"0.mp4": {"duration": 0.5}, "2.mp4": {"duration": 0.5}}
+    assert errors["1.mp4"]["type"] == "DecoderCrashedError"
+    broken, odd = (property_jobs._measure(how, ("1.mp4", "key", ("1.mp4", None))) for how in (_odd, _odd))
+    assert broken == odd and odd[1]["error"]["type"] == "UnreadableMediaError"
+
+
+def _odd(video, audio):
+    raise IndexError("list index out of range")
+
+
+def _crashing(video, audio):
+    with MediaReader(video) as reader:
+        assert reader.info.has_video
+        if video.endswith("1.mp4"):
+            os.kill(reader._video._opened._reader.process, signal.SIGSEGV)
+        reader.read(with_audio=False)
+    return {"duration": 0.5}
+
+
+def test_what_a_manifest_names_is_not_opened(tmp_path):
+    make_clip(tmp_path / "secret.mp4", 0.5)
+    manifest = tmp_path / "clip.mp4"
+    manifest.write_text(
+        '<!-- --><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT1S"><Period>'
+        '<AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="1" codecs="avc1"><BaseURL>secret.mp4'
+        "</BaseURL></Representation></AdaptationSet></Period></MPD>"
+    )
+    with pytest.raises(UnreadableMediaError, match="not readable as media"):
+        file_properties(str(manifest))
 
 
 def test_workers_find_the_same(tmp_path):

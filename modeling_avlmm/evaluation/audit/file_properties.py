@@ -96,17 +96,18 @@ def file_properties(video: str | None, audio: str | None = None) -> dict:
         MediaError: if the file cannot be read.
     """
     main = video if video is not None else audio
+    separate = audio if video is not None else None
+    with MediaReader(main, audio=separate) as reader:
+        # before ffprobe, which would let a manifest or a playlist open other files
+        info = reader.info
+        seen = reader.read(end=min(info.duration, LOOKED_AT_SECONDS), with_video=False)
+        picture = _sampled_frames(reader) if info.has_video else None
     probe = probe_file(main)
     sound = probe if audio is None or video is None else probe_file(audio)
     record = dict.fromkeys(TITLES)
     record.update(_container_facts(probe), **_video_facts(probe), **_audio_facts(sound))
-    separate = audio if video is not None else None
-    with MediaReader(main, audio=separate) as reader:
-        info = reader.info
-        record["av_offset"] = info.av_offset if info.has_video and info.has_audio else None
-        record["frames"] = info.num_frames
-        seen = reader.read(end=min(info.duration, LOOKED_AT_SECONDS), with_video=False)
-        picture = _sampled_frames(reader) if info.has_video else None
+    record["av_offset"] = info.av_offset if info.has_video and info.has_audio else None
+    record["frames"] = info.num_frames
     if seen.audio is not None:
         record.update(sound_facts(seen.audio.numpy()))
     ends = [_end_of(probe, "video"), _end_of(sound, "audio")]

@@ -14,6 +14,7 @@ from dataset_scripts.json_lines import JSONLines
 
 from ...inference.reader_process import limits_in_use, start_worker
 from ...media import MediaError
+from ...media_sources import faults_of
 from ..pace import telling_pace
 from .file_properties import AuditError, file_properties
 
@@ -113,7 +114,8 @@ def _measured(
 def _measure(measure: Callable[[str | None, str | None], dict], job: tuple) -> tuple[str, dict]:
     path, key, files = job
     try:
-        return path, {"key": key, "record": measure(*files), "error": None}
+        with faults_of(path):
+            return path, {"key": key, "record": measure(*files), "error": None}
     except MediaError as error:
         said = {"type": type(error).__name__, "message": str(error)}
         return path, {"key": key, "record": None, "error": said}
