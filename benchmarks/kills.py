@@ -8,8 +8,8 @@ last start runs to its end. A run that ends before it is killed is compared, and
 
 - `runs`: runs that were compared. `kills`: kills in all of them.
 - `files`: files that an undisturbed run leaves.
-- `different`: files of other runs that differ from them, or that are missing or too many. Times and speeds in logs, and the name
-  of the folder itself, do not count.
+- `different`: files of other runs that differ from them, or that are missing or too many. Times and speeds, the name of the
+  folder itself, and how often a file was tried do not count.
 
 The clips are drawn with ffmpeg and the networks are tiny, so the table says nothing about accuracy.
 """
@@ -33,7 +33,9 @@ from results import write_results
 from modeling_avlmm.inference.default_model import default_model
 
 ROOT = Path(__file__).parents[1]
-MEASURED = re.compile(r"runtime|per_second|clips_per_s|tokens_per_s|eta_s|mfu|seconds|memory|flos|speed|pace|date")
+MEASURED = re.compile(
+    r"runtime|per_second|clips_per_s|tokens_per_s|eta_s|mfu|seconds|memory|flos|speed|pace|date"
+)
 LOGS = ("log.jsonl", "training.json", "trainer_state.json", "run.json")
 TINY = {
     "channels": [4, 8],
@@ -110,6 +112,11 @@ def state(folder: Path) -> dict[str, str]:
         if path.is_file():
             data = path.read_bytes().replace(str(folder).encode(), b"FOLDER")
             data = data.replace(folder.name.encode(), b"NAME")
+            data = re.sub(rb"<time.*?</time>", b"TIME", data)
+            if path.name == "journal.jsonl":  # of `detect`: the last result of each file
+                entries = [json.loads(line) for line in data.splitlines()]
+                results = {entry["file"]: entry["result"] for entry in entries if "result" in entry}
+                data = json.dumps(sorted(results.items())).encode()
             if path.name in LOGS:
                 lines = data.decode().splitlines() if path.suffix == ".jsonl" else [data.decode()]
                 data = json.dumps([_without_measured(json.loads(line)) for line in lines]).encode()
