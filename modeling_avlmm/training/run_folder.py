@@ -137,7 +137,9 @@ def write_detector(
         notes (`dict[str, dict]`): JSON files to write beside the weights, by name.
         log (`list[dict]`): The trainer's log entries.
     """
-    (folder / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log), encoding="utf-8")
+    # without the trainer's mean loss, which leaves out what was trained before a run resumed
+    kept = [{name: value for name, value in entry.items() if name != "train_loss"} for entry in log]
+    (folder / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
     shutil.rmtree(folder / "model", ignore_errors=True)
     with written_whole(folder / "model") as partial:
         model.save_pretrained(partial)
