@@ -7,6 +7,8 @@
 
     python evaluate_avd.py --predictions runs/evaluation/.../predictions.parquet      only make the report again
 
+    python evaluate_avd.py --scores theirs.csv --higher-is fake --dataset ...      the report of another program's scores
+
 The threshold is chosen on the validation split, if the protocol has one. A run that was stopped continues when it is
 started again.
 """
@@ -30,6 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_subject(parser)
+    add_outside(parser)
     add_numbers(parser)
     add_running(parser)
     return parser
@@ -51,7 +54,7 @@ def add_subject(parser: argparse.ArgumentParser) -> None:
         "--max-missing",
         type=float,
         metavar="SHARE",
-        help="share of the files that may be missing on disk [0.01]",
+        help="share of the files that may be missing on disk, or without a score in --scores [0.01]",
     )
     subject.add_argument(
         "--predictions",
@@ -73,6 +76,17 @@ def add_subject(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="look for shortcuts and leaks in the data, and warn of them in the report",
     )
+
+
+def add_outside(parser: argparse.ArgumentParser) -> None:
+    """Add the options for scores of another program."""
+    outside = parser.add_argument_group("scores of another program, in place of --model")
+    outside.add_argument(
+        "--scores", type=Path, metavar="FILE", help="table with paths and scores: CSV, Parquet, JSON lines"
+    )
+    outside.add_argument("--higher-is", choices=("fake", "real"), help="class that high scores stand for")
+    outside.add_argument("--path-column", metavar="NAME", help="column with the path [recognised]")
+    outside.add_argument("--score-column", metavar="NAME", help="column with the score [recognised]")
 
 
 def add_numbers(parser: argparse.ArgumentParser) -> None:
@@ -125,7 +139,11 @@ def parse_arguments() -> argparse.Namespace:
         options.check_gate(arguments)
     except UsageError as error:
         parser.error(str(error))
-    if arguments.predictions is None:
+    if arguments.scores is not None:
+        check_outside(parser, arguments)
+    elif arguments.higher_is or arguments.path_column or arguments.score_column:
+        parser.error("--higher-is, --path-column and --score-column are about --scores")
+    elif arguments.predictions is None:
         absent = [name for name in ("model", "dataset", "data_dir") if vars(arguments)[name] is None]
         if absent:
             parser.error(f"give --{', --'.join(absent).replace('_', '-')}; or --predictions")
@@ -138,6 +156,16 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.memory_gib is not None and not arguments.dry_run:
         parser.error("--memory-gib is a question for --dry-run")
     return arguments
+
+
+def check_outside(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """End with a message if options do not go with --scores, or one is missing that does."""
+    given = vars(arguments)
+    refused = ("model", "predictions", "gate", "perturb", "audit", "dry_run", "calibrate")
+    if unfit := [name.replace("_", "-") for name in refused if given[name]]:
+        parser.error(f"--{', --'.join(unfit)} and --scores exclude each other")
+    if absent := [name for name in ("higher_is", "dataset", "data_dir") if given[name] is None]:
+        parser.error(f"--scores needs --{', --'.join(absent).replace('_', '-')}")
 
 
 def main() -> int:
@@ -157,10 +185,17 @@ def run(arguments: argparse.Namespace) -> int:
     """Make a plan, the report of old predictions, or an evaluation, and return the exit status."""
     from modeling_avlmm.evaluation.evaluate import evaluate_protocol, report_predictions
     from modeling_avlmm.evaluation.evaluation_options import EvaluationOptions, ReportOptions
-    from modeling_avlmm.evaluation.metrics_table import print_report
+    from modeling_avlmm.evaluation.metrics_table import polarity_warning, print_report
     from modeling_avlmm.planning.scoring_plan import plan_scoring
 
-    if arguments.dry_run:
+    if arguments.scores is not None:
+        from modeling_avlmm.evaluation.scored_elsewhere import ScoresOptions, evaluate_scores
+
+        report, folder = evaluate_scores(ScoresOptions.from_arguments(arguments))
+        print_report(report, folder)
+        if warning := polarity_warning(report):
+            tell(warning, "evaluate_avd")
+    elif arguments.dry_run:
         if not plan_scoring(EvaluationOptions.from_arguments(arguments), arguments.memory_gib):
             tell("a pass does not fit; nothing was scored.", "evaluate_avd")
             return FAILED

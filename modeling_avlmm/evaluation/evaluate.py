@@ -24,6 +24,7 @@ from ..inference.provenance import detector_identity, model_slug
 from .audit.dataset_audit import about_corpus, audit_dataset, write_audit
 from .evaluation_error import EvaluationError
 from .evaluation_options import EvaluationOptions, ReportOptions
+from .fingerprints import protocol_fingerprints
 from .predictions import KEPT, journals, kept_columns, predict, read_predictions, write_predictions
 from .protocols import load_protocol, missing_files, splits_with
 from .rendering import write_report
@@ -97,6 +98,7 @@ def _evaluate_in(
 
     fitting = _fitting_split(options, splits)
     about = describe_predictions(run, options.split, fitting, builder, detector) | started
+    about["fingerprints"] = protocol_fingerprints(splits)
     scorer = Scorer(
         detector,
         folder,

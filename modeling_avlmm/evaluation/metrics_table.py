@@ -22,6 +22,9 @@ COLUMNS = {
 }
 """Columns of the table: keys of [`detection_metrics`], and their titles."""
 
+SUSPICIOUS_AUC = 0.4
+"""AUC of another program's scores below which their polarity is questioned; our own choice."""
+
 
 def report_rows(report: dict, groups: bool = True) -> list[tuple[str, dict]]:
     """Return name and metrics of each row: overall, picture and sound if measured, and each kind of fake."""
@@ -91,7 +94,38 @@ def remarks(report: dict) -> list[str]:
             f"The gate {report['gate']['model']} answered for {decided.get('gate', 0)} of {sum(decided.values())} clips; "
             "the scores are of two networks, each with its own temperature."
         )
-    return text + _dropped(report) + _warnings(report)
+    return text + outside_remarks(report) + _dropped(report) + _warnings(report)
+
+
+def outside_remarks(report: dict) -> list[str]:
+    """Return the sentences on scores of another program; the first is [`polarity_warning`] if there is one."""
+    outside = report.get("outside")
+    if not outside:
+        return []
+    how = outside["matched"]
+    text = [
+        f"Scores of another program, from the columns {outside['path_column']} and {outside['score_column']}, read as "
+        f"{outside['scale']} with high scores for {outside['higher_is']}.",
+        f"{outside['clips'] - outside['without_score']} of {outside['clips']} clips have a score. Of {outside['rows']} rows "
+        f"{outside['unknown']} are of no clip; {outside['double']} clips have several rows; see score_rows.tsv.",
+        f"{outside['rule']} Found by the path itself: {how['exact']}; one path ends with the other: {how['tail']}; only the "
+        f"last parts are equal: {how['part']}.",
+    ]
+    warning = polarity_warning(report)
+    return [warning, *text] if warning else text
+
+
+def polarity_warning(report: dict) -> str | None:
+    """Return a sentence if an AUC far below 0.5 suggests that high scores stand for the other class; None otherwise."""
+    outside, auc = report.get("outside"), (report["overall"] or {}).get("auc")
+    if not outside or auc is None or auc >= SUSPICIOUS_AUC:
+        return None
+    given = outside["higher_is"]
+    other = "real" if given == "fake" else "fake"
+    return (
+        f"The AUC is {auc:.4f}, far below 0.5: with high scores for {other} it would be {1 - auc:.4f}. Nothing was turned; "
+        f"check the table, and give --higher-is {other} if that is what its scores mean."
+    )
 
 
 def _dropped(report: dict) -> list[str]:
@@ -100,7 +134,7 @@ def _dropped(report: dict) -> list[str]:
         text.append(
             f"Files of the corpus that are not on disk and in no number: {len(report['missing'])}; see dropped.txt."
         )
-    if report["unreadable"]:
+    if report["unreadable"] and not report.get("outside"):
         text.append(
             f"{len(report['unreadable'])} of {report['clips']} clips could not be read and are in no number; "
             "see dropped.txt."

@@ -106,7 +106,8 @@ def dropped_files(report: dict) -> Iterator[tuple[str, str, str]]:
         yield "missing", path, "listed by the corpus, not on disk"
     for kind in ("unreadable", "cut_short"):
         for path, error in report[kind].items():
-            yield kind.replace("_", " "), path, f"{error['type']}: {error['message']}"
+            named = "no score" if report.get("outside") else kind.replace("_", " ")
+            yield named, path, f"{error['type']}: {error['message']}"
     for path in report["no_face"]:
         yield "no face", path, "no face was found, so the picture has no score"
 
@@ -275,6 +276,7 @@ def provenance(report: dict) -> Section:
         ["model", report["model"]],
         *([name, str(value)] for name, value in detector.items()),
         ["dataset", f"{report['dataset']}, {report['protocol']}, {report['split']}"],
+        *([f"clips of {name}", digest] for name, digest in (report.get("fingerprints") or {}).items()),
         ["date", report["date"]],
         *([name, str(value)] for name, value in environment.items()),
     ]

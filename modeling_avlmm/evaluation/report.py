@@ -57,6 +57,7 @@ def build_report(
         - **clips**, **class_mix**, **unreadable**, **cut_short**, **no_face** -- What was evaluated and what was not.
           `no_face` lists the clips in which a detector of faces found none, so that their picture has no score.
         - **decided_by** -- With a gate: the number of clips that the gate and the model answered for.
+        - **outside** -- Only for scores of another program: how its table was read, and its coverage.
         - **published** -- Published results of the same protocol, see `published.yaml`.
 
     Raises:
@@ -210,7 +211,8 @@ def _metrics(members: list[dict], threshold: float, part: str, n_resamples: int)
 def _localization(read: list[dict], dataset: str, n_resamples: int) -> dict | None:
     marked = [p for p in read if p.get("fake_segments") is not None]
     unmarked = any(p["label"] == 1 and p.get("fake_segments") is None for p in read)
-    if unmarked or not any(p["fake_segments"] for p in marked):
+    # Scores of another program come without windows.
+    if unmarked or not any(p["fake_segments"] for p in marked) or not any(p["windows"] for p in read):
         return None
     return localization_metrics(
         [p["fake_segments"] for p in marked],

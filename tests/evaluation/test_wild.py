@@ -320,7 +320,7 @@ def test_scores_from_outside(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,score\na.mp4,1\n", "has no column 'path'; it has file, score"),
+        ("clip,score\na.mp4,1\n", "has no column 'path'; it has clip, score"),
         ("path,scores\na.mp4,1\n", r"has no column 'score'; it has path, scores\. Did you mean 'scores'\?"),
         ("path,score\na.mp4,high\n", "line 2, column score: 'high' is no finite number"),
         ("path,score\na.mp4,nan\n", "'nan' is no finite number"),
