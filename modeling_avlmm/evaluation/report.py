@@ -158,6 +158,8 @@ def chosen_threshold(
     validation = about.get("validation_split")
     if _both_classes(fitting):
         return choose_threshold(*labels_and_scores(fitting, "overall")), validation, len(fitting)
+    if about.get("outside"):
+        return about["model_threshold"], "no validation clips of both classes in the table", None
     why = f"{validation} has no readable clips of both classes" if validation else "no validation split"
     return about["model_threshold"], f"the model's own ({why})", None
 

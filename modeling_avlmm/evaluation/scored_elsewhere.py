@@ -111,7 +111,21 @@ def evaluate_scores(options: ScoresOptions) -> tuple[dict, Path]:
     predictions = [p for p in predictions if p["split"] == options.split or p["score"] is not None]
     folder = _folder(options, builder.config.name)
     coverage = _coverage(options, table, matched, predictions, folder)
-    about = {
+    outside = {"higher_is": options.higher_is, "scale": scale, **coverage}
+    about = _describe(options, table, builder, fitting) | {
+        "fingerprints": protocol_fingerprints(splits),
+        "outside": outside,
+    }
+    write_whole(folder / "run.json", json.dumps(about, indent=2) + "\n")
+    write_predictions(folder / PREDICTIONS, predictions, about)
+    return report_predictions(folder / PREDICTIONS, options, folder), folder
+
+
+def _describe(
+    options: ScoresOptions, table: ScoreTable, builder: datasets.DatasetBuilder, fitting: str | None
+) -> dict:
+    """Return what the file of predictions says of itself, with the fields that a detector's has."""
+    return {
         "model": table.file.stem,
         "zero_shot": False,
         "detector": {"scores": f"{table.file.name}, SHA-256 {sha256_of(table.file)}"},
@@ -129,14 +143,9 @@ def evaluate_scores(options: ScoresOptions) -> tuple[dict, Path]:
         "group_columns": list(builder.GROUP_COLUMNS),
         "notes": " ".join(builder.info.description.partition("Notes on this copy:")[2].split("\n- ")).strip(),
         "missing": missing_files(builder),
-        "fingerprints": protocol_fingerprints(splits),
         "environment": environment(),
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "outside": {"higher_is": options.higher_is, "scale": scale, **coverage},
     }
-    write_whole(folder / "run.json", json.dumps(about, indent=2) + "\n")
-    write_predictions(folder / PREDICTIONS, predictions, about)
-    return report_predictions(folder / PREDICTIONS, options, folder), folder
 
 
 def match_rows(table: ScoreTable, paths: list[str]) -> Matched:
