@@ -18,7 +18,10 @@ DESCRIPTION = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument(
-        "files", nargs="*", metavar="FILE", help="predictions.parquet of an evaluation; each is an entry"
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="predictions.parquet of an evaluation, or its folder; each is an entry",
     )
     parser.add_argument(
         "--entry",

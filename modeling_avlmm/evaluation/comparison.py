@@ -17,6 +17,7 @@ from .predictions import read_predictions
 from .report import chosen_threshold, with_temperature
 
 NEEDED = ("model", "dataset", "protocol", "split", "model_threshold")
+PREDICTIONS = "predictions.parquet"
 COLUMNS = ("path", "label", "score")
 OF_ONE_DETECTOR = ("duration", "faces")
 """Breakdowns by what a detector found in a clip, which another need not have found."""
@@ -59,11 +60,15 @@ def read_run(file: str | Path) -> Run:
     """
     Read a file of predictions for a comparison, with scores and threshold as its report has them.
 
+    The folder of an evaluation stands for its `predictions.parquet`.
+
     Raises:
         PredictionsError: when there is no such file, or another program wrote it.
         ComparisonError: when it lacks facts about itself, has a clip twice, or no clip of its split.
     """
     file = Path(file)
+    if file.is_dir():
+        file = file / PREDICTIONS
     predictions, about = read_predictions(file)
     if missing := [name for name in NEEDED if about.get(name) is None]:
         raise ComparisonError(

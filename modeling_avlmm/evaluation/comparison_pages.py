@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from dataset_scripts.files import write_whole
 
 from ..explain.words import count_of
-from .comparison import ComparisonError
+from .comparison import PREDICTIONS, ComparisonError
 from .comparison_statistics import METRICS
 from .metrics_table import aligned
 from .plots import STYLE
@@ -48,7 +48,7 @@ def write_comparison(report: dict, folder: str | Path) -> None:
 
 def check_folder(folder: str | Path) -> None:
     """Raise a [`ComparisonError`] for the folder of an evaluation, which has a report of its own."""
-    if (Path(folder) / "predictions.parquet").exists():
+    if (Path(folder) / PREDICTIONS).exists():
         raise ComparisonError(f"{folder} is the folder of an evaluation: its report would be overwritten.")
 
 

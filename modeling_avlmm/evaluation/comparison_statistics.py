@@ -72,13 +72,7 @@ def paired_figures(
         {metric: _spread(runs, metric) | {"ci": ci.get(f"{at}/{metric}")} for metric in METRICS}
         for at, runs in enumerate(statistic.of_runs(np.ones(len(labels))))
     ]
-    components = [delong_components(labels, runs) for runs in scores]
-    found["differences"] = []
-    for first, second in combinations(range(len(scores)), 2):
-        names = {metric: f"{first}-{second}/{metric}" for metric in METRICS}
-        pair = {metric: {"value": values[name], "ci": ci.get(name)} for metric, name in names.items()}
-        pair["auc"]["delong"] = delong_test(components[first], components[second])
-        found["differences"].append({"first": first, "second": second, **pair})
+    found["differences"] = _differences(values, ci, [delong_components(labels, runs) for runs in scores])
     found["winner"] = {metric: _winner(found["differences"], metric, len(scores)) for metric in METRICS}
     return found | ({"no_interval": reason} if reason else {})
 
@@ -185,6 +179,18 @@ def _ranks(scores: np.ndarray, ties: np.ndarray) -> np.ndarray:
     places = np.empty(len(scores), dtype=int)
     places[order] = np.concatenate([[0], np.cumsum(new)])
     return places
+
+
+def _differences(
+    values: dict[str, float], ci: dict[str, list[float]], components: list[tuple[np.ndarray, np.ndarray]]
+) -> list[dict]:
+    pairs = []
+    for first, second in combinations(range(len(components)), 2):
+        names = {metric: f"{first}-{second}/{metric}" for metric in METRICS}
+        pair = {metric: {"value": values[name], "ci": ci.get(name)} for metric, name in names.items()}
+        pair["auc"]["delong"] = delong_test(components[first], components[second])
+        pairs.append({"first": first, "second": second, **pair})
+    return pairs
 
 
 def _spread(runs: list[dict[str, float]], metric: str) -> dict:

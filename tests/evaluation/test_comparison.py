@@ -298,6 +298,21 @@ def test_command_with_wrong_files(files, tmp_path, capsys):
     (tmp_path / "evaluation").mkdir()
     evaluation = write(tmp_path / "evaluation" / "predictions.parquet", WEAK.tolist())
     one = str(files[0])
+    assert (
+        main(
+            [
+                "compare",
+                one,
+                str(evaluation.parent),
+                "--output-dir",
+                str(tmp_path / "out"),
+                "--resamples",
+                "0",
+            ]
+        )
+        == 0
+    )
+    capsys.readouterr()
     for words, said in (
         ([one], "at least two entries"),
         ([one, "--entry", "nameless"], "--entry is NAME=FILE"),
