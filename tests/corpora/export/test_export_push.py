@@ -9,6 +9,7 @@ from huggingface_hub.utils import filter_repo_objects
 
 from dataset_scripts.export import folder as export_folder
 from dataset_scripts.export.plan import ExportError
+from dataset_scripts.run_lock import LOCK
 
 pytestmark = pytest.mark.filterwarnings("ignore::dataset_scripts.errors.CorpusWarning")
 
@@ -77,7 +78,11 @@ def test_push(private, hub, small, tmp_path):
     assert upload["folder_path"] == tmp_path / "out"
     present = [str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()]
     kept = filter_repo_objects([*present, ".export.lock"], allow_patterns=upload["allow_patterns"])
-    assert set(kept) == set(present) >= {"README.md", "export.json", "data/train-00000-of-00001.parquet"}
+    assert (
+        set(kept)
+        == set(present) - {LOCK}
+        >= {"README.md", "export.json", "data/train-00000-of-00001.parquet"}
+    )
     assert "load_dataset('me/clips', 'all')" in (tmp_path / "out" / "README.md").read_text()
 
 
