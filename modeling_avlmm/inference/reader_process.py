@@ -154,7 +154,8 @@ class _Readers:
 
     def __init__(self, limits: ReaderLimits, forked: bool):
         self.limits = limits
-        self._lock = threading.Lock()
+        # Reentrant: garbage collection may give a file's reader back while this thread takes one.
+        self._lock = threading.RLock()
         self._idle: list[_Reader] = []
         self._owner, self.closed = os.getpid(), False
         _nursery(forked)  # at once: it imports while the caller loads a model
@@ -226,8 +227,8 @@ class _Readers:
     def close(self) -> None:
         """End the readers that nobody uses; the others end with their files."""
         with self._lock:
+            self.closed = True  # first: a reader that is given back meanwhile is ended
             idle, self._idle = self._idle, []
-            self.closed = True
         for reader in idle:
             reader.end()
 

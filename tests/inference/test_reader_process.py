@@ -17,7 +17,7 @@ from media_factory import make_clip
 from torch.utils.data import DataLoader
 
 from modeling_avlmm.evaluation.audit import property_jobs
-from modeling_avlmm.inference import reader_server
+from modeling_avlmm.inference import reader_process, reader_server
 from modeling_avlmm.inference.reader_messages import Inbox, Outbox
 from modeling_avlmm.inference.reader_process import (
     ReaderLimits,
@@ -247,3 +247,22 @@ def test_commands_that_decode_do_it_elsewhere_unless_told_not_to(command):
     importlib.import_module(f"modeling_avlmm.cli.{command}").add_arguments(parser)
     (here,) = (action for action in parser._actions if "--read-here" in action.option_strings)
     assert here.default is False
+
+
+def test_a_file_is_forgotten_while_another_is_opened(clip_path, apart, monkeypatch):
+    # Garbage collection gives a file's reader back at any moment, also in the thread that takes one.
+    pool, taken = reader_process.readers_in_use(), []
+    first = [pool.take()]
+    nursery = reader_process._nursery
+
+    def collecting():
+        pool.give_back(first.pop(), os.getpid())
+        monkeypatch.undo()
+        return nursery()
+
+    monkeypatch.setattr(reader_process, "_nursery", collecting)
+    thread = threading.Thread(target=lambda: taken.append(pool.take()), daemon=True)
+    thread.start()
+    thread.join(60)
+    pool.give_back(taken.pop(), os.getpid())
+    assert len(pool._idle) == 2
