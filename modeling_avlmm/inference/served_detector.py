@@ -18,7 +18,7 @@ from transformers.utils import cached_file
 
 from ..backbone_qwen2_5_omni import QWEN2_5_OMNI
 from ..configuration_avlmm import AVLMMConfig, known_thinker
-from ..configuration_detector import SCORE_NAMES
+from ..configuration_detector import LOG_ODDS_NAMES, SCORE_NAMES
 from ..media import Clip
 from ..processing_avlmm import AVLMMProcessor, Question
 from .pipeline import AVDeepfakeDetectionPipeline
@@ -29,7 +29,7 @@ from .served_settings import DETECTOR_FILE, SERVED_AS
 MOST_REQUESTS = 48
 """Requests on their way at once; our own choice."""
 
-Scores = dict[str, float | None]
+LogOdds = dict[str, float | None]
 
 
 class ServedProcessor(AVLMMProcessor):
@@ -109,12 +109,12 @@ class ServedModel(PreTrainedModel):
 
     def forward(
         self, clips: list[ServedClip], questions: list[tuple[str, ...]]
-    ) -> list[Scores | RequestRefusedError | RequestTimeoutError]:
+    ) -> list[LogOdds | RequestRefusedError | RequestTimeoutError]:
         """
         Ask all questions about all clips at once, each in a request of its own.
 
         Returns:
-            `list`: For each clip P(fake) by question, or the error of one of its requests.
+            `list`: For each clip the log-odds of fake by question, or the error of one of its requests.
 
         Raises:
             EndpointError: If the server cannot be used.
@@ -141,7 +141,7 @@ class ServedModel(PreTrainedModel):
             )
         except (RequestRefusedError, RequestTimeoutError) as error:
             return error
-        return None if odds is None else _sigmoid(odds)
+        return odds
 
 
 class ServedDetector(AVDeepfakeDetectionPipeline):
@@ -155,7 +155,7 @@ class ServedDetector(AVDeepfakeDetectionPipeline):
     def _forward(self, batch: dict) -> list[dict]:
         rows = batch["rows"]
         for row in rows:
-            row.update(dict.fromkeys(SCORE_NAMES.values()))
+            row.update(dict.fromkeys([*SCORE_NAMES.values(), *LOG_ODDS_NAMES.values()]))
         judged = [row for row in rows if row["judged"]]
         answers = self.model(**batch["inputs"]) if judged else []
         for row, answer in zip(judged, answers, strict=True):
@@ -163,7 +163,8 @@ class ServedDetector(AVDeepfakeDetectionPipeline):
                 row["judged"], row["nothing"] = False, str(answer)
                 row["refused"] = {"type": type(answer).__name__, "message": f"{row['name']}: {answer}"}
             else:
-                row.update({SCORE_NAMES[name]: score for name, score in answer.items()})
+                row.update({LOG_ODDS_NAMES[name]: odds for name, odds in answer.items()})
+                row.update({SCORE_NAMES[name]: _probability(odds) for name, odds in answer.items()})
         return rows
 
     def postprocess(self, rows: list[dict], **options) -> dict:
@@ -234,8 +235,10 @@ def _settings(model: str) -> tuple[AVLMMConfig, ServedProcessor, str]:
     return base, ServedProcessor.from_pretrained(model), ""
 
 
-def _sigmoid(odds: float) -> float:
-    """Return the probability of log-odds, without overflow."""
+def _probability(odds: float | None) -> float | None:
+    """Return the probability of log-odds, without overflow; None for None."""
+    if odds is None:
+        return None
     return 1 / (1 + math.exp(-odds)) if odds >= 0 else math.exp(odds) / (1 + math.exp(odds))
 
 

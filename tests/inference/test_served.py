@@ -23,6 +23,7 @@ from modeling_avlmm.inference.served_clip import even_rate, quicktime_file
 from modeling_avlmm.inference.served_detector import served_detector
 
 SCORES = ("score", "video_score", "audio_score")
+LOG_ODDS = ("log_odds", "video_log_odds", "audio_log_odds")
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +56,11 @@ def expected(tiny_detector, files) -> list[dict]:
 
 
 def taken_apart(result: dict) -> tuple[list[float], dict]:
-    """Return all scores of a result, NaN for none, and the rest of it."""
+    """Return all scores and log-odds of a result, NaN for none, and the rest of it."""
     entries = [dict(window) for window in result["windows"]]
     rest = {**result, "windows": entries}
     scores = [entry.pop(name) for entry in (rest, *entries) for name in SCORES]
+    scores += [rest.pop(name) for name in LOG_ODDS]
     return [float("nan") if score is None else score for score in scores], rest
 
 
