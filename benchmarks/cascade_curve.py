@@ -33,10 +33,9 @@ from scipy.special import expit, logit
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from modeling_avlmm.evaluation.calibration import SMALLEST_SCORE, fit_temperature
-from modeling_avlmm.evaluation.evaluate import PREDICTIONS
 from modeling_avlmm.evaluation.metrics import choose_threshold
 from modeling_avlmm.evaluation.plots import STYLE
-from modeling_avlmm.evaluation.predictions import PredictionsError, read_predictions
+from modeling_avlmm.evaluation.predictions import PREDICTIONS, PredictionsError, read_predictions
 from modeling_avlmm.inference.loading import DetectorError, load_detector
 from modeling_avlmm.inference.provenance import environment
 from modeling_avlmm.modeling_outputs import calibrated

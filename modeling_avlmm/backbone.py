@@ -18,7 +18,7 @@ from .modeling_packed_attention import attend_in_groups, question_mask
 from .processing_patches import normalize_patches
 
 KINDS = ("both", "video", "audio")
-"""What a clip has: picture and sound, or one of them."""
+"""Parts that a clip may have: picture and sound, or one of them."""
 
 
 @dataclass(frozen=True)

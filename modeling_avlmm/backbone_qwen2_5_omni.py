@@ -25,7 +25,7 @@ class Qwen2_5OmniBackbone(Backbone):
     lora_targets = r".*language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
     packed_mask: ClassVar[dict[str, None] | None] = {"full_attention": None}
     shared_markers: ClassVar[bool] = True
-    """Whether the markers around picture with sound share a position."""
+    """True where the markers around picture with sound share a position."""
 
     def processor_options(self, config: PreTrainedConfig) -> dict:
         return {

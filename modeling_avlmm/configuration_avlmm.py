@@ -103,7 +103,7 @@ class AVLMMConfig(AVDetectorConfig):
 
     @property
     def backbone(self) -> Backbone:
-        """What is particular about this thinker.
+        """The backbone that this thinker is.
 
         Raises:
             ValueError: If the thinker's `model_type` is not in `BACKBONES`.

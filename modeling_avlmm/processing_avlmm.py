@@ -143,7 +143,7 @@ class AVLMMProcessor(ClipProcessor):
 
     @property
     def omni(self) -> Backbone:
-        """What is particular about this processor's backbone."""
+        """The backbone that this processor prepares clips for."""
         return BACKBONES[self.backbone]
 
     @property

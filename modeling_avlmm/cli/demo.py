@@ -160,8 +160,7 @@ def evaluate_stages(
 
 def load_elsewhere(published: Path, corpus: Path, evaluation: Path, count: int = 4) -> bool:
     """Return whether the published folder gives the same scores in a process that cannot import this package."""
-    from ..evaluation.evaluate import PREDICTIONS
-    from ..evaluation.predictions import read_predictions
+    from ..evaluation.predictions import PREDICTIONS, read_predictions
     from ..publishing.elsewhere import DETECT, run_without_package
 
     predictions = [p for p in read_predictions(evaluation / PREDICTIONS)[0] if p["split"] == "test"]

@@ -13,11 +13,10 @@ from .breakdowns import breakdowns
 from .comparison_statistics import paired_figures
 from .evaluation_error import EvaluationError
 from .metrics import SureScores
-from .predictions import read_predictions
+from .predictions import PREDICTIONS, read_predictions
 from .report import chosen_threshold, with_temperature
 
 NEEDED = ("model", "dataset", "protocol", "split", "model_threshold")
-PREDICTIONS = "predictions.parquet"
 COLUMNS = ("path", "label", "score")
 OF_ONE_DETECTOR = ("duration", "faces")
 """Breakdowns by what a detector found in a clip, which another need not have found."""

@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from dataset_scripts.files import write_whole
 
 from ..explain.words import count_of
-from .comparison import PREDICTIONS, ComparisonError
+from .comparison import ComparisonError
 from .comparison_statistics import METRICS
 from .metrics_table import aligned
 from .plots import STYLE
+from .predictions import PREDICTIONS
 from .rendering import LISTED, Section, write_pages
 
 COLOURS = ("#1b4f72", "#b9770e", "#7d3c98", "#1e8449", "#922b21", "#566573")

@@ -25,7 +25,15 @@ from .audit.dataset_audit import about_corpus, audit_dataset, write_audit
 from .evaluation_error import EvaluationError
 from .evaluation_options import EvaluationOptions, ReportOptions
 from .fingerprints import protocol_fingerprints
-from .predictions import KEPT, journals, kept_columns, predict, read_predictions, write_predictions
+from .predictions import (
+    KEPT,
+    PREDICTIONS,
+    journals,
+    kept_columns,
+    predict,
+    read_predictions,
+    write_predictions,
+)
 from .protocols import load_protocol, missing_files, splits_with
 from .rendering import write_report
 from .report import build_report, calibration_of, with_temperature
@@ -33,7 +41,6 @@ from .robustness.conditions import run_robustness
 from .robustness.ffmpeg import PerturbationError, check_ffmpeg
 from .scoring_folder import claim_folder
 
-PREDICTIONS = "predictions.parquet"
 ROBUSTNESS, AUDIT = "robustness", "audit"
 """Folders beside the predictions, each with a JSON file of its name."""
 

@@ -22,6 +22,8 @@ from .evaluation_error import EvaluationError
 from .metrics import SureScores
 from .pace import telling_pace
 
+PREDICTIONS = "predictions.parquet"
+"""Name of the file of predictions in the folder of an evaluation."""
 LABEL_OF = {"score": "label", "video_score": "video_label", "audio_score": "audio_label"}
 KEPT = (
     "path",

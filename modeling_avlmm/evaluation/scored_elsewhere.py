@@ -10,18 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import datasets
+from scipy.special import expit
 
 from dataset_scripts.demonstration import is_demonstration
 from dataset_scripts.files import sha256_of, write_whole
 
 from ..configuration_detector import LOG_ODDS_NAMES, SCORE_NAMES
 from ..inference.provenance import environment
-from .evaluate import PREDICTIONS, report_predictions
+from .evaluate import report_predictions
 from .evaluation_error import EvaluationError
 from .evaluation_options import ReportOptions
 from .fingerprints import protocol_fingerprints
 from .path_matching import RULE, PathMatcher
-from .predictions import kept_columns, write_predictions
+from .predictions import PREDICTIONS, kept_columns, write_predictions
 from .protocols import load_protocol, missing_files, splits_with
 from .score_tables import ScoreTable, read_table
 
@@ -203,8 +204,7 @@ def _fake(score: float | None, scale: str, higher_is: str) -> tuple[float | None
         )
         return 1 - score, log_odds
     log_odds = score if higher_is == "fake" else -score
-    small = math.exp(-abs(log_odds)) / (1 + math.exp(-abs(log_odds)))
-    return (1 - small if log_odds >= 0 else small), log_odds
+    return float(expit(log_odds)), log_odds
 
 
 def _fitting_split(options: ScoresOptions, splits: datasets.DatasetDict, matched: Matched) -> str | None:

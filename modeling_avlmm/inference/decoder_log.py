@@ -1,4 +1,4 @@
-"""What FFmpeg says of a file while a reader process decodes it.
+"""Warnings from the log of FFmpeg in a reader process.
 
 FFmpeg conceals damage: it repeats blocks, guesses motion, skips what it cannot parse, and gives a picture all the same.
 Only its log tells. Its lines of the level "error" become warnings here.

@@ -23,7 +23,7 @@ ABOUT_THE_CLIP = (400, 413, 422, 500)
 """Statuses of a request that the server cannot answer, while it may answer others."""
 
 FLOOR = -9999.0
-"""What vLLM writes for minus infinity."""
+"""The number that vLLM writes for minus infinity."""
 
 
 class EndpointError(ConnectionError):

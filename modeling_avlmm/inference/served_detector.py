@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch import nn
 from transformers import AutoConfig, BatchFeature, PreTrainedModel
 from transformers.utils import cached_file
@@ -164,7 +164,8 @@ class ServedDetector(AVDeepfakeDetectionPipeline):
                 row["refused"] = {"type": type(answer).__name__, "message": f"{row['name']}: {answer}"}
             else:
                 row.update({LOG_ODDS_NAMES[name]: odds for name, odds in answer.items()})
-                row.update({SCORE_NAMES[name]: _probability(odds) for name, odds in answer.items()})
+                known = {name: odds for name, odds in answer.items() if odds is not None}
+                row.update({SCORE_NAMES[name]: float(expit(odds)) for name, odds in known.items()})
         return rows
 
     def postprocess(self, rows: list[dict], **options) -> dict:
@@ -233,13 +234,6 @@ def _settings(model: str) -> tuple[AVLMMConfig, ServedProcessor, str]:
             f"{model} is made of {base.thinker_config.model_type}, for which no server is known."
         )
     return base, ServedProcessor.from_pretrained(model), ""
-
-
-def _probability(odds: float | None) -> float | None:
-    """Return the probability of log-odds, without overflow; None for None."""
-    if odds is None:
-        return None
-    return 1 / (1 + math.exp(-odds)) if odds >= 0 else math.exp(odds) / (1 + math.exp(odds))
 
 
 __all__ = ["EndpointError", "ServedDetector", "ServedModel", "ServedProcessor", "served_detector"]

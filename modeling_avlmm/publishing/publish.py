@@ -29,7 +29,7 @@ from .vllm_layout import check_servable, vllm_card, write_vllm_folder
 Reports = list[tuple[Path, dict]]
 
 LAYOUTS = ("transformers", "vllm")
-"""What a folder is for: `pipeline()` with the detector's own code, or a vLLM server."""
+"""Uses of a folder: `pipeline()` with the detector's own code, or a vLLM server."""
 
 
 def publish(

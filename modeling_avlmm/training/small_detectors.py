@@ -33,7 +33,7 @@ UNCALIBRATED = {
     "threshold": 0.5,
     **dict.fromkeys(("temperature", "abstain_band", "calibration", "training_summary")),
 }
-"""What a configuration says about weights, and not about those that are trained further."""
+"""Fields of a configuration that describe its weights, and not those that are trained further."""
 MAKE_ENCODERS = "python -m modeling_avlmm.training.tiny.encoders"
 
 

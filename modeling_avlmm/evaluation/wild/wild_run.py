@@ -19,10 +19,10 @@ from ...configuration_detector import LOG_ODDS_NAMES, SCORE_NAMES
 from ...inference.default_model import EMBEDDED_MODEL
 from ...inference.provenance import environment, model_slug, short_name
 from ..audit.property_jobs import read_properties
-from ..evaluate import PREDICTIONS, evaluate_protocol
+from ..evaluate import evaluate_protocol
 from ..evaluation_error import EvaluationError
 from ..evaluation_options import EvaluationOptions
-from ..predictions import read_predictions
+from ..predictions import PREDICTIONS, read_predictions
 from ..protocols import load_protocol, missing_files, splits_with
 from ..report import with_temperature
 from .benchmark_tables import BASELINE, Detector, benchmark_tables
