@@ -39,6 +39,9 @@ BUILDERS: dict[str, str] = {
     "idforge": "dataset_scripts.idforge",
     "kodf": "dataset_scripts.kodf",
     "deepspeak": "dataset_scripts.deepspeak",
+    "mega_mmdf": "dataset_scripts.mega_mmdf",
+    "hifi_avdf": "dataset_scripts.hifi_avdf",
+    "deepfake_eval_2024": "dataset_scripts.deepfake_eval_2024",
     "avfolder": "dataset_scripts.avfolder",
     "wild": "dataset_scripts.wild",
 }

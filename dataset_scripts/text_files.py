@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TextIO
@@ -34,6 +36,40 @@ def open_text(path: str) -> Iterator[TextIO]:
             f"{path} is not text in UTF-8 ({error.reason}). Save it as UTF-8; if it is Korean, for example, with "
             "`iconv -f CP949 -t UTF-8`."
         ) from error
+
+
+def read_csv(path: str, needed: Collection[str] = ()) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
+    """
+    Return the header of a CSV table, and each row as (where it is, its cells), without spaces around names and cells.
+
+    Args:
+        path (`str`): The table, see [`open_text`].
+        needed (`Collection[str]`): Columns that it must have.
+
+    Raises:
+        [`MetadataError`]: it is no such table, a column is missing or there twice, or a row has more cells than the header.
+    """
+    try:
+        with open_text(path) as file:
+            reader = csv.DictReader(file)
+            header = [name.strip() for name in reader.fieldnames or []]
+            reader.fieldnames = header
+            if absent := [name for name in needed if name not in header]:
+                raise MetadataError(
+                    f"{path} has no column {', '.join(absent)}; it has {', '.join(header) or 'none'}."
+                )
+            entries = []
+            for cells in reader:
+                where = f"{path}, line {reader.line_num}"
+                if None in cells:
+                    raise MetadataError(f"{where}: more cells than the header has columns.")
+                entries.append((where, {name: (value or "").strip() for name, value in cells.items()}))
+    except csv.Error as error:
+        raise MetadataError(f"{path} is no CSV table ({error}).") from error
+    doubles = [name for name, count in Counter(header).items() if count > 1]
+    if doubles:
+        raise MetadataError(f"{path}: the column {doubles[0]!r} is there twice.")
+    return header, entries
 
 
 class FileNames:

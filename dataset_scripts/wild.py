@@ -7,10 +7,8 @@ who bring their own.
 
 from __future__ import annotations
 
-import csv
 import difflib
 import os
-from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -22,7 +20,7 @@ from .corpus import VIDEO_SUFFIXES, Corpus, MissingFiles, scan_files
 from .errors import MetadataError, nearest
 from .schema import REAL, ClipRow, make_row, parse_label
 from .splits import FULL_SPLIT
-from .text_files import open_text
+from .text_files import read_csv
 
 TABLES = {"clips": "clips.csv", "speech": "speech.csv", "photos": "photos.csv"}
 """Protocol -> name of its table."""
@@ -137,7 +135,7 @@ class Wild(CorpusBuilder):
                 f"{' and '.join(TABLES[name] for name in found)}: take the protocol {' or '.join(found)}."
             )
         table = corpus.absolute(corpus.metadata[0])
-        header, entries = _read_table(table)
+        header, entries = read_csv(table)
         _check_columns(table, header, _NEEDED[protocol], _KNOWN)
         if unused := sorted(set(header) - set(_KNOWN)):
             self.note(f"unused columns of {corpus.metadata[0]}: {', '.join(unused)}.")
@@ -223,30 +221,9 @@ def _check_columns(
             raise MetadataError(f"{table}: unknown column {name!r}. Did you mean {meant[0]!r}?")
 
 
-def _read_table(path: str) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
-    """Return the header of a CSV table, and each row as (where it is, its cells)."""
-    try:
-        with open_text(path) as file:
-            reader = csv.DictReader(file)
-            header = [name.strip() for name in reader.fieldnames or []]
-            reader.fieldnames = header
-            entries = []
-            for cells in reader:
-                where = f"{path}, line {reader.line_num}"
-                if None in cells:
-                    raise MetadataError(f"{where}: more cells than the header has columns.")
-                entries.append((where, {name: (value or "").strip() for name, value in cells.items()}))
-    except csv.Error as error:
-        raise MetadataError(f"{path} is no CSV table ({error}).") from error
-    doubles = [name for name, count in Counter(header).items() if count > 1]
-    if doubles:
-        raise MetadataError(f"{path}: the column {doubles[0]!r} is there twice.")
-    return header, entries
-
-
 def _listed_in(root: str, table: str) -> set[str]:
     """Return the files that a table names, as far as it can be read: [`Wild.read`] tells what is wrong with it."""
-    _, entries = _read_table(os.path.join(root, table))
+    _, entries = read_csv(os.path.join(root, table))
     return {
         os.path.normpath(name).replace(os.sep, "/")
         for _, cells in entries
