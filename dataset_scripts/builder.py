@@ -24,6 +24,8 @@ from datasets.builder import Key
 from .corpus import VIDEO_SUFFIXES, Corpus, MissingFiles, find_root, scan_files
 from .demonstration import is_demonstration
 from .errors import CorpusWarning, MissingFilesError, ProtocolError
+from .files import sha256_of
+from .protocol_lists import Labels, ProtocolList, choose_list, deal_as_listed
 from .schema import FAKE, TABLE, ClipRow
 from .splits import FULL_SPLIT
 from .text_files import is_text, readable
@@ -48,6 +50,8 @@ class CorpusConfig(datasets.BuilderConfig):
         missing_files (`str`, *optional*):
             Where to list them. Defaults to `missing_files.txt` in the cache folder of the dataset; the warning and
             the error name it.
+        protocol_list (`str`, *optional*):
+            JSON file with a frozen list of clips, see [`protocol_lists`], whose splits replace those of the protocol.
     """
 
     CORPUS: ClassVar[str] = ""  # its name, for messages
@@ -56,6 +60,7 @@ class CorpusConfig(datasets.BuilderConfig):
 
     max_missing: float = 0.01
     missing_files: str | None = None
+    protocol_list: str | None = None
 
     def locate(self) -> Corpus:
         """Find the corpus on disk.
@@ -86,6 +91,10 @@ class CorpusConfig(datasets.BuilderConfig):
             raise ValueError(f"max_missing is a share of all files, from 0 to 1, got {self.max_missing}")
         self.data_files = None  # `datasets` sets it for every packaged builder; there are none here
         kwargs = {name: value for name, value in config_kwargs.items() if name != "data_files"}
+        if self.protocol_list is not None:
+            if not os.path.isfile(self.protocol_list):
+                raise ProtocolError(f"protocol_list {self.protocol_list} is no file.")
+            kwargs["protocol_list"] = sha256_of(self.protocol_list)
         if self.data_dir:
             kwargs["fingerprint"] = self.locate().fingerprint()
         return super().create_config_id(kwargs, custom_features)
@@ -145,6 +154,27 @@ class CorpusBuilder(datasets.GeneratorBasedBuilder):
         Not called for the protocols of `ONE_SPLIT`.
         """
         raise NotImplementedError
+
+    def list_clips(self) -> dict[str, Labels]:
+        """
+        Return split -> path -> label as the metadata list the clips, whether their files are on disk or not.
+
+        Nothing is cached, and no media file is opened. A corpus without metadata lists the files of its folder.
+        """
+        rows, _ = self.read(self.config.locate())
+        frozen = self.frozen_list()
+        dealt = self._dealt(rows) if frozen is None else deal_as_listed(rows, frozen)[0]
+        return {
+            split: {readable(row["path"]): row["label"] for row in members}
+            for split, members in dealt.items()
+            if members
+        }
+
+    def frozen_list(self) -> ProtocolList | None:
+        """Return the list that replaces the protocol's splits, if one was given. See [`choose_list`] for the errors."""
+        if self.config.protocol_list is None:
+            return None
+        return choose_list(self.config.protocol_list, self.dataset_name, self.config.name)
 
     @property
     def missing_files(self) -> str:
@@ -213,8 +243,15 @@ class CorpusBuilder(datasets.GeneratorBasedBuilder):
             self.note("these are drawn clips of the demonstration benchmark in the layout of the corpus.")
         rows, missing = self.read(self.config.locate())
         self._name_in_text(rows)
-        self._check_missing(missing)
-        dealt = {FULL_SPLIT: rows} if self.config.name in self.ONE_SPLIT else self.deal(rows)
+        frozen = self.frozen_list()
+        if frozen is None:
+            self._check_missing(missing)
+            dealt = self._dealt(rows)
+        else:
+            dealt, missing, unlisted = deal_as_listed(rows, frozen)
+            self._check_missing(missing)
+            if unlisted:
+                self.note(f"{unlisted:,} clips of this copy are not on the list {frozen.reference}.")
         for row in rows:
             for column in self.DEALING_COLUMNS:
                 row.pop(column, None)
@@ -234,6 +271,9 @@ class CorpusBuilder(datasets.GeneratorBasedBuilder):
             shards = [members[i : i + _SHARD_ROWS] for i in range(0, len(members), _SHARD_ROWS)]
             generators.append(datasets.SplitGenerator(name=split, gen_kwargs={"shards": shards}))
         return generators
+
+    def _dealt(self, rows: list[ClipRow]) -> dict[str, list[ClipRow]]:
+        return {FULL_SPLIT: rows} if self.config.name in self.ONE_SPLIT else self.deal(rows)
 
     def _name_in_text(self, rows: Sequence[ClipRow]) -> None:
         """

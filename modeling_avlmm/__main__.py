@@ -12,7 +12,22 @@ evaluate_avd.py evaluates a detector. COMMAND --help explains a command.
 import argparse
 from typing import NoReturn
 
-from .cli import audit, bench, compare, demo, detect, export, instruct, onnx, publish, stream, train, ui, wild
+from .cli import (
+    audit,
+    bench,
+    compare,
+    demo,
+    detect,
+    export,
+    instruct,
+    onnx,
+    protocols,
+    publish,
+    stream,
+    train,
+    ui,
+    wild,
+)
 from .cli.console import STOPPED, leave, tell
 
 COMMANDS = {
@@ -23,6 +38,7 @@ COMMANDS = {
     "publish": publish,
     "onnx": onnx,
     "audit": audit,
+    "protocols": protocols,
     "compare": compare,
     "export": export,
     "instruct": instruct,

@@ -51,11 +51,11 @@ def run(options: argparse.Namespace) -> int:
 def _audit(options: argparse.Namespace) -> int:
     from ..evaluation.audit.dataset_audit import about_corpus, audit_dataset, write_audit
     from ..evaluation.audit.file_properties import check_tools
-    from ..evaluation.protocols import load_protocol
+    from ..evaluation.protocols import load_protocol, protocol_name
 
     check_tools()
     builder = load_protocol(options.dataset, options.protocol, options.data_dir)
-    protocol = builder.config.name
+    protocol = protocol_name(builder)
     folder = Path(options.output_dir or f"runs/audit/{options.dataset}_{protocol}")
     with reading(options):
         report = audit_dataset(

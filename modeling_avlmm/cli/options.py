@@ -72,7 +72,10 @@ def add_corpus(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument(
         "--dataset", required=required, help="fakeavceleb, mavos_dd, avfolder or another registered dataset"
     )
-    parser.add_argument("--protocol", help="its configuration, e.g. identity_70_30 [the dataset's default]")
+    parser.add_argument(
+        "--protocol",
+        help="its configuration, e.g. identity_70_30, or a JSON file of `avlmm protocols` [the dataset's default]",
+    )
     parser.add_argument("--data-dir", required=required, metavar="DIR", help="folder of the unpacked corpus")
 
 

@@ -14,7 +14,7 @@ from dataset_scripts.demonstration import is_demonstration
 from dataset_scripts.export.push import check_repository, push
 from dataset_scripts.splits import stable_order
 
-from ..evaluation.protocols import load_protocol
+from ..evaluation.protocols import load_protocol, protocol_name
 from ..explain.evidence_jobs import Examined, Job, examine, jobs_of
 from ..explain.words import count_of
 from .families import TASKS
@@ -122,13 +122,13 @@ def instruct_corpus(options: InstructOptions) -> int:
         counts[split] = write_split(folder, split, made, embed=options.media, shard_bytes=shard_bytes)
     made = InstructionSet(
         dataset=options.dataset,
-        protocol=builder.config.name,
+        protocol=protocol_name(builder),
         description=builder.DESCRIPTION,
         homepage=builder.HOMEPAGE,
         license=options.license or builder.LICENSE or None,
         counts=counts,
         settings={
-            "protocol": builder.config.name,
+            "protocol": protocol_name(builder),
             "tasks": "/".join(options.tasks),
             "per_clip": options.per_clip,
             "seed": options.seed,

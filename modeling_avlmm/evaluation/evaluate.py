@@ -24,7 +24,7 @@ from ..inference.provenance import detector_identity, model_slug
 from .audit.dataset_audit import about_corpus, audit_dataset, write_audit
 from .evaluation_error import EvaluationError
 from .evaluation_options import EvaluationOptions, ReportOptions
-from .fingerprints import protocol_fingerprints
+from .fingerprints import describe_splits
 from .predictions import (
     KEPT,
     PREDICTIONS,
@@ -34,7 +34,7 @@ from .predictions import (
     read_predictions,
     write_predictions,
 )
-from .protocols import load_protocol, missing_files, splits_with
+from .protocols import load_protocol, missing_files, protocol_name, splits_with
 from .rendering import write_report
 from .report import build_report, calibration_of, with_temperature
 from .robustness.conditions import run_robustness
@@ -84,7 +84,7 @@ def evaluate_protocol(options: EvaluationOptions) -> tuple[dict, Path]:
         builder = load_protocol(options.dataset, options.protocol, options.data_dir, options.max_missing)
     splits = splits_with(builder, options.split)
     detector, zero_shot = _load(options, state)
-    run = describe_run(options, builder.config.name, detector, zero_shot)
+    run = describe_run(options, protocol_name(builder), detector, zero_shot)
     folder = _folder(options, run["protocol"])
     with only_run_in(folder) if state.is_main_process else nullcontext():
         return _evaluate_in(folder, options, run, builder, splits, detector), folder
@@ -105,7 +105,7 @@ def _evaluate_in(
 
     fitting = _fitting_split(options, splits)
     about = describe_predictions(run, options.split, fitting, builder, detector) | started
-    about["fingerprints"] = protocol_fingerprints(splits)
+    about |= describe_splits(builder, splits)
     scorer = Scorer(
         detector,
         folder,

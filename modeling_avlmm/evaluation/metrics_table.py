@@ -7,6 +7,7 @@ from pathlib import Path
 from accelerate import PartialState
 
 from ..explain.words import PART_NAMES
+from .fingerprints import DIFFERENT, INCOMPLETE
 
 COLUMNS = {
     "n": "n",
@@ -158,6 +159,13 @@ def _warnings(report: dict) -> list[str]:
         )
     if report["notes"]:
         text.append(f"Of this copy of the corpus: {report['notes']}")
+    apart = [
+        f"{split}: {each['text']}"
+        for split, each in (report.get("official") or {}).items()
+        if each["state"] in (INCOMPLETE, DIFFERENT)
+    ]
+    if apart:
+        text.append(f"Not the official clips: {'; '.join(apart)}.")
     if report["zero_shot"]:
         text.append("Zero-shot: this backbone was not trained to detect anything.")
     return text

@@ -20,10 +20,10 @@ from ..inference.provenance import environment
 from .evaluate import report_predictions
 from .evaluation_error import EvaluationError
 from .evaluation_options import ReportOptions
-from .fingerprints import protocol_fingerprints
+from .fingerprints import describe_splits
 from .path_matching import RULE, PathMatcher
 from .predictions import PREDICTIONS, kept_columns, write_predictions
-from .protocols import load_protocol, missing_files, splits_with
+from .protocols import load_protocol, missing_files, protocol_name, splits_with
 from .score_tables import ScoreTable, read_table
 
 LISTING = "score_rows.tsv"
@@ -110,12 +110,12 @@ def evaluate_scores(options: ScoresOptions) -> tuple[dict, Path]:
         for row in kept_columns(splits[name], builder.GROUP_COLUMNS)
     ]
     predictions = [p for p in predictions if p["split"] == options.split or p["score"] is not None]
-    folder = _folder(options, builder.config.name)
+    folder = _folder(options, protocol_name(builder))
     coverage = _coverage(options, table, matched, predictions, folder)
     outside = {"higher_is": options.higher_is, "scale": scale, **coverage}
     about = _describe(options, table, builder, fitting) | {
-        "fingerprints": protocol_fingerprints(splits),
         "outside": outside,
+        **describe_splits(builder, splits),
     }
     write_whole(folder / "run.json", json.dumps(about, indent=2) + "\n")
     write_predictions(folder / PREDICTIONS, predictions, about)
@@ -132,7 +132,7 @@ def _describe(
         "detector": {"scores": f"{table.file.name}, SHA-256 {sha256_of(table.file)}"},
         "gate": None,
         "dataset": options.dataset,
-        "protocol": builder.config.name,
+        "protocol": protocol_name(builder),
         "synthetic": is_demonstration(options.data_dir),
         "options": {},
         "split": options.split,

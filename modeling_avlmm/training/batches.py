@@ -22,6 +22,7 @@ from dataset_scripts.errors import CorpusError
 from dataset_scripts.json_lines import read_json_lines
 
 from ..configuration_detector import IGNORE_INDEX
+from ..evaluation.protocols import protocol_settings
 from ..faces import FaceTrack
 from ..media import Clip, MediaError
 from ..modeling_verdicts import FAKE, REAL
@@ -53,7 +54,8 @@ def load_split(data: DataRecipe, split: str) -> Dataset:
         CorpusError: for a folder that does not hold the corpus as the protocol needs it.
     """
     try:
-        dataset = load_dataset(data.dataset, data.protocol, data_dir=data.data_dir, split=split)
+        protocol, settings = protocol_settings(data.dataset, data.protocol, data.data_dir)
+        dataset = load_dataset(data.dataset, protocol, split=split, **settings)
     except CorpusError:
         raise
     except (ValueError, DatasetNotFoundError) as error:

@@ -97,7 +97,7 @@ class DataRecipe:
 
     Args:
         dataset (`str`): Name of a registered dataset, e.g. `fakeavceleb`.
-        protocol (`str`, *optional*): Its configuration, e.g. `identity_70_30`.
+        protocol (`str`, *optional*): Its configuration, e.g. `identity_70_30`, or a JSON file with a list of clips.
         data_dir (`str`): Folder of the unpacked corpus.
         train_split, validation_split (`str`): Names of its splits.
         exclude_generators (`list[str]`): Leave out fakes whose picture or sound one of these made, in training and in

@@ -18,7 +18,7 @@ import datasets
 import numpy as np
 
 from ...evaluation.evaluation_error import EvaluationError
-from ...evaluation.protocols import load_protocol, splits_with
+from ...evaluation.protocols import load_protocol, protocol_name, splits_with
 from ...evaluation.scoring_folder import claim_folder
 from ...explain.evidence_jobs import measured_evidence
 from ...inference.loading import load_detector
@@ -90,7 +90,7 @@ def run_bench(options: BenchOptions) -> tuple[dict, Path]:
     if options.limit is not None and options.limit < 1:
         raise EvaluationError(f"limit must be at least 1, not {options.limit}.")
     builder = load_protocol(options.dataset, options.protocol, options.data_dir)
-    splits, protocol = splits_with(builder, options.split), builder.config.name
+    splits, protocol = splits_with(builder, options.split), protocol_name(builder)
     rows = splits[options.split].cast_column("video", datasets.Video(decode=False))
     if options.limit is not None and options.limit < len(rows):
         drawn = np.random.default_rng(options.seed).permutation(len(rows))[: options.limit]
