@@ -40,6 +40,7 @@ BUILDERS: dict[str, str] = {
     "kodf": "dataset_scripts.kodf",
     "deepspeak": "dataset_scripts.deepspeak",
     "mega_mmdf": "dataset_scripts.mega_mmdf",
+    "talkingheadbench": "dataset_scripts.talkingheadbench",
     "hifi_avdf": "dataset_scripts.hifi_avdf",
     "deepfake_eval_2024": "dataset_scripts.deepfake_eval_2024",
     "avfolder": "dataset_scripts.avfolder",
