@@ -6,12 +6,13 @@ from pathlib import Path
 
 from ..inference.quiet import quiet_libraries
 from .console import UsageError, guarded
+from .options import add_bootstrap
 
 HELP = "compare detectors by their predictions on the same clips"
 DESCRIPTION = (
     "Compare files of predictions that evaluate_avd.py wrote: paired differences of AUC, AP(fake) and balanced accuracy on "
-    "the clips that all have scored, with intervals from resampling identities and DeLong's test, overall and by category, "
-    "generator and language. Writes report.md, report.html and report.json. Exit status: 0, or 2 for wrong usage."
+    "the clips that all have scored, with intervals from resampling identities and DeLong's test, for the clip, its picture and "
+    "its sound, overall and by category, generator and language. Writes report.md, report.html and report.json. Exit status: 0, or 2 for wrong usage."
 )
 
 
@@ -34,17 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output-dir", metavar="DIR", default="runs/comparison", help="folder to write to [%(default)s]"
     )
-    parser.add_argument(
-        "--resamples",
-        dest="n_resamples",
-        type=_count,
-        default=1000,
-        metavar="N",
-        help="bootstrap resamples for intervals; 0 for none [%(default)s]",
-    )
-    parser.add_argument(
-        "--seed", type=_count, default=0, metavar="N", help="seed of the bootstrap [%(default)s]"
-    )
+    add_bootstrap(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -76,10 +67,3 @@ def _entry(text: str) -> tuple[str, list[str]]:
     if not name.strip() or not all(chosen):
         raise UsageError(f"--entry is NAME=FILE or NAME=FILE,FILE, not {text!r}")
     return name.strip(), chosen
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, not {value}")
-    return value

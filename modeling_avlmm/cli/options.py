@@ -192,6 +192,21 @@ def check_served(options: argparse.Namespace) -> None:
         )
 
 
+def add_bootstrap(parser: argparse.ArgumentParser) -> None:
+    """Add `--resamples` and `--seed`."""
+    parser.add_argument(
+        "--resamples",
+        dest="n_resamples",
+        type=count,
+        default=1000,
+        metavar="N",
+        help="bootstrap resamples for intervals; 0 for none [%(default)s]",
+    )
+    parser.add_argument(
+        "--seed", type=count, default=0, metavar="N", help="seed of the bootstrap [%(default)s]"
+    )
+
+
 def add_push(parser: argparse.ArgumentParser) -> None:
     """Add --push-to, --public and --token, for a dataset repository."""
     parser.add_argument("--push-to", metavar="REPO", help="upload to this dataset repository, owner/name")
@@ -221,4 +236,12 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def count(text: str) -> int:
+    """Read a whole number of 0 or more; for `type=` of an option."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, not {value}")
     return value

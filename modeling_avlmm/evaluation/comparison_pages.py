@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-import matplotlib
-from matplotlib.figure import Figure
-
 from dataset_scripts.files import write_whole
 
-from ..explain.words import count_of
+from ..explain.words import PART_NAMES, PART_TITLES, count_of
 from .comparison import ComparisonError
+from .comparison_plot import plot_comparison
 from .comparison_statistics import METRICS
 from .metrics_table import aligned
-from .plots import STYLE
 from .predictions import PREDICTIONS
 from .rendering import LISTED, Section, write_pages
 
-COLOURS = ("#1b4f72", "#b9770e", "#7d3c98", "#1e8449", "#922b21", "#566573")
 UNDECIDED = "undecided"
+AGAINST = {"category": "genuine clips", "generator": "genuine clips"}
+"""Breakdowns whose groups are kinds of fake, each measured against all genuine clips."""
 
 
 def write_comparison(report: dict, folder: str | Path) -> None:
     """
-    Write `report.json`, `report.md`, `report.html` and `plots/differences.svg`, and `left_out.txt` if clips were left out.
+    Write `report.json`, `report.md`, `report.html` and `plots/comparison.svg`, and `left_out.txt` if clips were left out.
 
     Args:
         report (`dict`): Comparison as from [`~comparison.compare`].
@@ -43,7 +42,7 @@ def write_comparison(report: dict, folder: str | Path) -> None:
         write_whole(
             listing, "".join(f"{path}\t{'; '.join(_why(report, path))}\n" for path in report["left_out"])
         )
-    plot = plot_differences(report, folder / "plots")
+    plot = plot_comparison(report, folder / "plots")
     write_pages(comparison_title(report), list(_sections(report, plot)), folder)
 
 
@@ -62,82 +61,76 @@ def comparison_title(report: dict) -> str:
 def comparison_summary(report: dict, folder: str | Path) -> str:
     """Return the figures as aligned text, with the sentences that a reader needs."""
     folder = Path(folder)
-    text = [comparison_title(report), "", *aligned(_value_lines(report, "auc", report["rows"])), ""]
-    if len(report["entries"]) == 2:
-        text += [*aligned(_difference_lines(report, report["rows"])), ""]
-    else:
-        text += [*aligned(_difference_lines(report, report["rows"][:1])), ""]
+    text = [comparison_title(report), ""]
+    for part, rows in _by_part(report):
+        text += [PART_TITLES[part], *aligned(_value_lines(report, "auc", rows)), ""]
+    rows = report["rows"] if len(report["entries"]) == 2 else report["rows"][:1]
+    text += [*aligned(_difference_lines(report, rows)), ""]
     text += [*verdicts(report), *_coverage_sentences(report), *_reading(report), *report["notes"]]
     return "\n".join([*text, f"Written to {folder / 'report.md'}, report.html and report.json."])
 
 
+def _by_part(report: dict) -> list[tuple[str, list[dict]]]:
+    """Return the rows of the whole clip, and of the picture and the sound where all entries judge them."""
+    return [("overall", report["rows"]), *((part, found["rows"]) for part, found in report["parts"].items())]
+
+
 def verdicts(report: dict) -> list[str]:
-    """Return a sentence for each metric: who is better on all clips, and on how many groups."""
-    names, (overall, *groups) = report["entries"], report["rows"]
-    sentences = []
-    for metric, title in METRICS.items():
-        if overall.get("undefined"):
-            break
-        best = overall["winner"][metric]
-        said = f"{names[best]} is best" if best is not None else "no entry is clearly best"
-        won = [(name, [g for g in groups if g["winner"].get(metric) == at]) for at, name in enumerate(names)]
-        of_groups = [f"{name} in {len(of)}" for name, of in won if of]
-        among = f"; of {count_of(len(groups), 'group')}: {', '.join(of_groups) or 'clearly best in none'}"
-        sentences.append(f"{title}: {said} on all clips{among if groups else ''}.")
-    return sentences
-
-
-def plot_differences(report: dict, folder: Path) -> tuple[str, Path] | None:
-    """Draw the differences in AUC of the first entry and each other, and return caption and file; None without any."""
-    rows = [row for row in report["rows"] if not row.get("undefined")]
-    if not rows:
-        return None
-    names, others = report["entries"], len(report["entries"]) - 1
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(8.4, 1.0 + (0.16 + 0.12 * others) * len(rows)), layout="constrained")
-        axes = figure.subplots()
-        for place, row in enumerate(reversed(rows)):
-            for pair in row["differences"][:others]:  # those of the first entry come first
-                at = place + 0.3 - 0.6 * pair["second"] / (others + 1)
-                colour = COLOURS[(pair["second"] - 1) % len(COLOURS)]
-                if pair["auc"]["ci"]:
-                    axes.plot(pair["auc"]["ci"], (at, at), color=colour, linewidth=1.5, alpha=0.6)
-                label = f"{names[0]} - {names[pair['second']]}" if place == len(rows) - 1 else None
-                axes.plot(pair["auc"]["value"], at, "o", color=colour, markersize=4, label=label)
-        axes.axvline(0, color="0.4", linewidth=1)
-        ticks = [f"{_row_name(row)} (n {row['n_real'] + row['n_fake']})" for row in reversed(rows)]
-        axes.set_yticks(range(len(rows)), ticks, fontsize=7)
-        axes.set(xlabel=f"difference in AUC (right of 0: {names[0]} is better)", ylim=(-0.6, len(rows) - 0.4))
-        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "differences.svg"
-        figure.savefig(path, metadata={"Date": None, "Creator": None})
-    return "Difference in AUC on the same clips, with 95 % intervals", path
-
-
-def _sections(report: dict, plot: tuple[str, Path] | None) -> list[Section]:
-    overall, *groups = report["rows"]
-    size = f"{count_of(report['compared'], 'clip')}: {overall['n_real']} genuine, {overall['n_fake']} fake."
-    lines = [_value_lines(report, metric, [overall]) for metric in METRICS]
-    head = [["", *report["entries"], "better"]]
-    head += [[METRICS[metric], *of[1][3:]] for metric, of in zip(METRICS, lines, strict=True)]
-    sections = [
-        Section("All clips", [size], head[0], head[1:], [*verdicts(report), *report["notes"]]),
-        _table("Differences on all clips", _difference_lines(report, [overall])),
+    """Return a sentence for each part and metric: who is better on all clips, and on how many groups."""
+    return [
+        _verdict(report["entries"], part, metric, rows)
+        for part, rows in _by_part(report)
+        for metric in METRICS
+        if not rows[0].get("undefined")
     ]
-    for name, of in groupby(groups, key=lambda row: row["breakdown"]):
-        rows = list(of)
-        against = "Each against all genuine clips." if name in ("category", "generator") else ""
-        text = [against] if against else []
-        title = f"By {name.replace('_', ' ')}"
-        sections += [
-            _table(f"{title}: {METRICS[metric]}", _value_lines(report, metric, rows), text)
-            for metric in METRICS
-        ]
-        sections.append(_table(f"{title}: differences", _difference_lines(report, rows)))
+
+
+def _verdict(names: list[str], part: str, metric: str, rows: list[dict]) -> str:
+    overall, *groups = rows
+    best = overall["winner"][metric]
+    said = f"{names[best]} is best" if best is not None else "no entry is clearly best"
+    won = [(name, [g for g in groups if g["winner"].get(metric) == at]) for at, name in enumerate(names)]
+    of_groups = [f"{name} in {len(of)}" for name, of in won if of]
+    among = f"; of {count_of(len(groups), 'group')}: {', '.join(of_groups) or 'clearly best in none'}"
+    of_part = "" if part == "overall" else f", {PART_NAMES[part]}"
+    return f"{METRICS[metric]}{of_part}: {said} on all clips{among if groups else ''}."
+
+
+def _sections(report: dict, plot: tuple[str, Path] | None) -> Iterator[Section]:
+    overall = report["rows"][0]
+    size = f"{count_of(report['compared'], 'clip')}: {overall['n_real']} genuine, {overall['n_fake']} fake."
+    yield Section("In short", [size], items=[*verdicts(report), *report["notes"]])
+    yield Section("All clips", [], *_split(_all_clips_lines(report)))
+    lines = [_difference_lines(report, rows[:1], part) for part, rows in _by_part(report)]
+    yield Section("Differences on all clips", [], lines[0][0], [line for of in lines for line in of[1:]])
+    if len(report["rows"]) > 1:
+        yield Section("Who is better where", [_MEANING], *_split(_winner_lines(report)))
     if plot:
-        sections.append(Section("Who is better where", plots=[plot]))
-    sections.append(Section("How to read this", items=_reading(report)))
+        yield Section("Every group", plots=[plot])
+    for part, rows in _by_part(report):
+        yield from _group_sections(report, part, rows[1:])
+    yield Section("How to read this", items=_reading(report))
+    yield _coverage_section(report)
+
+
+_MEANING = (
+    "An entry is better if its interval of the difference to every other entry excludes 0. Kinds of fake are compared against "
+    "all genuine clips."
+)
+
+
+def _group_sections(report: dict, part: str, rows: list[dict]) -> Iterator[Section]:
+    for name, of in groupby(rows, key=lambda row: row["breakdown"]):
+        groups = list(of)
+        text = [f"Each against all {AGAINST[name]}."] if name in AGAINST else []
+        title = f"{PART_TITLES[part]}, by {name.replace('_', ' ')}"
+        for at, (metric, shown) in enumerate(METRICS.items()):
+            lines = _value_lines(report, metric, groups)
+            yield Section(f"{title}: {shown}", text, *_split(lines), folded=at > 0)
+        yield Section(f"{title}: differences", text, *_split(_difference_lines(report, groups)), folded=True)
+
+
+def _coverage_section(report: dict) -> Section:
     head = ["entry", "file", "model", "clips", "without a score", "lacking", "threshold", "from"]
     rows = [
         [c["entry"], c["file"], c["model"], str(c["clips"]), str(len(c["without_score"])), str(len(c["lacking"])),
@@ -145,12 +138,39 @@ def _sections(report: dict, plot: tuple[str, Path] | None) -> list[Section]:
         for c in report["coverage"]
     ]  # fmt: skip
     listed = [f"{path}: {'; '.join(_why(report, path))}" for path in report["left_out"][:LISTED]]
-    sections.append(Section("Coverage", _coverage_sentences(report), head, rows, listed))
-    return sections
+    return Section("Coverage", _coverage_sentences(report), head, rows, listed, wordy=True)
 
 
-def _table(title: str, lines: list[list[str]], text: list[str] | None = None) -> Section:
-    return Section(title, text or [], lines[0], lines[1:])
+def _split(lines: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    return lines[0], lines[1:]
+
+
+def _all_clips_lines(report: dict) -> list[list[str]]:
+    """Return head and lines of all metrics of all parts on all clips, and who is better."""
+    lines = [["", "genuine", "fake", *report["entries"], "better"]]
+    for part, rows in _by_part(report):
+        for metric, title in METRICS.items():
+            _, cells = _value_lines(report, metric, rows[:1])
+            lines.append([f"{PART_TITLES[part]}: {title}", *cells[1:]])
+    return lines
+
+
+def _winner_lines(report: dict) -> list[list[str]]:
+    """Return head and lines of who is better in each group, by each metric."""
+    lines = [["", "genuine", "fake", *METRICS.values()]]
+    for part, rows in _by_part(report):
+        for row in rows:
+            name = f"{PART_TITLES[part]}, {_row_name(row)}"
+            won = [_better(report, row, metric) for metric in METRICS]
+            lines.append([name, str(row["n_real"]), str(row["n_fake"]), *won])
+    return lines
+
+
+def _better(report: dict, row: dict, metric: str) -> str:
+    if row.get("undefined"):
+        return "-"
+    best = row["winner"][metric]
+    return UNDECIDED if best is None else report["entries"][best]
 
 
 def _value_lines(report: dict, metric: str, rows: list[dict]) -> list[list[str]]:
@@ -162,40 +182,42 @@ def _value_lines(report: dict, metric: str, rows: list[dict]) -> list[list[str]]
             lines.append([*cells, *("-" for _ in report["entries"]), row["undefined"]])
             continue
         cells += [_value(entry[metric]) for entry in row["entries"]]
-        best = row["winner"][metric]
-        lines.append([*cells, UNDECIDED if best is None else report["entries"][best]])
+        lines.append([*cells, _better(report, row, metric)])
     return lines
 
 
-def _difference_lines(report: dict, rows: list[dict]) -> list[list[str]]:
+def _difference_lines(report: dict, rows: list[dict], part: str = "overall") -> list[list[str]]:
     """Return head and lines of the differences of every pair, with DeLong's p for the AUC."""
+    of_part = "" if part == "overall" else f"{PART_NAMES[part]}, "
     lines = [["difference", "", *METRICS.values(), "DeLong's p (AUC)"]]
     for row in rows:
         for pair in row["differences"]:
             names = f"{report['entries'][pair['first']]} - {report['entries'][pair['second']]}"
             p = pair["auc"]["delong"]["p"]
             shown = "-" if p is None else "< 0.0001" if p < 1e-4 else f"{p:.4f}"
-            lines.append([_row_name(row), names, *(_signed(pair[metric]) for metric in METRICS), shown])
+            lines.append(
+                [of_part + _row_name(row), names, *(_signed(pair[metric]) for metric in METRICS), shown]
+            )
     return lines
 
 
 def _value(found: dict) -> str:
-    spread = "" if found["std"] is None else f" ± {found['std']:.4f}"
-    return f"{found['value']:.4f}{spread}" + (_interval(found["ci"], "") if found["ci"] else "")
+    spread = "" if found["std"] is None else f" ± {found['std']:.3f}"
+    return f"{found['value']:.3f}{spread}" + (_interval(found["ci"], "") if found["ci"] else "")
 
 
 def _signed(found: dict) -> str:
-    return f"{found['value']:+.4f}" + (_interval(found["ci"], "+") if found["ci"] else "")
+    return f"{found['value']:+.3f}" + (_interval(found["ci"], "+") if found["ci"] else "")
 
 
 def _interval(ci: list[float], sign: str) -> str:
-    return f" [{ci[0]:{sign}.4f}, {ci[1]:{sign}.4f}]"
+    return f" [{ci[0]:{sign}.3f}, {ci[1]:{sign}.3f}]"
 
 
 def _row_name(row: dict) -> str:
-    return (
-        row["group"] if row["breakdown"] is None else f"{row['breakdown'].replace('_', ' ')}: {row['group']}"
-    )
+    if row["breakdown"] is None:
+        return "all clips"
+    return f"{row['breakdown'].replace('_', ' ')}: {row['group']}"
 
 
 def _why(report: dict, path: str) -> list[str]:
@@ -228,7 +250,7 @@ def _reading(report: dict) -> list[str]:
     text = [
         "Only clips that every file has scored are compared. Differences are the first entry minus the second."
     ]
-    overall, *groups = report["rows"]
+    overall = report["rows"][0]
     if overall.get("undefined"):
         return [*text, f"No figures: {overall['undefined']}."]
     if reason := overall.get("no_interval"):
@@ -238,9 +260,10 @@ def _reading(report: dict) -> list[str]:
             "In brackets: 95 % interval, from resampling identities, the same for all entries. An entry is called better "
             "if the interval of its difference to every other excludes 0."
         )
-        n = sum(len(row["differences"]) * len(METRICS) for row in report["rows"])
+        every = [row for _, rows in _by_part(report) for row in rows]
+        n = sum(len(row["differences"]) * len(METRICS) for row in every)
         text.append(f"Of {n} differences, one in twenty would exclude 0 by chance if no entry were better.")
-        if without := [_row_name(row) for row in groups if row.get("no_interval")]:
+        if without := [_row_name(row) for row in every[1:] if row.get("no_interval")]:
             text.append(f"Too few identities for an interval: {', '.join(without)}.")
     text.append(
         "DeLong's test takes clips as independent; where several are of one person, trust the interval."
@@ -253,4 +276,8 @@ def _reading(report: dict) -> list[str]:
     text.append(
         "Balanced accuracy is at each run's threshold: chosen on the validation split of its file, or the model's own."
     )
+    if report["parts"]:
+        text.append(
+            "Picture and sound are compared on the clips whose part every file has scored; fake means that this part is forged."
+        )
     return text

@@ -22,6 +22,7 @@ from ..inference.loading import load_detector
 from ..inference.pipeline import AVDeepfakeDetectionPipeline
 from ..inference.provenance import detector_identity, model_slug
 from .audit.dataset_audit import about_corpus, audit_dataset, write_audit
+from .carried_properties import add_properties
 from .evaluation_error import EvaluationError
 from .evaluation_options import EvaluationOptions, ReportOptions
 from .fingerprints import describe_splits
@@ -45,11 +46,11 @@ ROBUSTNESS, AUDIT = "robustness", "audit"
 """Folders beside the predictions, each with a JSON file of its name."""
 
 
-def evaluate_protocol(options: EvaluationOptions) -> tuple[dict, Path]:
+def evaluate_protocol(options: EvaluationOptions, properties: str | Path | None = None) -> tuple[dict, Path]:
     """
     Score a detector on a protocol, and write predictions and a report.
 
-    The folder gets `predictions.parquet` (labels and scores of every clip), the report as `report.json`, `report.md`
+    The folder gets `predictions.parquet` (labels, scores and file properties of every clip), the report as `report.json`, `report.md`
     and `report.html`, `dropped.txt` if any file was dropped or shows no face, and `run.json`, which says whose
     predictions these are. Face tracks of a detector that crops faces are kept in the folder `faces`: in `output_dir`, or
     beside the folders of all detectors on this protocol.
@@ -58,6 +59,7 @@ def evaluate_protocol(options: EvaluationOptions) -> tuple[dict, Path]:
 
     Args:
         options ([`EvaluationOptions`]): The detector, the protocol, and how to score.
+        properties (`str` or `Path`, *optional*): Journal of the properties of the files, for several detectors.
 
     Returns:
         `tuple[dict, Path]`: the report, see [`build_report`], and the folder. The same in every process.
@@ -87,7 +89,7 @@ def evaluate_protocol(options: EvaluationOptions) -> tuple[dict, Path]:
     run = describe_run(options, protocol_name(builder), detector, zero_shot)
     folder = _folder(options, run["protocol"])
     with only_run_in(folder) if state.is_main_process else nullcontext():
-        return _evaluate_in(folder, options, run, builder, splits, detector), folder
+        return _evaluate_in(folder, options, run, builder, splits, detector, properties), folder
 
 
 def _evaluate_in(
@@ -97,6 +99,7 @@ def _evaluate_in(
     builder: datasets.DatasetBuilder,
     splits: datasets.DatasetDict,
     detector: AVDeepfakeDetectionPipeline,
+    properties: str | Path | None,
 ) -> dict:
     """Score the splits of a protocol that the options need, write everything into `folder`, and return the report."""
     state = PartialState()
@@ -116,6 +119,9 @@ def _evaluate_in(
     if fitting is not None and options.fits_on_validation():
         wanted.insert(0, fitting)
     predictions = scorer.score_splits({name: splits[name] for name in wanted}, builder.GROUP_COLUMNS, about)
+    if state.is_main_process:
+        protocol = options.dataset, run["protocol"]
+        add_properties(folder / PREDICTIONS, splits[options.split], protocol, properties, options.num_workers)
     if options.perturb:
         score_perturbations(options, scorer, splits[options.split], predictions, about)
     if options.audit and state.is_main_process:

@@ -110,8 +110,10 @@ def outside_remarks(report: dict) -> list[str]:
         f"{outside['clips'] - outside['without_score']} of {outside['clips']} clips have a score. Of {outside['rows']} rows "
         f"{outside['unknown']} are of no clip; {outside['double']} clips have several rows; see score_rows.tsv.",
         f"{outside['rule']} Found by the path itself: {how['exact']}; one path ends with the other: {how['tail']}; only the "
-        f"last parts are equal: {how['part']}.",
+        f"last parts are equal: {how['part']}; without the ending: {how.get('stem', 0)}.",
     ]
+    if frames := outside.get("frames"):
+        text.append(f"{frames} rows are of frames: a clip's score is the mean of the scores of its frames.")
     warning = polarity_warning(report)
     return [warning, *text] if warning else text
 

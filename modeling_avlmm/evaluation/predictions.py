@@ -39,6 +39,8 @@ KEPT = (
 )
 RESULTS = (*SCORE_NAMES.values(), *LOG_ODDS_NAMES.values(), "duration", "windows", "warnings", "error")
 OF_A_GATE = ("decided_by", "gate_score")
+PROPERTIES = "properties"
+"""Column with the properties of each clip's file, so that what they alone reach can be told without the files."""
 NUM_FACES = "num_faces"
 """Number of faces found in a clip; None where the detector looked at whole frames."""
 _ABOUT = b"av-deepfake-detection"
@@ -255,9 +257,9 @@ def read_predictions(path: str | Path) -> tuple[list[dict], dict]:
         raise PredictionsError(f"There is no file {path}.")
     try:
         table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise PredictionsError(f"{path} is no Parquet file: {error}") from error
-    about = (table.schema.metadata or {}).get(_ABOUT)
-    if about is None:
+        about = json.loads((table.schema.metadata or {}).get(_ABOUT, b"null"))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise PredictionsError(f"{path} is no Parquet file that can be read: {error}") from error
+    if not isinstance(about, dict):
         raise PredictionsError(f"{path} was not written by evaluate_avd.py: it does not say whose it is.")
-    return table.to_pylist(), json.loads(about)
+    return table.to_pylist(), about

@@ -40,7 +40,18 @@ INTERVALS = ("auc", "ap_fake", "balanced_accuracy", "eer")
 
 @dataclass
 class Section:
-    """A heading and the text, table, list and plots below it."""
+    """
+    A heading and the text, table, list and plots below it.
+
+    Args:
+        title (`str`), text (`list[str]`): Heading and paragraphs.
+        head (`list[str]`), rows (`list[list[str]]`):
+            Table. On the page an interval in brackets at a cell's end stands below its value.
+        items (`list[str]`): List.
+        plots (`list[tuple[str, Path]]`): Caption and SVG file of each.
+        wordy (`bool`): Whether the cells of the table are text, which wraps, and not numbers.
+        folded (`bool`): Whether the page shows no more than the heading until it is clicked.
+    """
 
     title: str
     text: list[str] = field(default_factory=list)
@@ -48,6 +59,8 @@ class Section:
     rows: list[list[str]] = field(default_factory=list)
     items: list[str] = field(default_factory=list)
     plots: list[tuple[str, Path]] = field(default_factory=list)
+    wordy: bool = False
+    folded: bool = False
 
 
 def write_report(report: dict, predictions: list[dict], folder: Path) -> None:
@@ -80,8 +93,15 @@ def write_pages(title: str, sections: list[Section], folder: Path) -> None:
             lstrip_blocks=True,
             undefined=jinja2.StrictUndefined,
         )
+        environment.filters["value_and_interval"] = _value_and_interval
         page = environment.from_string(text).render(title=title, sections=sections, folder=folder)
         write_whole(folder / name, page.rstrip() + "\n")
+
+
+def _value_and_interval(cell: str) -> tuple[str, str]:
+    """Return a cell without the interval in brackets at its end, and that interval; empty without one."""
+    value, bracket, interval = cell.rpartition(" [")
+    return (value, bracket[1:] + interval) if bracket and interval.endswith("]") else (cell, "")
 
 
 def _plots(report: dict, predictions: list[dict], folder: Path) -> dict[str, tuple[str, Path]]:
@@ -145,6 +165,7 @@ def report_sections(
         text,
         ["what", "file", "why"] if dropped else [],
         [list(line) for line in dropped[:LISTED]],
+        wordy=True,
     )
     yield provenance(report)
 
@@ -281,7 +302,7 @@ def provenance(report: dict) -> Section:
         ["date", report["date"]],
         *([name, str(value)] for name, value in environment.items()),
     ]
-    return Section("Provenance", head=["", ""], rows=rows)
+    return Section("Provenance", head=["", ""], rows=rows, wordy=True)
 
 
 def _percent(share: float | None) -> str:

@@ -1,14 +1,16 @@
-"""Tables of scores that another program wrote: CSV, Parquet, JSON lines, JSON, or lines of `file;score`."""
+"""Tables of scores that another program wrote: CSV, Parquet, JSON lines, JSON, `datasets` folders, lines of `file;score`."""
 
 from __future__ import annotations
 
 import csv
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from statistics import fmean
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,10 +20,15 @@ from .evaluation_error import EvaluationError
 
 PATH_COLUMNS = ("path", "file_name", "video_path", "file", "video", "filename", "filepath", "video_name")
 """Recognised names of the column with the path, in any case; the first that a table has is taken."""
-SCORE_COLUMNS = ("score", "p_fake", "prob_fake", "fake_prob", "probability", "prob", "prediction", "pred")
+SCORE_COLUMNS = (
+    *("score", "p_fake", "prob_fake", "fake_prob", "probability", "prob"),
+    *("prediction", "predictions", "pred", "logit", "logits"),
+)
 """Recognised names of the column with the score; `score` is taken first, of the others a table may have one."""
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".txt": ";"}
 JSON_LINES = (".jsonl", ".ndjson")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+"""Endings of frames that a program scored one by one."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,10 @@ def read_table(
     - `.csv`, `.tsv`, `.parquet`: a table with a header.
     - `.jsonl`: an object in each line. `.json`: a list of such objects, or an object of scores, or of such objects, by
       path. Scores of both classes in a list, `{"a.mp4": [0.9, 0.1]}`, become the columns `0`, `1`.
+    - A folder: a dataset that `datasets` saved with `save_to_disk`.
     - `.txt`: lines of `file;score` without a header, the predictions of AV-Deepfake1M's SDK.
+
+    A column of lists, such as `pred` in `{"a.mp4": {"pred": [0.9, 0.1]}}`, becomes the columns `pred.0`, `pred.1`.
 
     Args:
         file (`str` or `Path`): The file.
@@ -86,19 +96,23 @@ def read_table(
     file = Path(file)
     suffix = file.suffix.lower()
     try:
-        if suffix in DELIMITERS:
+        if file.is_dir():
+            header, rows = _objects(_numbered(file, _saved_dataset(file)))
+        elif suffix in DELIMITERS:
             header, rows = _delimited(file, DELIMITERS[suffix])
         elif suffix == ".parquet":
-            table = pq.read_table(file)
-            header = table.column_names
-            rows = [(f"{file}, row {n}", row) for n, row in enumerate(table.to_pylist(), start=1)]
+            header, rows = _objects(_numbered(file, pq.read_table(file).to_pylist()))
         elif suffix in JSON_LINES:
-            header, rows = _objects(file, _json_lines(file))
+            header, rows = _objects(_json_lines(file))
         elif suffix == ".json":
-            header, rows = _objects(file, _json(file))
+            header, rows = _objects(_json(file))
         else:
             known = ", ".join((*DELIMITERS, ".parquet", ".jsonl", ".json"))
-            raise EvaluationError(f"{file} is no table of scores: its name must end in {known}.")
+            raise EvaluationError(
+                f"{file} is no table of scores: its name must end in {known}, or it is a folder of datasets' save_to_disk."
+            )
+    except EvaluationError:
+        raise
     except (OSError, ValueError, csv.Error, pa.ArrowException, RecursionError) as error:
         raise EvaluationError(f"{file} cannot be read: {error}.") from error
     return ScoreTable(
@@ -106,9 +120,38 @@ def read_table(
     )
 
 
+def clips_of_frames(table: ScoreTable, is_clip: Callable[[str], bool]) -> tuple[list[tuple[str, dict]], int]:
+    """
+    Return the rows of a table with frames put together to clips, and the number of frames.
+
+    A row whose path is a picture and no clip, `frames/000_003/024.png`, is a frame of the clip that its folder is named
+    after. The clip's score is the mean of its frames' scores, as in DeepfakeBench's video AUC; a folder `frames` above it
+    is not part of its name.
+    """
+    rows, frames = [], {}
+    for where, row in table.rows:
+        name = table.name_in(row).replace("\\", "/")
+        folder = PurePosixPath(name).parent
+        if PurePosixPath(name).suffix.lower() in PICTURES and folder.name and not is_clip(name):
+            clip = "/".join(part for part in folder.parts if part != "frames")
+            frames.setdefault(clip, []).append((where, row))
+        else:
+            rows.append((where, row))
+    for clip, of in frames.items():
+        mean = {table.path_column: clip}
+        for column in dict.fromkeys((table.score_column, "video_score", "audio_score")):
+            known = [score for where, row in of if (score := table.score_in(where, row, column)) is not None]
+            mean[column] = fmean(known) if known else None
+        rows.append((f"{table.file}, {len(of)} frames of {clip}", mean))
+    return rows, sum(map(len, frames.values()))
+
+
 def _delimited(file: Path, delimiter: str) -> tuple[list[str], list[tuple[str, dict]]]:
     header = ["path", "score"] if delimiter == ";" else None
     with open(file, newline="", encoding="utf-8-sig") as lines:
+        if header is None and delimiter not in (first := lines.readline()) and ";" in first:
+            delimiter = ";"  # as spreadsheets write CSV where the comma is in numbers
+        lines.seek(0)
         reader = csv.DictReader(lines, fieldnames=header, delimiter=delimiter)
         rows = []
         for row in reader:
@@ -117,6 +160,17 @@ def _delimited(file: Path, delimiter: str) -> tuple[list[str], list[tuple[str, d
                 raise EvaluationError(f"{where} has more cells than there are columns.")
             rows.append((where, row))
         return list(reader.fieldnames or []), rows
+
+
+def _saved_dataset(file: Path) -> list[dict]:
+    loaded = datasets.load_from_disk(str(file))
+    if isinstance(loaded, datasets.DatasetDict):
+        raise EvaluationError(f"{file} holds several datasets: give the folder of one, {', '.join(loaded)}.")
+    return loaded.to_list()
+
+
+def _numbered(file: Path, rows: list[dict]) -> Iterator[tuple[str, dict]]:
+    yield from ((f"{file}, row {number}", row) for number, row in enumerate(rows, start=1))
 
 
 def _json_lines(file: Path) -> Iterator[tuple[str, dict]]:
@@ -133,6 +187,11 @@ def _json(file: Path) -> Iterator[tuple[str, dict]]:
         return
     if not isinstance(content, dict):
         raise EvaluationError(f"{file} holds neither a list nor an object.")
+    if set(content) == {"predictions", "labels"}:
+        raise EvaluationError(
+            f"{file} has predictions and labels but no paths, as DeepfakeBench-MM's test.py writes them: which clip a score "
+            "is of cannot be told. Write the names of the clips beside the scores."
+        )
     for path, value in content.items():
         where = f"{file}, {path}"
         if isinstance(value, dict):
@@ -147,14 +206,23 @@ def _json(file: Path) -> Iterator[tuple[str, dict]]:
             yield where, {"path": path, "score": value}
 
 
-def _objects(file: Path, entries: Iterator[tuple[str, dict]]) -> tuple[list[str], list[tuple[str, dict]]]:
+def _objects(entries: Iterator[tuple[str, dict]]) -> tuple[list[str], list[tuple[str, dict]]]:
     header, rows = {}, []
     for where, row in entries:
         if not isinstance(row, dict):
             raise EvaluationError(f"{where} is no object with a path and a score.")
+        row = {name: cell for key, value in row.items() for name, cell in _cells(str(key), value)}
         header |= dict.fromkeys(row)
         rows.append((where, row))
     return list(header), rows
+
+
+def _cells(name: str, value: object) -> Iterator[tuple[str, object]]:
+    """Yield the cells of a value: one, or one for each number of a list."""
+    if isinstance(value, list) and value and all(isinstance(part, int | float) for part in value):
+        yield from ((f"{name}.{place}", part) for place, part in enumerate(value))
+    else:
+        yield name, value
 
 
 def _path(file: Path, header: Sequence[str], given: str | None) -> str:
@@ -170,6 +238,12 @@ def _score(file: Path, header: Sequence[str], given: str | None) -> str:
     if given is not None:
         return _given(file, header, given)
     found = _recognised(header, SCORE_COLUMNS)
+    if not found and (of_classes := _recognised(header, [f"{known}.0" for known in ("0", *SCORE_COLUMNS)])):
+        name = of_classes[0].removesuffix(".0")
+        raise EvaluationError(
+            f"{file} has a score for each class in {name}: name the column of one, {name}.0 or {name}.1, and say with "
+            "--higher-is which class it is."
+        )
     if not found:
         raise _no_column(file, header, "score", SCORE_COLUMNS)
     if len(found) > 1 and found[0].casefold() != "score":

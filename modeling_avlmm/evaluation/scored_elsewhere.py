@@ -17,14 +17,15 @@ from dataset_scripts.files import sha256_of, write_whole
 
 from ..configuration_detector import LOG_ODDS_NAMES, SCORE_NAMES
 from ..inference.provenance import environment
+from .carried_properties import add_properties
 from .evaluate import report_predictions
 from .evaluation_error import EvaluationError
 from .evaluation_options import ReportOptions
 from .fingerprints import describe_splits
-from .path_matching import RULE, PathMatcher
+from .path_matching import EXACT, PART, RULE, STEM, TAIL, PathMatcher
 from .predictions import PREDICTIONS, kept_columns, write_predictions
 from .protocols import load_protocol, missing_files, protocol_name, splits_with
-from .score_tables import ScoreTable, read_table
+from .score_tables import ScoreTable, clips_of_frames, read_table
 
 LISTING = "score_rows.tsv"
 """File with every clip without a score and every row that is of no clip, or of one that another row is of."""
@@ -81,6 +82,7 @@ class Matched:
     found: Counter = field(default_factory=Counter)
     unknown: list[tuple[str, str]] = field(default_factory=list)
     double: dict[str, str] = field(default_factory=dict)
+    frames: int = 0
 
 
 def evaluate_scores(options: ScoresOptions) -> tuple[dict, Path]:
@@ -119,6 +121,7 @@ def evaluate_scores(options: ScoresOptions) -> tuple[dict, Path]:
     }
     write_whole(folder / "run.json", json.dumps(about, indent=2) + "\n")
     write_predictions(folder / PREDICTIONS, predictions, about)
+    add_properties(folder / PREDICTIONS, splits[options.split], (options.dataset, about["protocol"]))
     return report_predictions(folder / PREDICTIONS, options, folder), folder
 
 
@@ -129,7 +132,7 @@ def _describe(
     return {
         "model": table.file.stem,
         "zero_shot": False,
-        "detector": {"scores": f"{table.file.name}, SHA-256 {sha256_of(table.file)}"},
+        "detector": {"scores": f"{table.file.name}, SHA-256 {sha256_of(*_files_of(table.file))}"},
         "gate": None,
         "dataset": options.dataset,
         "protocol": protocol_name(builder),
@@ -149,11 +152,16 @@ def _describe(
     }
 
 
+def _files_of(table: Path) -> list[Path]:
+    return sorted(file for file in table.rglob("*") if file.is_file()) if table.is_dir() else [table]
+
+
 def match_rows(table: ScoreTable, paths: list[str]) -> Matched:
     """Assign the rows of a table to clips; raises `EvaluationError` if no row is of any."""
     matcher, matched = PathMatcher(paths), Matched()
     extra = [c for c in ("video_score", "audio_score") if c in table.header and c != table.score_column]
-    for where, row in table.rows:
+    rows, matched.frames = clips_of_frames(table, lambda name: matcher.match(name)[0] is not None)
+    for where, row in rows:
         name = table.name_in(row)
         path, how = matcher.match(name)
         if path is None:
@@ -268,7 +276,8 @@ def _coverage(
         "score_column": table.score_column,
         "rule": RULE,
         "rows": len(table.rows),
-        "matched": {how: matched.found[how] for how in ("exact", "tail", "part")},
+        "matched": {how: matched.found[how] for how in (EXACT, TAIL, PART, STEM)},
+        "frames": matched.frames,
         "clips": len(tested),
         "without_score": len(without),
         "double": len(matched.double),

@@ -288,9 +288,59 @@ def test_command(files, tmp_path, capsys):
     value = report["rows"][0]["entries"][1]["auc"]
     assert len(value["runs"]) == 2
     text = (folder / "report.md").read_text()
-    assert f"{value['value']:.4f} ± {value['std']:.4f} [" in text and "plots/differences.svg" in text
+    assert f"{value['value']:.3f} ± {value['std']:.3f} [" in text and "plots/comparison.svg" in text
+    assert "Whole file, language: ro" in text and "## Who is better where" in text
     assert "47.mp4" in text and (folder / "left_out.txt").read_text() == f"47.mp4\tnot in {third}\n"
     assert "<svg" in (folder / "report.html").read_text()
+
+
+def with_parts(file: Path, picture, sound, **columns) -> Path:
+    """Write predictions whose picture is forged where the clip is fake, and whose sound every other time."""
+    write(file, STRONG.tolist(), columns=columns)
+    rows, about = read_predictions(file)
+    for place, row in enumerate(rows[:N]):
+        forged = place // 3 % 2 if row["label"] else 0
+        row |= {"video_score": picture[place], "audio_score": sound[place], "audio_label": forged}
+        row |= {"audio_generator": "tts" if forged else None}
+    write_predictions(file, rows, about)
+    return file
+
+
+def test_picture_and_sound_are_compared_where_all_have_scores(tmp_path):
+    """On the clips whose part every file has scored, with the part's labels, generators and threshold."""
+    sounds = STRONG.tolist(), WEAK.tolist()
+    faceless = [None, *WEAK.tolist()[1:]]
+    files = [
+        with_parts(tmp_path / "a.parquet", STRONG.tolist(), sounds[0]),
+        with_parts(tmp_path / "b.parquet", faceless, sounds[1]),
+    ]
+    found = compared(*files)
+    assert {part: of["compared"] for part, of in found["parts"].items()} == {"video": N - 1, "audio": N}
+    picture, sound = found["parts"]["video"]["rows"], found["parts"]["audio"]["rows"]
+    assert picture[0]["entries"][1]["auc"]["value"] == pytest.approx(
+        roc_auc_score(LABELS[1:], WEAK[1:]), abs=1e-12
+    )
+    forged = LABELS * (np.arange(N) // 3 % 2)
+    assert sound[0]["n_fake"] == forged.sum() < LABELS.sum()
+    for place, scores in enumerate(sounds):
+        entry = sound[0]["entries"][place]
+        assert entry["auc"]["value"] == pytest.approx(roc_auc_score(forged, scores), abs=1e-12)
+        # Picture and sound have no threshold of their own.
+        called = np.array(scores) >= 0.5
+        assert entry["balanced_accuracy"]["value"] == pytest.approx(
+            balanced_accuracy_score(forged, called), abs=1e-12
+        )
+    assert [(row["breakdown"], row["group"]) for row in sound] == [
+        (None, "overall"),
+        ("generator", "tts"),
+        ("language", "en"),
+        ("language", "ro"),
+    ]
+    assert {row["group"] for row in picture if row["breakdown"] == "generator"} == {"faceswap", "wav2lip"}
+    with_parts(tmp_path / "c.parquet", [None] * N, sounds[1])
+    found = compared(files[0], tmp_path / "c.parquet")
+    assert set(found["parts"]) == {"audio"}
+    assert "Scores of the picture are not compared: c gave none." in found["notes"]
 
 
 def test_command_with_wrong_files(files, tmp_path, capsys):

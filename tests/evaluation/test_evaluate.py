@@ -449,6 +449,9 @@ def test_protocol_folder(tiny_detector, clip_folder, tmp_path):
     assert set(report["groups"]["generator"]) == {"alpha", "beta"} and report["environment"]["torch"]
 
     predictions, _ = read_predictions(out / "predictions.parquet")
+    facts = {p["path"]: p["properties"] for p in predictions if p["split"] == "test"}
+    assert facts.pop("test/fake/beta/broken.mp4") is None
+    assert all(of["width"] and of["fps"] and of["duration"] for of in facts.values())
     fitting = [p for p in predictions if p["split"] == "validation"]
     chosen = choose_threshold([p["label"] for p in fitting], [p["score"] for p in fitting])
     assert report["threshold"] == chosen and report["threshold_source"] == "validation"

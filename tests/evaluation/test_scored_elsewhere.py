@@ -8,6 +8,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,7 +18,7 @@ from modeling_avlmm.evaluation.evaluation_error import EvaluationError
 from modeling_avlmm.evaluation.fingerprints import split_fingerprint
 from modeling_avlmm.evaluation.path_matching import PathMatcher
 from modeling_avlmm.evaluation.score_tables import read_table
-from modeling_avlmm.evaluation.scored_elsewhere import ScoresOptions, evaluate_scores
+from modeling_avlmm.evaluation.scored_elsewhere import ScoresOptions, evaluate_scores, match_rows
 
 ROOT = Path(__file__).parents[2]
 ROWS = {"x/a.mp4": 0.25, "x/b.mp4": 0.75}
@@ -38,8 +39,29 @@ def test_every_format_gives_the_same_rows(tmp_path):
     (tmp_path / "pairs.json").write_text(json.dumps({p: [s, 1 - s] for p, s in ROWS.items()}))
     tables = [read_table(tmp_path / name) for name in (*texts, "a.parquet")]
     tables.append(read_table(tmp_path / "pairs.json", score_column="0"))
+    (tmp_path / "avff.json").write_text(
+        json.dumps({p: {"pred": [s, 1 - s], "true": [0, 1]} for p, s in ROWS.items()})
+    )
+    tables.append(read_table(tmp_path / "avff.json", score_column="pred.0"))
+    saved = [{"video_path": path, "label": 0, "logits": [1 - score, score]} for path, score in ROWS.items()]
+    datasets.Dataset.from_list(saved).save_to_disk(tmp_path / "mrdf")
+    tables.append(read_table(tmp_path / "mrdf", score_column="logits.1"))
+    (tmp_path / "b.csv").write_text("video;score\n" + "".join(f"{p};{s}\n" for p, s in ROWS.items()))
+    tables.append(read_table(tmp_path / "b.csv"))
     for table in tables:
         assert {table.name_in(row): table.score_in(where, row) for where, row in table.rows} == ROWS
+
+
+def test_frames_are_averaged_to_clips(tmp_path):
+    """As in DeepfakeBench's video AUC; a picture that is a clip of its own stays one."""
+    lines = ["FF++/c23/frames/000_003/024.png,0.25", "FF++/c23/frames/000_003/048.png,0.75", "photo.png,0.5"]
+    (tmp_path / "frames.csv").write_text("path,prob\n" + "\n".join(lines) + "\n")
+    matched = match_rows(read_table(tmp_path / "frames.csv"), ["c23/000_003.mp4", "photo.png"])
+    assert {path: of["score"] for path, of in matched.scores.items()} == {
+        "c23/000_003.mp4": 0.5,
+        "photo.png": 0.5,
+    }
+    assert matched.frames == 2 and matched.found == {"stem": 1, "exact": 1}
 
 
 @pytest.mark.parametrize(
@@ -51,6 +73,8 @@ def test_every_format_gives_the_same_rows(tmp_path):
         ("a.json", "{", "cannot be read"),
         ("a.jsonl", "3\n", "line 1 is no object"),
         ("a.xlsx", "", "must end in"),
+        ("a.json", '{"a.mp4": {"pred": [0.9, 0.1]}}', "name the column of one, pred.0 or pred.1"),
+        ("a.json", '{"predictions": [0.1], "labels": [1]}', "no paths, as DeepfakeBench-MM"),
         ("a.parquet", "no", "cannot be read"),
     ],
 )
@@ -66,6 +90,8 @@ def test_paths_are_matched_by_the_longest_common_tail():
     assert matcher.match("D:\\corpus\\test\\a.mp4") == ("test/a.mp4", "tail")
     assert matcher.match("b.mp4") == ("test/b.mp4", "tail")
     assert matcher.match("crops/b.mp4") == ("test/b.mp4", "part")
+    assert matcher.match("faces/test/b") == ("test/b.mp4", "stem")
+    assert matcher.match("b.wav")[0] is None
     assert matcher.match("a.mp4")[0] is None
     assert matcher.match("c.mp4") == (None, "no clip of that name")
 
@@ -113,7 +139,7 @@ def test_a_report_with_coverage(corpus, tmp_path, monkeypatch, capsys):
     assert report["fingerprints"]["test"] in (tmp_path / "out" / "report.md").read_text()
     counted = {name: report["outside"][name] for name in ("rows", "without_score", "double", "unknown")}
     assert counted == {"rows": 10, "without_score": 2, "double": 2, "unknown": 1}
-    assert report["outside"]["matched"] == {"exact": 0, "tail": 7, "part": 0}
+    assert report["outside"]["matched"] == {"exact": 0, "tail": 7, "part": 0, "stem": 0}
     listed = (tmp_path / "out" / "score_rows.tsv").read_text().splitlines()
     assert [line.split("\t")[:2] for line in listed] == [
         ["no score", paths[0]],

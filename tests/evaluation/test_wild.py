@@ -16,17 +16,17 @@ from PIL import Image
 from ssavd_factory import save_small
 
 from modeling_avlmm.__main__ import main
-from modeling_avlmm.evaluation import evaluate
+from modeling_avlmm.evaluation import evaluate, measured_properties
 from modeling_avlmm.evaluation.evaluation_error import EvaluationError
-from modeling_avlmm.evaluation.ranking import auc_of
-from modeling_avlmm.evaluation.wild import matched_pairs, measured_properties
-from modeling_avlmm.evaluation.wild.benchmark_tables import BASELINE, Detector, benchmark_tables, people_of
-from modeling_avlmm.evaluation.wild.matched_pairs import match_pairs
-from modeling_avlmm.evaluation.wild.measured_properties import (
+from modeling_avlmm.evaluation.measured_properties import (
     clip_properties,
     property_baseline,
     speech_properties,
 )
+from modeling_avlmm.evaluation.ranking import auc_of
+from modeling_avlmm.evaluation.wild import matched_pairs
+from modeling_avlmm.evaluation.wild.benchmark_tables import BASELINE, Detector, benchmark_tables, people_of
+from modeling_avlmm.evaluation.wild.matched_pairs import match_pairs
 from modeling_avlmm.evaluation.wild.outside_scores import read_scores
 from modeling_avlmm.evaluation.wild.wild_run import WildOptions, run_wild
 
@@ -415,6 +415,20 @@ def test_the_whole_way(folder, small, tmp_path, dataset_cache, monkeypatch, caps
     page = (out / "report.md").read_text()
     assert (out / "plots" / "auc.svg").is_file() and "(plots/auc.svg)" in page
     assert "## By family" in page and "`clips/broken.mp4`: " in page and (out / "report.html").is_file()
+
+    # A leaderboard of what the run left, without its footage, has the same figures.
+    assert main(["leaderboard", str(out), "--output-dir", str(tmp_path / "board"), "--resamples", "50"]) == 0
+    (table,) = json.loads((tmp_path / "board" / "report.json").read_text())["tables"]
+    (row,) = table["rows"]
+    assert (row["rank"], row["scored"], table["clips"]) == (1, 24, 25)
+    for shown, found in (
+        (whole[0], (row["auc"], row["baseline"]["auc"])),
+        (whole[1], row["within"].values()),
+    ):
+        for column, value in zip((name, BASELINE), [f for f in found if isinstance(f, dict)], strict=True):
+            assert value["value"] == pytest.approx(shown["columns"][column]["auc"], abs=1e-12)
+            assert value["ci"] == pytest.approx(shown["columns"][column]["ci"], abs=1e-12)
+    assert row["matched"]["detector"]["value"] == pytest.approx(whole[2]["columns"][name]["auc"], abs=1e-12)
 
     # Started again, nothing is scored; and the table of predictions gives the same figures.
     monkeypatch.setattr(

@@ -88,7 +88,7 @@ def bench_sections(report: dict) -> Iterator[Section]:
     rows = [[name, str(value)] for name, value in {**report["detector"], **report["environment"]}.items()]
     rows.append(["date", report["date"]])
     rows += [[f"question: {key}", text] for key, text in report["questions"].items()]
-    yield Section("Provenance", head=["", ""], rows=rows)
+    yield Section("Provenance", head=["", ""], rows=rows, wordy=True)
 
 
 def _verdict_section(report: dict) -> Section:

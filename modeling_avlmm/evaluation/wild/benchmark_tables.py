@@ -11,10 +11,10 @@ import numpy as np
 from ...configuration_detector import LOG_ODDS_NAMES, SCORE_NAMES
 from ...explain.words import PART_NAMES, count_of
 from ..audit.shortcuts import groups_of
+from ..measured_properties import property_baseline
 from ..predictions import LABEL_OF
 from ..ranking import mean_over_kinds_auc, overall_auc, share_of, within_groups_auc
 from .matched_pairs import RULE, match_pairs
-from .measured_properties import property_baseline
 
 BASELINE = "file properties"
 """Name of the column of the classifier that sees nothing but file properties."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...explain.words import count_of
+from ..measured_properties import CLIP_PROPERTIES, FOLD_DRAWS, SPEECH_PROPERTIES
 from ..rendering import Section, write_pages
 from .benchmark_tables import BASELINE
-from .measured_properties import CLIP_PROPERTIES, FOLD_DRAWS, SPEECH_PROPERTIES
 from .wild_plot import plot_aucs
 
 LISTED = 20

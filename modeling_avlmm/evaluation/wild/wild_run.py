@@ -22,11 +22,11 @@ from ..audit.property_jobs import read_properties
 from ..evaluate import evaluate_protocol
 from ..evaluation_error import EvaluationError
 from ..evaluation_options import EvaluationOptions
+from ..measured_properties import clip_properties, speech_properties
 from ..predictions import PREDICTIONS, read_predictions
 from ..protocols import load_protocol, missing_files, splits_with
 from ..report import with_temperature
 from .benchmark_tables import BASELINE, Detector, benchmark_tables
-from .measured_properties import clip_properties, speech_properties
 from .outside_scores import read_scores
 from .wild_pages import write_wild_pages
 
@@ -132,9 +132,10 @@ def run_wild(options: WildOptions) -> tuple[dict, Path]:
     folder = _folder(options, subject)
     detectors, strangers = _from_outside(options, subject)
     names = _names(options.models)
+    cache = folder / f"properties_{subject.protocol}.jsonl"
     for model, name in names.items():
         print(f"{name}:", flush=True)
-        detectors.append(_scored(options, subject, model, name, folder / model_slug(model)))
+        detectors.append(_scored(options, subject, model, name, folder / model_slug(model), cache))
     doubled = {d.name for d in detectors if sum(d.name == other.name for other in detectors) > 1}
     if doubled:
         raise EvaluationError(
@@ -142,7 +143,6 @@ def run_wild(options: WildOptions) -> tuple[dict, Path]:
         )
     print(f"file properties of {len(subject.files)} files", flush=True)
     measure = speech_properties if subject.protocol == "speech" else clip_properties
-    cache = folder / f"properties_{subject.protocol}.jsonl"
     properties, unreadable = read_properties(
         subject.files, cache, num_workers=options.num_workers, measure=measure
     )
@@ -212,8 +212,11 @@ def _from_outside(options: WildOptions, subject: _Subject) -> tuple[list[Detecto
     return detectors, strangers
 
 
-def _scored(options: WildOptions, subject: _Subject, model: str, name: str, folder: Path) -> Detector:
-    report, _ = evaluate_protocol(options.evaluation_of(model, subject.protocol, subject.split, folder))
+def _scored(
+    options: WildOptions, subject: _Subject, model: str, name: str, folder: Path, properties: Path
+) -> Detector:
+    evaluation = options.evaluation_of(model, subject.protocol, subject.split, folder)
+    report, _ = evaluate_protocol(evaluation, properties)
     predictions, about = read_predictions(folder / PREDICTIONS)
     predictions = [p for p in predictions if p["split"] == subject.split]
     calibrated = [with_temperature(p, about["temperature"]) for p in predictions]

@@ -10,10 +10,10 @@ from functools import partial
 
 import numpy as np
 
-from ...media import MediaReader
-from ..audit.file_properties import LOOKED_AT_SECONDS, sound_facts
-from ..audit.held_out import MODELS, group_folds, held_out_scores, model_scores, why_not_held_out
-from ..ranking import auc_of
+from ..media import MediaReader
+from .audit.file_properties import LOOKED_AT_SECONDS, sound_facts
+from .audit.held_out import MODELS, group_folds, held_out_scores, model_scores, why_not_held_out
+from .ranking import auc_of
 
 CLIP_PROPERTIES = {
     "width": "width (pixels)",
