@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
 from dataset_scripts.files import write_whole
 
-from ..explain.words import PART_NAMES, PART_TITLES, count_of
+from ..explain.words import PART_TITLES, count_of
 from .comparison import ComparisonError
 from .comparison_plot import plot_comparison
 from .comparison_statistics import METRICS
@@ -24,7 +25,7 @@ AGAINST = {"category": "genuine clips", "generator": "genuine clips"}
 
 def write_comparison(report: dict, folder: str | Path) -> None:
     """
-    Write `report.json`, `report.md`, `report.html` and `plots/comparison.svg`, and `left_out.txt` if clips were left out.
+    Write `report.json`, `report.md`, `report.html`, plots, and `left_out.txt` if clips were left out.
 
     Args:
         report (`dict`): Comparison as from [`~comparison.compare`].
@@ -42,8 +43,8 @@ def write_comparison(report: dict, folder: str | Path) -> None:
         write_whole(
             listing, "".join(f"{path}\t{'; '.join(_why(report, path))}\n" for path in report["left_out"])
         )
-    plot = plot_comparison(report, folder / "plots")
-    write_pages(comparison_title(report), list(_sections(report, plot)), folder)
+    plots = {part: plot_comparison(report, part, folder / "plots") for part, _ in _by_part(report)}
+    write_pages(comparison_title(report), list(_sections(report, plots)), folder)
 
 
 def check_folder(folder: str | Path) -> None:
@@ -54,8 +55,8 @@ def check_folder(folder: str | Path) -> None:
 
 def comparison_title(report: dict) -> str:
     """Return the title of a comparison."""
-    names = " and ".join(report["entries"]) if len(report["entries"]) == 2 else ", ".join(report["entries"])
-    return f"{names} on {report['dataset']}, {report['protocol']}, {report['split']}"
+    *names, last = report["entries"]
+    return f"{', '.join(names)} and {last} on {report['dataset']}, {report['protocol']}, {report['split']}"
 
 
 def comparison_summary(report: dict, folder: str | Path) -> str:
@@ -76,37 +77,48 @@ def _by_part(report: dict) -> list[tuple[str, list[dict]]]:
 
 
 def verdicts(report: dict) -> list[str]:
-    """Return a sentence for each part and metric: who is better on all clips, and on how many groups."""
+    """Return a sentence for each part: who is better by each metric on all clips, and in how many groups by AUC."""
     return [
-        _verdict(report["entries"], part, metric, rows)
+        _verdict(report["entries"], part, rows)
         for part, rows in _by_part(report)
-        for metric in METRICS
         if not rows[0].get("undefined")
     ]
 
 
-def _verdict(names: list[str], part: str, metric: str, rows: list[dict]) -> str:
+def _verdict(names: list[str], part: str, rows: list[dict]) -> str:
     overall, *groups = rows
-    best = overall["winner"][metric]
-    said = f"{names[best]} is best" if best is not None else "no entry is clearly best"
-    won = [(name, [g for g in groups if g["winner"].get(metric) == at]) for at, name in enumerate(names)]
-    of_groups = [f"{name} in {len(of)}" for name, of in won if of]
-    among = f"; of {count_of(len(groups), 'group')}: {', '.join(of_groups) or 'clearly best in none'}"
-    of_part = "" if part == "overall" else f", {PART_NAMES[part]}"
-    return f"{METRICS[metric]}{of_part}: {said} on all clips{among if groups else ''}."
+    by_winner: dict[int | None, list[str]] = {}
+    for metric, title in METRICS.items():
+        by_winner.setdefault(overall["winner"][metric], []).append(title)
+    said = [
+        f"{'no entry is clearly best' if best is None else f'{names[best]} is best'} by {_listed(titles)}"
+        for best, titles in by_winner.items()
+    ]
+    sentence = f"{PART_TITLES[part]}: {'; '.join(said)}."
+    if groups:
+        won = Counter(names[at] for g in groups if (at := g["winner"].get("auc")) is not None)
+        shown = ", ".join(f"{name} in {times}" for name, times in won.items()) or "nobody in any"
+        sentence += f" Clearly best by AUC in {count_of(len(groups), 'group')}: {shown}."
+    return sentence
 
 
-def _sections(report: dict, plot: tuple[str, Path] | None) -> Iterator[Section]:
+def _listed(names: list[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _sections(report: dict, plots: dict[str, tuple[str, Path] | None]) -> Iterator[Section]:
     overall = report["rows"][0]
     size = f"{count_of(report['compared'], 'clip')}: {overall['n_real']} genuine, {overall['n_fake']} fake."
     yield Section("In short", [size], items=[*verdicts(report), *report["notes"]])
     yield Section("All clips", [], *_split(_all_clips_lines(report)))
-    lines = [_difference_lines(report, rows[:1], part) for part, rows in _by_part(report)]
+    lines = [_difference_lines(report, rows[:1], PART_TITLES[part]) for part, rows in _by_part(report)]
     yield Section("Differences on all clips", [], lines[0][0], [line for of in lines for line in of[1:]])
-    if len(report["rows"]) > 1:
-        yield Section("Who is better where", [_MEANING], *_split(_winner_lines(report)))
-    if plot:
-        yield Section("Every group", plots=[plot])
+    for part, rows in _by_part(report):
+        drawn = [] if plots[part] is None else [plots[part]]
+        if len(rows) > 1 or drawn:
+            title = f"{PART_TITLES[part]}: who is better where"
+            yield Section(title, [_MEANING], *_split(_winner_lines(report, rows)), plots=drawn)
     for part, rows in _by_part(report):
         yield from _group_sections(report, part, rows[1:])
     yield Section("How to read this", items=_reading(report))
@@ -114,7 +126,7 @@ def _sections(report: dict, plot: tuple[str, Path] | None) -> Iterator[Section]:
 
 
 _MEANING = (
-    "An entry is better if its interval of the difference to every other entry excludes 0. Kinds of fake are compared against "
+    "An entry is better if the interval of its difference to every other entry excludes 0. Kinds of fake are measured against "
     "all genuine clips."
 )
 
@@ -123,7 +135,7 @@ def _group_sections(report: dict, part: str, rows: list[dict]) -> Iterator[Secti
     for name, of in groupby(rows, key=lambda row: row["breakdown"]):
         groups = list(of)
         text = [f"Each against all {AGAINST[name]}."] if name in AGAINST else []
-        title = f"{PART_TITLES[part]}, by {name.replace('_', ' ')}"
+        title = f"{PART_TITLES[part]} by {name.replace('_', ' ')}"
         for at, (metric, shown) in enumerate(METRICS.items()):
             lines = _value_lines(report, metric, groups)
             yield Section(f"{title}: {shown}", text, *_split(lines), folded=at > 0)
@@ -155,14 +167,12 @@ def _all_clips_lines(report: dict) -> list[list[str]]:
     return lines
 
 
-def _winner_lines(report: dict) -> list[list[str]]:
+def _winner_lines(report: dict, rows: list[dict]) -> list[list[str]]:
     """Return head and lines of who is better in each group, by each metric."""
     lines = [["", "genuine", "fake", *METRICS.values()]]
-    for part, rows in _by_part(report):
-        for row in rows:
-            name = f"{PART_TITLES[part]}, {_row_name(row)}"
-            won = [_better(report, row, metric) for metric in METRICS]
-            lines.append([name, str(row["n_real"]), str(row["n_fake"]), *won])
+    for row in rows:
+        won = [_better(report, row, metric) for metric in METRICS]
+        lines.append([_row_name(row), str(row["n_real"]), str(row["n_fake"]), *won])
     return lines
 
 
@@ -186,17 +196,16 @@ def _value_lines(report: dict, metric: str, rows: list[dict]) -> list[list[str]]
     return lines
 
 
-def _difference_lines(report: dict, rows: list[dict], part: str = "overall") -> list[list[str]]:
-    """Return head and lines of the differences of every pair, with DeLong's p for the AUC."""
-    of_part = "" if part == "overall" else f"{PART_NAMES[part]}, "
-    lines = [["difference", "", *METRICS.values(), "DeLong's p (AUC)"]]
+def _difference_lines(report: dict, rows: list[dict], of: str | None = None) -> list[list[str]]:
+    """Return head and lines of the differences of every pair, with DeLong's p for the AUC; `of` names the rows."""
+    lines = [["", *METRICS.values(), "DeLong's p (AUC)"]]
     for row in rows:
         for pair in row["differences"]:
             names = f"{report['entries'][pair['first']]} - {report['entries'][pair['second']]}"
             p = pair["auc"]["delong"]["p"]
             shown = "-" if p is None else "< 0.0001" if p < 1e-4 else f"{p:.4f}"
             lines.append(
-                [of_part + _row_name(row), names, *(_signed(pair[metric]) for metric in METRICS), shown]
+                [f"{of or _row_name(row)}: {names}", *(_signed(pair[metric]) for metric in METRICS), shown]
             )
     return lines
 
@@ -263,7 +272,7 @@ def _reading(report: dict) -> list[str]:
         every = [row for _, rows in _by_part(report) for row in rows]
         n = sum(len(row["differences"]) * len(METRICS) for row in every)
         text.append(f"Of {n} differences, one in twenty would exclude 0 by chance if no entry were better.")
-        if without := [_row_name(row) for row in every[1:] if row.get("no_interval")]:
+        if without := dict.fromkeys(_row_name(row) for row in every if row.get("no_interval")):
             text.append(f"Too few identities for an interval: {', '.join(without)}.")
     text.append(
         "DeLong's test takes clips as independent; where several are of one person, trust the interval."

@@ -9,7 +9,6 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..explain.words import PART_TITLES
 from .plots import STYLE
 
 COLOURS = ("#1f5f99", "#c7761a", "#7a4fa3", "#23865a", "#b03a48", "#5b6770")
@@ -22,19 +21,21 @@ CAPTION = (
 )
 
 
-def plot_comparison(report: dict, folder: Path) -> tuple[str, Path] | None:
+def plot_comparison(report: dict, part: str, folder: Path) -> tuple[str, Path] | None:
     """
-    Draw `comparison.svg`.
+    Draw `comparison.svg`, or `comparison_video.svg` and `comparison_audio.svg` of a part.
 
     Args:
         report (`dict`): Comparison as from [`~comparison.compare`].
+        part (`str`): `"overall"`, or a part that is compared.
         folder (`Path`): Folder of the file.
 
     Returns:
         `tuple[str, Path]`: caption and file; None if no group has figures.
     """
-    lines = _lines(report)
-    if not any(isinstance(line, dict) for line in lines):
+    rows = report["rows"] if part == "overall" else report["parts"][part]["rows"]
+    lines = _lines(rows)
+    if not lines:
         return None
     heights = [HEADING if isinstance(line, str) else ROW for line in lines]
     places = [sum(heights[:at]) + height / 2 for at, height in enumerate(heights)]
@@ -48,21 +49,21 @@ def plot_comparison(report: dict, folder: Path) -> tuple[str, Path] | None:
         for entry, name in enumerate(report["entries"]):
             values.plot([], [], **_look(entry), label=name)
         _finish(values, differences, lines, places, sum(heights))
+        differences.set_xlabel(f"AUC of {report['entries'][0]} minus that of the other")
         figure.legend(loc="outside upper left", ncols=3, handletextpad=0.3)
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "comparison.svg"
+        path = folder / f"comparison{'' if part == 'overall' else '_' + part}.svg"
         figure.savefig(path, metadata={"Date": None, "Creator": None})
     return CAPTION, path
 
 
-def _lines(report: dict) -> list[dict | str]:
-    """Return the lines of the plot from top to bottom: rows with figures, and headings above them."""
+def _lines(rows: list[dict]) -> list[dict | str]:
+    """Return the lines of the plot from top to bottom: rows with figures, and headings above groups."""
     lines: list[dict | str] = []
-    for part, rows in (("overall", report["rows"]), *((p, f["rows"]) for p, f in report["parts"].items())):
-        drawn = [row for row in rows if not row.get("undefined")]
-        for breakdown, of in groupby(drawn, key=lambda row: row["breakdown"]):
-            heading = PART_TITLES[part] + (f", by {breakdown.replace('_', ' ')}" if breakdown else "")
-            lines += [heading, *of]
+    drawn = [row for row in rows if not row.get("undefined")]
+    for breakdown, of in groupby(drawn, key=lambda row: row["breakdown"]):
+        lines += [f"by {breakdown.replace('_', ' ')}"] if breakdown else []
+        lines += of
     return lines
 
 
@@ -114,11 +115,10 @@ def _finish(values: Axes, differences: Axes, lines: list, places: list[float], h
         axes.set_ylim(height, 0)
         for line, place in zip(lines, places, strict=True):
             if isinstance(line, str):
-                axes.axhspan(place - HEADING / 2, place + HEADING / 2, color="0.96", zorder=0)
+                axes.axhspan(place - HEADING / 2, place + HEADING / 2, color="0.955", zorder=0)
     values.axvline(0.5, color="0.5", linewidth=1, linestyle=":")
     values.set_xlabel("AUC (dotted: a coin toss); in brackets genuine + fake clips")
     differences.axvline(0, color="0.4", linewidth=1)
-    differences.set_xlabel("difference in AUC to the first entry")
 
 
 def _named(row: dict) -> str:

@@ -44,7 +44,7 @@ class Subject:
         self.baseline = (
             property_baseline(self.records, self.labels, self.people)
             if self.records
-            else {"scores": None, "undefined": "no file properties"}
+            else {"scores": None}  # which the table says once
         )
 
     def figures(self) -> dict[str, dict]:

@@ -281,7 +281,7 @@ def test_command(files, tmp_path, capsys):
     assert main(["compare", *words]) == 0
     printed = capsys.readouterr().out
     assert "strong and baseline on avfolder, split, test" in printed
-    assert "AUC: strong is best on all clips" in printed and "generator: wav2lip" in printed
+    assert "Whole file: strong is best by AUC" in printed and "generator: wav2lip" in printed
     assert "47 clips of 48 are scored in all files." in printed and "lacks 1 clip." in printed
     report = json.loads((folder / "report.json").read_text())
     assert report["rows"][0]["winner"]["auc"] == 0 and len(report["coverage"]) == 3
@@ -289,7 +289,7 @@ def test_command(files, tmp_path, capsys):
     assert len(value["runs"]) == 2
     text = (folder / "report.md").read_text()
     assert f"{value['value']:.3f} ± {value['std']:.3f} [" in text and "plots/comparison.svg" in text
-    assert "Whole file, language: ro" in text and "## Who is better where" in text
+    assert "| language: ro |" in text and "## Whole file: who is better where" in text
     assert "47.mp4" in text and (folder / "left_out.txt").read_text() == f"47.mp4\tnot in {third}\n"
     assert "<svg" in (folder / "report.html").read_text()
 
