@@ -28,6 +28,7 @@ from modeling_avlmm.evaluation.wild import matched_pairs
 from modeling_avlmm.evaluation.wild.benchmark_tables import BASELINE, Detector, benchmark_tables, people_of
 from modeling_avlmm.evaluation.wild.matched_pairs import match_pairs
 from modeling_avlmm.evaluation.wild.outside_scores import read_scores
+from modeling_avlmm.evaluation.wild.wild_pages import polarity_sentences
 from modeling_avlmm.evaluation.wild.wild_run import WildOptions, run_wild
 
 LIKE = {"width": 640, "height": 480, "fps": 25.0, "bitrate": 300_000.0, "duration": 6.0, "has_audio": 1.0}
@@ -315,6 +316,15 @@ def test_scores_from_outside(tmp_path):
     assert [entry["path"] for entry in strangers] == ["other.mp4"]
     table.write_text("detector,file_name,score\none,a.mp4,1\ntwo,a.mp4,2\n")
     assert set(read_scores(table, ["clips/a.mp4"])[0]) == {"one", "two"}
+
+
+def test_scores_that_may_be_turned_are_pointed_out():
+    columns = {"theirs": {"auc": 0.1}, "ours": {"auc": 0.1}, "good": {"auc": 0.9}, "none": {"auc": None}}
+    detectors = {"theirs": {"scores": "a.csv"}, "ours": {"model": "m"}, "good": {"scores": "b.csv"}}
+    report = {"tables": [{"rows": [{"columns": columns}]}], "detectors": detectors}
+    (sentence,) = polarity_sentences(report)
+    assert sentence.startswith("theirs: an AUC of 0.10 is far below 0.5.")
+    assert polarity_sentences({"tables": [], "detectors": detectors}) == []
 
 
 @pytest.mark.parametrize(

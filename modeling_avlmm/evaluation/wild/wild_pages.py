@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ...explain.words import count_of
 from ..measured_properties import CLIP_PROPERTIES, FOLD_DRAWS, SPEECH_PROPERTIES
+from ..metrics_table import SUSPICIOUS_AUC
 from ..rendering import Section, write_pages
 from .benchmark_tables import BASELINE
 from .wild_plot import plot_aucs
@@ -28,7 +29,8 @@ def wild_summary(report: dict, folder: Path) -> str:
     for table in report["tables"]:
         if table["title"] not in ONLY_ON_PAGES:
             text += [*_aligned(_cells(table)), *table["notes"], ""]
-    text += [*_verdict_sentences(report), *_reading(report), *_dropped_sentences(report)]
+    text += [*polarity_sentences(report), *_verdict_sentences(report), *_reading(report)]
+    text += _dropped_sentences(report)
     more = [
         table["title"].removeprefix("By ") for table in report["tables"] if table["title"] in ONLY_ON_PAGES
     ]
@@ -39,6 +41,8 @@ def wild_summary(report: dict, folder: Path) -> str:
 def write_wild_pages(report: dict, folder: Path) -> None:
     """Write the report as `report.md` and `report.html`, with a plot."""
     sections = [Section("Test set", [_subject(report), *([report["notes"]] if report["notes"] else [])])]
+    if polarity := polarity_sentences(report):
+        sections.append(Section("Polarity", polarity))
     for table in report["tables"]:
         head, *rows = _cells(table)
         sections.append(Section(table["title"], table["notes"], head, rows))
@@ -107,6 +111,17 @@ def _verdict_sentences(report: dict) -> list[str]:
                 f"{sure}."
             )
     return sentences
+
+
+def polarity_sentences(report: dict) -> list[str]:
+    """Return a sentence for each table of scores whose AUC suggests that high scores stand for genuine files."""
+    rows = report["tables"][0]["rows"] if report["tables"] else []
+    auc = {name: of["auc"] for row in rows[:1] for name, of in row["columns"].items()}
+    return [
+        f"{name}: an AUC of {auc[name]:.2f} is far below 0.5. Scores are higher for fakes; are these? Nothing was turned."
+        for name, about in report["detectors"].items()
+        if "scores" in about and auc.get(name) is not None and auc[name] < SUSPICIOUS_AUC
+    ]
 
 
 def _share(found: dict, of: str) -> str:
