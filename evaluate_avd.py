@@ -8,12 +8,15 @@
     python evaluate_avd.py --predictions runs/evaluation/.../predictions.parquet      only make the report again
 
     python evaluate_avd.py --scores theirs.csv --higher-is fake --dataset ...      the report of another program's scores
+    python evaluate_avd.py --engine ray ...      on the machines of a Ray cluster
+    python evaluate_avd.py --shard 3/16 ...      the third of 16 shares, each on any machine
 
 The threshold is chosen on the validation split, if the protocol has one. A run that was stopped continues when it is
 started again.
 """
 
 import argparse
+import contextlib
 import sys
 from functools import partial
 from pathlib import Path
@@ -24,6 +27,9 @@ from modeling_avlmm.inference.quiet import quiet_libraries
 
 FAILED = 1
 """Exit status of an error, or of a pass that does not fit; wrong usage of the options ends with 2."""
+
+
+SHARD_DONE = "This shard is scored. When all are, the same command without --shard makes their report, in"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -123,6 +129,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     options.add_workers(running)
     options.add_loading(running)
     options.add_reading(running)
+    options.add_engine(parser, "clips")
     running.add_argument(
         "--dry-run", action="store_true", help="only say what would be scored, and whether a pass fits"
     )
@@ -137,6 +144,7 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     try:
         options.check_gate(arguments)
+        options.check_engine(arguments)
     except UsageError as error:
         parser.error(str(error))
     if arguments.scores is not None:
@@ -174,10 +182,11 @@ def main() -> int:
     # Importing takes seconds; `--help` and wrong usage do not wait for it.
     from dataset_scripts.run_lock import InUseError
     from modeling_avlmm.evaluation.evaluation_error import EvaluationError
+    from modeling_avlmm.inference.engines import EngineError
     from modeling_avlmm.inference.loading import DetectorError
 
     quiet_libraries()
-    errors = (DetectorError, EvaluationError, InUseError)
+    errors = (DetectorError, EngineError, EvaluationError, InUseError)
     return guarded(partial(run, arguments), *errors, stopped=CONTINUES, program="evaluate_avd", failed=FAILED)
 
 
@@ -188,6 +197,7 @@ def run(arguments: argparse.Namespace) -> int:
     from modeling_avlmm.evaluation.metrics_table import polarity_warning, print_report
     from modeling_avlmm.planning.scoring_plan import plan_scoring
 
+    arguments.ray = options.ray_options(arguments) if arguments.engine == "ray" else None
     if arguments.scores is not None:
         from modeling_avlmm.evaluation.scored_elsewhere import ScoresOptions, evaluate_scores
 
@@ -200,8 +210,13 @@ def run(arguments: argparse.Namespace) -> int:
             tell("a pass does not fit; nothing was scored.", "evaluate_avd")
             return FAILED
     elif arguments.predictions is None:
-        with options.reading(arguments):
-            print_report(*evaluate_protocol(EvaluationOptions.from_arguments(arguments)))
+        # With Ray the workers decode.
+        with options.reading(arguments) if arguments.ray is None else contextlib.nullcontext():
+            report, folder = evaluate_protocol(EvaluationOptions.from_arguments(arguments))
+        if report is None:
+            print(f"{SHARD_DONE} {folder}")
+        else:
+            print_report(report, folder)
     else:
         folder = arguments.output_dir or arguments.predictions.parent
         how = ReportOptions.from_arguments(arguments)

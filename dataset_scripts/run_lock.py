@@ -12,6 +12,10 @@ from filelock import FileLock, Timeout
 
 LOCK, HOLDER = ".run.lock", ".run.holder"
 """Files in the folder of a run."""
+SHARE_LOCK, SHARE_HOLDER = ".run.{}.lock", ".run.{}.holder"
+"""The same of a run that does a share of the work."""
+PATIENCE = 2.0
+"""Seconds in which others that only look whether a lock is held have let go of it."""
 
 
 class InUseError(ValueError):
@@ -54,20 +58,38 @@ class RunLock:
 
 
 @contextlib.contextmanager
-def only_run_in(folder: str | Path) -> Iterator[None]:
+def only_run_in(folder: str | Path, share: str | None = None) -> Iterator[None]:
     """
     Hold a folder while the context lasts.
 
     Args:
         folder (`str` or `Path`): The folder; made if it is missing.
+        share (`str`, *optional*): Name of the share of the work that is done. Other shares may be done at the same time.
 
     Raises:
         InUseError: If another run holds it.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = RunLock(folder / LOCK, folder / HOLDER, str(folder))
+    files = (LOCK, HOLDER) if share is None else (SHARE_LOCK.format(share), SHARE_HOLDER.format(share))
+    lock = RunLock(folder / files[0], folder / files[1], str(folder))
     try:
+        # Whoever comes second sees the first, as each holds its own lock by now.
+        others = sorted(folder.glob(SHARE_LOCK.format("*"))) if share is None else [folder / LOCK]
+        for other in others:
+            _raise_if_held(other, folder)
         yield
     finally:
         lock.release()
+
+
+def _raise_if_held(lock: Path, folder: Path) -> None:
+    if not lock.exists():
+        return
+    try:
+        with FileLock(lock).acquire(timeout=PATIENCE):
+            return
+    except Timeout as error:
+        raise InUseError(
+            f"{folder} is in use by {lock.name}. Wait for that run, or name another place."
+        ) from error

@@ -1,11 +1,19 @@
 """Options that several commands share, so that each is named and explained once."""
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import os
+from typing import TYPE_CHECKING
 
 from ..inference.default_model import DEFAULT_MODEL, default_model
+from ..inference.engine_options import ENGINES, RayOptions
+from ..inference.sharding import Shard
 from .console import UsageError, tell
+
+if TYPE_CHECKING:
+    from ..inference.reader_process import ReaderLimits
 
 NO_MODEL = f"no model was named, so this is the package's own detector. Give --model, or set {DEFAULT_MODEL}."
 
@@ -152,10 +160,71 @@ def reading(options: argparse.Namespace, forked: bool = False) -> contextlib.Abs
     """
     if options.read_here:
         return contextlib.nullcontext()
-    from ..inference.reader_process import ReaderLimits, reader_processes  # here, as it imports PyTorch
+    from ..inference.reader_process import reader_processes  # here, as it imports PyTorch
 
-    limits = ReaderLimits(seconds=options.read_seconds, memory_gib=options.read_memory)
-    return reader_processes(limits, forked)
+    return reader_processes(reading_limits(options), forked)
+
+
+def reading_limits(options: argparse.Namespace) -> ReaderLimits | None:
+    """Return the limits on what decoding a file may cost; None with --read-here."""
+    if options.read_here:
+        return None
+    from ..inference.reader_process import ReaderLimits
+
+    return ReaderLimits(seconds=options.read_seconds, memory_gib=options.read_memory)
+
+
+def add_engine(
+    parser: argparse.ArgumentParser, things: str = "files", engines: tuple[str, ...] = ENGINES
+) -> argparse._ArgumentGroup:
+    """Add --engine, the options of Ray, and --shard in a group, and return it; [`ray_options`] reads those of Ray."""
+    running = parser.add_argument_group(f"many {things}: on several processes or machines")
+    running.add_argument(
+        "--engine",
+        choices=engines,
+        default="local",
+        help=f"what scores the {things}: this process, or the workers of a Ray cluster{', or a vLLM server' * ('vllm' in engines)} "
+        "[%(default)s]",
+    )
+    running.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="the cluster, e.g. auto [$RAY_ADDRESS, or else one of this machine]",
+    )
+    running.add_argument(
+        "--ray-workers",
+        type=worker_range,
+        metavar="N or LOW-HIGH",
+        help="workers, each with the detector; Ray adds up to HIGH [as many as there is room for]",
+    )
+    running.add_argument("--ray-cpus", type=above_zero, metavar="N", help="CPUs of a worker [1]")
+    running.add_argument("--ray-gpus", type=zero_or_more, metavar="N", help="GPUs of a worker, e.g. 0.5 [0]")
+    running.add_argument(
+        "--shard",
+        type=shard,
+        metavar="I/N",
+        help=f"only the I-th of N shares of the {things}, e.g. 3/16; without it, the same command puts the shares together",
+    )
+    return running
+
+
+def ray_options(options: argparse.Namespace) -> RayOptions:
+    """Return the options of a run on Ray."""
+    return RayOptions(**_given_to_ray(options), limits=reading_limits(options))
+
+
+def check_engine(options: argparse.Namespace) -> None:
+    """Raise `UsageError` for options of an engine that is not asked for, or shares of shares."""
+    given = _given_to_ray(options)
+    if given and options.engine != "ray":
+        raise UsageError(f"--ray-{next(iter(given))} is an option of --engine ray")
+    if options.shard and options.engine == "ray":
+        raise UsageError("--shard divides the work without Ray: leave it or --engine ray out")
+
+
+def _given_to_ray(options: argparse.Namespace) -> dict:
+    values = {name: vars(options)[f"ray_{name}"] for name in ("address", "workers", "cpus", "gpus")}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def add_served(parser: argparse._ArgumentGroup) -> None:
@@ -245,3 +314,28 @@ def count(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"must be 0 or more, not {value}")
     return value
+
+
+def zero_or_more(text: str) -> float:
+    """Parse a number of at least 0."""
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, not {text}")
+    return value
+
+
+def worker_range(text: str) -> tuple[int, int]:
+    """Parse `4`, or `2-16`, the fewest and the most."""
+    low, _, high = text.partition("-")
+    low, high = positive(low), positive(high or low)
+    if low > high:
+        raise argparse.ArgumentTypeError(f"the fewest come first: {high}-{low}, not {text}")
+    return low, high
+
+
+def shard(text: str) -> Shard:
+    """Parse `3/16`, the third of 16 shares."""
+    try:
+        return Shard.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

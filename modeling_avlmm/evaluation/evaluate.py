@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import datasets
 import torch
 from accelerate import PartialState
+from filelock import FileLock
 
 from dataset_scripts.demonstration import is_demonstration
 from dataset_scripts.files import write_whole
@@ -21,6 +22,7 @@ from ..inference.face_cache import FaceCache
 from ..inference.loading import load_detector
 from ..inference.pipeline import AVDeepfakeDetectionPipeline
 from ..inference.provenance import detector_identity, model_slug
+from ..inference.ray_engine import Loading, RayEngine
 from .audit.dataset_audit import about_corpus, audit_dataset, write_audit
 from .carried_properties import add_properties
 from .evaluation_error import EvaluationError
@@ -29,6 +31,7 @@ from .fingerprints import describe_splits
 from .predictions import (
     KEPT,
     PREDICTIONS,
+    Work,
     journals,
     kept_columns,
     predict,
@@ -46,7 +49,9 @@ ROBUSTNESS, AUDIT = "robustness", "audit"
 """Folders beside the predictions, each with a JSON file of its name."""
 
 
-def evaluate_protocol(options: EvaluationOptions, properties: str | Path | None = None) -> tuple[dict, Path]:
+def evaluate_protocol(
+    options: EvaluationOptions, properties: str | Path | None = None
+) -> tuple[dict | None, Path]:
     """
     Score a detector on a protocol, and write predictions and a report.
 
@@ -55,19 +60,22 @@ def evaluate_protocol(options: EvaluationOptions, properties: str | Path | None 
     predictions these are. Face tracks of a detector that crops faces are kept in the folder `faces`: in `output_dir`, or
     beside the folders of all detectors on this protocol.
     A run that was stopped scores what is missing when it is started again. Under `accelerate launch` every process
-    scores a share of the clips.
+    scores a share of the clips. A shard leaves its share in the folder; the run without one takes over what shards have scored,
+    scores the rest and writes the report.
 
     Args:
         options ([`EvaluationOptions`]): The detector, the protocol, and how to score.
         properties (`str` or `Path`, *optional*): Journal of the properties of the files, for several detectors.
 
     Returns:
-        `tuple[dict, Path]`: the report, see [`build_report`], and the folder. The same in every process.
+        `tuple[dict, Path]`: the report, see [`build_report`], None of a shard; and the folder. The same in every process.
 
     Raises:
         EvaluationError: for an unknown dataset, protocol or split, a folder with predictions of another model or
             protocol, or a calibration that cannot be fitted.
         DetectorError: for a model that cannot be loaded, or an unknown device or type.
+        EngineError: for a Ray cluster that cannot be used.
+        InUseError: when another run writes into the folder.
 
     Example:
 
@@ -82,13 +90,21 @@ def evaluate_protocol(options: EvaluationOptions, properties: str | Path | None 
         _require_ffmpeg()
     # First of all: on CPUs processes find one another only when told that there is no accelerator.
     state = PartialState(cpu=not torch.accelerator.is_available())
+    if state.num_processes > 1 and (options.ray or options.shard):
+        raise EvaluationError(
+            "Ray and shards divide the clips themselves: start them without `accelerate launch`."
+        )
     with state.main_process_first():
         builder = load_protocol(options.dataset, options.protocol, options.data_dir, options.max_missing)
     splits = splits_with(builder, options.split)
     detector, zero_shot = _load(options, state)
     run = describe_run(options, protocol_name(builder), detector, zero_shot)
     folder = _folder(options, run["protocol"])
-    with only_run_in(folder) if state.is_main_process else nullcontext():
+    with (
+        only_run_in(folder, str(options.shard) if options.shard else None)
+        if state.is_main_process
+        else nullcontext()
+    ):
         return _evaluate_in(folder, options, run, builder, splits, detector, properties), folder
 
 
@@ -100,10 +116,11 @@ def _evaluate_in(
     splits: datasets.DatasetDict,
     detector: AVDeepfakeDetectionPipeline,
     properties: str | Path | None,
-) -> dict:
+) -> dict | None:
     """Score the splits of a protocol that the options need, write everything into `folder`, and return the report."""
     state = PartialState()
-    with state.main_process_first():
+    # Many shards may start at once.
+    with state.main_process_first(), FileLock(folder / ".claim.lock") if options.shard else nullcontext():
         started = claim_folder(folder, run, partial(_changes, run), "predictions", PREDICTIONS)
 
     fitting = _fitting_split(options, splits)
@@ -114,11 +131,14 @@ def _evaluate_in(
         folder,
         {"batch_size": options.batch_size, "num_workers": options.num_workers, **options.windows()},
         _face_cache(detector, folder if options.output_dir is not None else folder.parent),
+        Work(_ray(options, detector), options.shard),
     )
     wanted = [options.split]
     if fitting is not None and options.fits_on_validation():
         wanted.insert(0, fitting)
     predictions = scorer.score_splits({name: splits[name] for name in wanted}, builder.GROUP_COLUMNS, about)
+    if options.shard is not None:
+        return None
     if state.is_main_process:
         protocol = options.dataset, run["protocol"]
         add_properties(folder / PREDICTIONS, splits[options.split], protocol, properties, options.num_workers)
@@ -225,12 +245,14 @@ class Scorer:
         folder (`Path`): Folder of `predictions.parquet`, and of the journals of a run that was stopped.
         scoring (`dict`): Options of [`predict`].
         faces ([`FaceCache`], *optional*): Keeps the faces of the corpus's clips; those of perturbed clips are not kept.
+        work ([`Work`]): What scores the clips, and the share of them that is scored.
     """
 
     detector: AVDeepfakeDetectionPipeline
     folder: Path
     scoring: dict
     faces: FaceCache | None = None
+    work: Work = field(default_factory=Work)
 
     def score_splits(
         self, splits: dict[str, datasets.Dataset], group_columns: Sequence[str], about: dict
@@ -245,9 +267,15 @@ class Scorer:
                 print(f"{name}: {len(rows)} clips", flush=True)
             done = {p["path"]: p for p in stored if p["split"] == name}
             kept = kept_columns(rows, group_columns)
-            tracks = {} if self.faces is None else {"tracks": self.faces}
-            scored = predict(self.detector, rows, self.folder / name, kept, done, **self.scoring, **tracks)
+            how = self.scoring | ({} if self.faces is None else {"tracks": self.faces})
+            scored = predict(self.detector, rows, self.folder / name, kept, done, work=self.work, **how)
+            if self.work.shard is not None:
+                print(f"  {len(scored)} of them have a score by now", flush=True)
             predictions += [{**p, "split": name} for p in scored]
+        if (
+            self.work.shard is not None
+        ):  # what it scored stays in its journals until the whole is put together
+            return predictions
         # Every process has read the journals before they are deleted.
         state.wait_for_everyone()
         if state.is_main_process:
@@ -304,12 +332,29 @@ def _require_ffmpeg() -> None:
 
 
 def _load(options: EvaluationOptions, state: PartialState) -> tuple[AVDeepfakeDetectionPipeline, bool]:
-    device = options.device
+    # The detector of this process says whose scores these are; with Ray, accelerators are left to the workers.
+    device = options.device if options.ray is None else "cpu"
     if device is None and state.num_processes > 1:
         device = str(state.device)
     return load_detector(
         options.model, device, options.dtype, options.trust_remote_code, options.gate, options.gate_band
     )
+
+
+def _ray(options: EvaluationOptions, detector: AVDeepfakeDetectionPipeline) -> RayEngine | None:
+    if options.ray is None:
+        return None
+    loading = Loading(
+        str(options.model),
+        options.device,
+        options.dtype,
+        options.trust_remote_code,
+        options.gate,
+        options.gate_band,
+    )
+    engine = RayEngine(detector, loading, options.ray)
+    print(engine, flush=True)
+    return engine
 
 
 def _folder(options: EvaluationOptions, protocol: str) -> Path:

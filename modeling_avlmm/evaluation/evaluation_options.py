@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
+from ..inference.engine_options import RayOptions
+from ..inference.sharding import Shard
 from .evaluation_error import EvaluationError
 from .robustness.conditions import choose_conditions
 
@@ -96,6 +98,8 @@ class EvaluationOptions(ReportOptions):
         device (`str`, *optional*): Defaults to an accelerator where there is one.
         dtype (`str`, *optional*, defaults to `"auto"`): Type of the weights.
         trust_remote_code (`bool`, *optional*, defaults to `False`): Run the code in the model's repository.
+        ray ([`RayOptions`], *optional*): Score the clips on a Ray cluster. In this process if left out.
+        shard ([`Shard`], *optional*): Score only this share of the clips; there is no report then.
 
     Raises:
         EvaluationError: for values out of range, an unknown perturbation, or a calibration that could not be stored.
@@ -122,6 +126,8 @@ class EvaluationOptions(ReportOptions):
     device: str | None = None
     dtype: str = "auto"
     trust_remote_code: bool = False
+    ray: RayOptions | None = None
+    shard: Shard | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -133,6 +139,15 @@ class EvaluationOptions(ReportOptions):
         if self.max_missing is not None and not 0 <= self.max_missing <= 1:
             raise EvaluationError(
                 f"max_missing is a share of all files, from 0 to 1, not {self.max_missing}."
+            )
+        if self.shard and (self.perturb or self.audit or self.calibrate):
+            raise EvaluationError(
+                "A shard only scores its share: perturbations, audit and calibration belong to the run without --shard."
+            )
+        if self.ray and self.perturb:
+            raise EvaluationError(
+                "Clips are perturbed in this process: score them on Ray first, and then start the same command with --perturb "
+                "and without --engine ray; it takes the scores over."
             )
         if self.calibrate and self.gate:
             raise EvaluationError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,8 +17,10 @@ from dataset_scripts.files import write_whole, written_whole
 from dataset_scripts.json_lines import JSONLines, read_json_lines
 
 from ..configuration_detector import LOG_ODDS_NAMES, SCORE_NAMES
+from ..inference.engines import Engine, LocalEngine
 from ..inference.gate import block_size
 from ..inference.pipeline import AVDeepfakeDetectionPipeline
+from ..inference.sharding import Shard
 from .evaluation_error import EvaluationError
 from .metrics import SureScores
 from .pace import telling_pace
@@ -64,6 +67,20 @@ class PredictionsError(EvaluationError):
     """Predictions that cannot be used as asked; the message says what to change."""
 
 
+@dataclass(frozen=True)
+class Work:
+    """
+    Who scores what.
+
+    Args:
+        engine ([`Engine`], *optional*): Scores the clips with the detector. This process if left out.
+        shard ([`Shard`], *optional*): The share of the clips, by their `path`. All if left out.
+    """
+
+    engine: Engine | None = None
+    shard: Shard | None = None
+
+
 def predict(
     detector: AVDeepfakeDetectionPipeline,
     dataset: Dataset | torch.utils.data.Dataset,
@@ -72,11 +89,11 @@ def predict(
     done: Mapping[str, dict] | None = None,
     batch_size: int = 1,
     num_workers: int = 0,
-    progress_seconds: float = 10.0,
+    work: Work = Work(),
     **options,
 ) -> list[dict]:
     """
-    Score every clip of a dataset. Under `accelerate launch` each process scores its share.
+    Score every clip of a dataset. Under `accelerate launch` each process scores its share, and a shard is a share of its own.
 
     Each verdict is appended at once to the process's own `<journal>.<rank>of<processes>.jsonl`. Started again, a run
     scores what is missing. It continues at the start of a batch, so that every clip is in the same batch as in a run
@@ -93,10 +110,10 @@ def predict(
             For each clip the columns to keep, `path` (unique) and labels among them. Taken from `dataset` if left out.
         done (`Mapping[str, dict]`, *optional*): Predictions of an earlier run by `path`, which are not scored again.
         batch_size, num_workers (`int`), options: As for the pipeline.
-        progress_seconds (`float`, *optional*, defaults to 10): Time between progress lines.
+        work ([`Work`], *optional*): What scores the clips, and the share of them that is scored.
 
     Returns:
-        `list[dict]`: for each clip its row with `score`, `video_score`, `audio_score` (None where there is none), their
+        `list[dict]`: for each clip (of a shard, for those that were scored) its row with `score`, `video_score`, `audio_score` (None where there is none), their
         `log_odds`, `video_log_odds`, `audio_log_odds` (None where a pipeline of a repository's own code gives none), `duration`, `num_faces` (None for whole frames), `windows`, `warnings` and `error`, in the order of `dataset`. The
         same in every process.
 
@@ -113,40 +130,46 @@ def predict(
         raise ValueError("Two rows have the same path, which is the key of a prediction.")
     # The pipeline of a repository's own code has no gate.
     gated = isinstance(detector, AVDeepfakeDetectionPipeline) and detector.gate is not None
-    own = journal.with_name(f"{journal.name}.{state.process_index}of{state.num_processes}.jsonl")
+    rank, of = state.process_index, state.num_processes
+    if work.shard is not None:
+        rank, of = work.shard.number - 1, work.shard.of
+    own = journal.with_name(f"{journal.name}.{rank}of{of}.jsonl")
 
     # A run of another number of processes may have left journals; those of this number are resumed by their owners.
     done = dict(done or {})
     for file in journals(journal):
-        if not file.name.endswith(f"of{state.num_processes}.jsonl"):
+        if not file.name.endswith(f"of{of}.jsonl"):
             done |= read_journal(file)
     missing = [index for index, row in enumerate(rows) if row["path"] not in done]
-    share = missing[state.process_index :: state.num_processes]
+    if work.shard is None:
+        share = missing[rank::of]
+    else:
+        share = [index for index in missing if work.shard.holds(rows[index]["path"])]
     block = block_size(batch_size, num_workers) if gated else None
     todo = _resume(own, [rows[index]["path"] for index in share], batch_size, block)
     share = [index for index in share if rows[index]["path"] in todo]
     state.wait_for_everyone()
 
-    results = detector(
+    engine = work.engine or LocalEngine(detector)
+    results = engine.results(
         torch.utils.data.Subset(dataset, share),
         batch_size=batch_size,
         num_workers=num_workers,
-        on_error="return",
         **({} if gated else {"temperature": 1.0}),
         **options,
     )
     # Shares are of one size, so the main process speaks for all.
     results = telling_pace(
-        results, len(share), "clips", progress_seconds, state.num_processes, silent=not state.is_main_process
+        results, len(share), "clips", processes=state.num_processes, silent=not state.is_main_process
     )
     with JSONLines(own) as lines:
-        for index, result in zip(share, results, strict=True):
-            lines.append(_entry(rows[index]["path"], result, gated))
+        for place, result in results:
+            lines.append(_entry(rows[share[place]]["path"], result, gated))
     state.wait_for_everyone()
     for file in journals(journal):
         done |= read_journal(file)
     # Labels are today's, also for clips that were scored before one was corrected.
-    return [{**done[row["path"]], **row} for row in rows]
+    return [{**done[row["path"]], **row} for row in rows if work.shard is None or row["path"] in done]
 
 
 def _entry(path: str, result: dict, gated: bool) -> dict:

@@ -1,7 +1,7 @@
 """`python -m modeling_avlmm detect`: files, folders and links in; a table, JSON, CSV and reports out.
 
-`inputs` walks folders, `detection_run` scores what it finds, `output` writes results, `overview` the page for all files,
-and `resume` keeps results on disk, so that a run can be stopped and go on.
+`inputs` walks folders, `detection_run` has an engine score what it finds, `output` and `parquet` write results, `overview`
+the page for all files, and `resume` and `result_folder` keep results on disk, so that a run can be stopped and go on.
 """
 
 from __future__ import annotations
@@ -14,23 +14,28 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...inference.engine_options import ENGINES
 from ..console import STOPPED, UsageError, guarded, starting, tell
 from ..options import (
     add_batch_size,
     add_default_model,
+    add_engine,
     add_faces,
     add_gate,
     add_loading,
     add_reading,
     add_served,
     add_windows,
+    check_engine,
     check_gate,
     check_served,
     model_or_default,
+    ray_options,
     reading,
 )
 
 if TYPE_CHECKING:
+    from ...inference.engines import Engine
     from ...pipeline_avd import AVDeepfakeDetectionPipeline
     from .inputs import Survey
 
@@ -71,6 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--resume", type=Path, metavar="JOURNAL.jsonl", help="keep results in this file, and continue from it"
     )
+    output.add_argument(
+        "--output-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="keep results in this folder, continue from it, and write them as Parquet in the end",
+    )
     verdict = parser.add_argument_group("verdict")
     verdict.add_argument(
         "--threshold",
@@ -89,14 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_batch_size(running, 1)
     add_loading(running)
     add_reading(running)
-    engine = parser.add_argument_group("engine")
-    engine.add_argument(
-        "--engine",
-        choices=("local", "vllm"),
-        default="local",
-        help="what runs the network: this process, or a vLLM server [%(default)s]",
-    )
-    add_served(engine)
+    add_served(add_engine(parser, engines=(*ENGINES, "vllm")))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -109,6 +113,14 @@ def check(options: argparse.Namespace) -> None:
     """Raise `UsageError` for options that contradict one another, or name a place that cannot be written."""
     check_gate(options)
     check_served(options)
+    check_engine(options)
+    if options.output_dir and options.resume:
+        raise UsageError("--output-dir has a journal of its own: leave --resume out")
+    if options.output_dir and options.output_dir.exists() and not options.output_dir.is_dir():
+        raise UsageError(f"--output-dir: {options.output_dir} is a file; name a folder")
+    if not options.output_dir and (options.shard or options.engine == "ray"):
+        what = "--shard" if options.shard else f"--engine {options.engine}"
+        raise UsageError(f"{what} keeps its results in a folder: give it, --output-dir FOLDER")
     if options.json and options.csv == "-":
         raise UsageError("--json and --csv - both want standard output: give --csv a file")
     if options.attribute and not options.case:
@@ -133,10 +145,10 @@ def _detect(options: argparse.Namespace) -> int:
     with starting():
         from .inputs import survey
 
-    found = survey(options.files, options.all_files)
+    found = survey(options.files, options.all_files, options.shard)
     for line in found.lines():
         tell(line)
-    if not found.files:
+    if not found.files and not found.elsewhere:
         raise UsageError("there is nothing to look at")
     with starting(options.own_process):
         from ...inference.quiet import quiet_libraries
@@ -144,7 +156,9 @@ def _detect(options: argparse.Namespace) -> int:
         quiet_libraries()
         from ...inference import loading  # noqa: F401 (and with it nearly all that a detector needs)
     # In this process nothing was computed yet, so that readers can be forks of it.
-    with reading(options, forked=options.own_process):
+    # With Ray the workers decode, and this process for case reports alone.
+    decodes = options.engine != "ray" or options.case
+    with reading(options, forked=options.own_process) if decodes else contextlib.nullcontext():
         return _look_at(options, found)
 
 
@@ -153,11 +167,12 @@ def _look_at(options: argparse.Namespace, found: Survey) -> int:
 
     with starting(options.own_process):
         detector, zero_shot = _detector(options)
+        engine = _engine(options, detector)
     if zero_shot:
         tell("this backbone was not trained to detect anything.")
     try:
         with contextlib.ExitStack() as stack:
-            return DetectionRun(options, detector, found, stack).go()
+            return DetectionRun(options, detector, engine, found, stack).go()
     except BrokenPipeError:  # `detect ... | head`: the reader has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (Python flushes it at exit)
         return 1
@@ -172,7 +187,9 @@ def _detector(options: argparse.Namespace) -> tuple[AVDeepfakeDetectionPipeline,
 
     model = model_or_default(options.model)
     if options.engine != "vllm":
-        loading = (options.device, options.dtype, options.trust_remote_code, options.gate, options.gate_band)
+        # The detector of this process says whose results these are; with Ray, accelerators are left to the workers.
+        device = "cpu" if options.engine == "ray" else options.device
+        loading = (device, options.dtype, options.trust_remote_code, options.gate, options.gate_band)
         return load_detector(model, *loading)
     from ...inference.served_detector import served_detector
 
@@ -185,6 +202,21 @@ def _detector(options: argparse.Namespace) -> tuple[AVDeepfakeDetectionPipeline,
         return served_detector(model, *server, **gate), False
     except OSError as error:  # a server or a folder that is not there
         raise UsageError(error) from error
+
+
+def _engine(options: argparse.Namespace, detector: AVDeepfakeDetectionPipeline) -> Engine:
+    """Return what scores the files: the detector itself, whether a server runs its network or not, or Ray's workers."""
+    from ...inference.engines import LocalEngine
+
+    if options.engine != "ray":
+        return LocalEngine(detector)
+    from ...inference.ray_engine import Loading, RayEngine
+
+    model, loading = model_or_default(options.model), (options.device, options.dtype)
+    more = (options.trust_remote_code, options.gate, options.gate_band)
+    engine = RayEngine(detector, Loading(model, *loading, *more), ray_options(options))
+    tell(engine)
+    return engine
 
 
 __all__ = ["DESCRIPTION", "HELP", "STOPPED", "add_arguments", "check", "run"]

@@ -199,10 +199,8 @@ class FileProgress:
         else:
             print(line, flush=True)
 
-    def step(self, taken_over: bool) -> None:
-        """Count a file; one that was `taken_over` from an earlier run is not counted."""
-        if taken_over:
-            return
+    def step(self) -> None:
+        """Count a file that this run has looked at."""
         self.count += 1
         if self.bar is not None:
             self.bar.update()

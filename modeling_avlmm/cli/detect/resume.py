@@ -1,5 +1,7 @@
 """The journal of a run of `detect`: results on disk, so that a run that was stopped can go on."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -138,6 +140,12 @@ class Journal:
     def crashed(self, file: str) -> bool:
         """Return whether two runs ended, without a word, while this file was being read."""
         return self._begun[_key(file)] >= TRIES
+
+    def take_over(self, other: Journal) -> None:
+        """Take over the results of another journal of the same detector and options."""
+        for key, place in other._places.items():
+            if key not in self._places:
+                self._places[key] = self._lines.append(other._lines.at(place))
 
     def begin(self, file: str) -> None:
         """Note that a file is about to be read."""
