@@ -15,7 +15,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing packages (several GB with CUDA builds of torch; a few minutes) ..."
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,onnx,pdf,ray,ui]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[c2pa,dev,onnx,pdf,ray,ui]"
 	@touch $@
 
 # torchcodec decodes with FFmpeg's shared libraries, which pip does not bring.

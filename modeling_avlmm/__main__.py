@@ -27,6 +27,7 @@ from .cli import (
     stream,
     train,
     ui,
+    verify,
     wild,
 )
 from .cli.console import STOPPED, leave, tell
@@ -45,6 +46,7 @@ COMMANDS = {
     "export": export,
     "instruct": instruct,
     "bench": bench,
+    "verify": verify,
     "wild": wild,
     "demo": demo,
 }

@@ -9,11 +9,18 @@ from typing import Any
 
 from ..explain.attribution import Attribution
 from ..explain.words import deciding, headline, meaning, part_rows
+from ..inference.credentials import with_credentials
 from ..inference.provenance import environment
 from ..pipeline_avd import AVDeepfakeDetectionPipeline
 from .captions import Plot, attribution_plots, disagreement_plot, people_plot, timeline_plot
 from .facts import detector_facts, file_facts, title_of, utc
 from .people import PeopleSection, people_section
+from .record import make_record
+
+DECODED = {
+    "video": "SHA-256 of the decoded picture, first minute",
+    "audio": "SHA-256 of the decoded sound, first minute",
+}
 
 
 @dataclass
@@ -38,6 +45,7 @@ class Case:
         plots (`list[Plot]`): Scores over time.
         attribution ([`Attribution`], *optional*), attribution_plots (`list[Plot]`): What the detector reacted to.
         conversation (`list[tuple[str, str]]`): Role and text of each message.
+        record (`dict`): What `verify` checks again, see [`make_record`].
     """
 
     name: str
@@ -59,6 +67,7 @@ class Case:
     attribution: Attribution | None = None
     attribution_plots: list[Plot] = field(default_factory=list)
     conversation: list[tuple[str, str]] = field(default_factory=list)
+    record: dict = field(default_factory=dict)
 
 
 def build_case(
@@ -93,6 +102,8 @@ def build_case(
     """
     judge = deciding(detector, result)
     config = judge.model.config
+    if "credentials" not in result:
+        result = with_credentials(file, result)
     sha256, facts = file_facts(file, result)
     case = Case(
         name=title_of(file),
@@ -112,7 +123,10 @@ def build_case(
         people_plot=people_plot(result),
         attribution=attribution,
         conversation=[(str(turn["role"]), _text_of(turn["content"])) for turn in conversation or ()],
+        record=make_record(file, title_of(file), result, sha256, detector),
     )
+    hashes = case.record["file"]["streams"]
+    case.file += [(DECODED[kind], value) for kind, value in hashes.items() if value is not None]
     if result["error"] is not None:
         case.warnings.append(f"Reading stopped: {result['error']['message']}")
     if len(result["windows"]) > 1:

@@ -16,6 +16,7 @@ from dataset_scripts.files import sha256_of
 
 from ..evaluation.audit.file_properties import probe_file
 from ..explain.words import PART_TITLES, clock, deciding
+from ..inference.credentials import describe_credentials
 from ..inference.provenance import detector_identity
 from ..media import MediaError, MediaReader
 from ..media_sources import is_link, name_of
@@ -26,6 +27,7 @@ from .people import face_facts
 
 Facts = list[tuple[str, str]]
 
+NO_C2PA = "not looked at; pip install 'modeling-avlmm[c2pa]' reads them"
 TAGS = (
     "encoder",
     "creation_time",
@@ -68,6 +70,9 @@ def file_facts(source: Any, result: dict) -> tuple[str | None, Facts]:
     facts = [("Name", title_of(source)), *hashed]
     if isinstance(audio, str | Path) and not is_link(audio):
         facts.append(("Separate sound", f"{_printable(str(audio))} (SHA-256 {sha256_of(audio)})"))
+    if isinstance(media, str | Path) and not is_link(media):
+        found = result.get("credentials")
+        facts.append(("Content credentials", _printable(describe_credentials(found)) if found else NO_C2PA))
     if not is_link(media):  # a link would be fetched once more, and may lead to another file by now
         facts += [*_container_facts(media), *_track_facts(media, audio, result)]
     else:

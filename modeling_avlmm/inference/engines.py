@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from ..pipeline_avd import AVDeepfakeDetectionPipeline
+
+Examine = Callable[[Any, dict], dict]
+"""Takes a file and its result, and returns the result with what else is known about the file."""
 
 
 class EngineError(ValueError):
@@ -40,16 +44,27 @@ class LocalEngine:
 
     Args:
         detector ([`AVDeepfakeDetectionPipeline`]): Scores the files.
+        examine (`Callable`, *optional*): Looks at each file once more, see `Examine`.
     """
 
     in_order = True
 
-    def __init__(self, detector: AVDeepfakeDetectionPipeline):
-        self.detector = detector
+    def __init__(self, detector: AVDeepfakeDetectionPipeline, examine: Examine | None = None):
+        self.detector, self.examine = detector, examine
 
     def results(self, sources: Iterable[Any], **call: Any) -> Iterator[tuple[int, dict]]:
         """Yield the results in the order of `sources`."""
-        return enumerate(self.detector(sources, on_error="return", **call))
+        if self.examine is None:
+            return enumerate(self.detector(sources, on_error="return", **call))
+        begun: deque[Any] = deque()
+
+        def noted() -> Iterator[Any]:
+            for source in sources:
+                begun.append(source)
+                yield source
+
+        results = self.detector(noted(), on_error="return", **call)
+        return enumerate(self.examine(begun.popleft(), result) for result in results)
 
 
 def ended_with_process(message: str, detector: AVDeepfakeDetectionPipeline) -> dict:

@@ -18,7 +18,7 @@ import torch
 from ..pipeline_avd import AVDeepfakeDetectionPipeline
 from ..pipeline_inputs import split_source
 from .engine_options import RayOptions
-from .engines import EngineError, ended_with_process
+from .engines import EngineError, Examine, ended_with_process
 from .loading import load_detector
 from .provenance import detector_identity
 from .reader_process import reader_processes
@@ -63,6 +63,7 @@ class RayEngine:
         detector ([`AVDeepfakeDetectionPipeline`]): The detector in this process, which the workers' must equal.
         loading ([`Loading`]): How a worker loads it.
         options ([`RayOptions`]): The cluster and its workers.
+        examine (`Callable`, *optional*): Looks at each file once more, in the worker, see [`~engines.Examine`].
 
     Raises:
         EngineError: when Ray is not installed, or the cluster cannot be reached or has no room for the workers.
@@ -70,8 +71,14 @@ class RayEngine:
 
     in_order = False
 
-    def __init__(self, detector: AVDeepfakeDetectionPipeline, loading: Loading, options: RayOptions):
-        self.detector, self.loading, self.options = detector, loading, options
+    def __init__(
+        self,
+        detector: AVDeepfakeDetectionPipeline,
+        loading: Loading,
+        options: RayOptions,
+        examine: Examine | None = None,
+    ):
+        self.detector, self.loading, self.options, self.examine = detector, loading, options, examine
         self.address = options.address or os.environ.get("RAY_ADDRESS")
         self._connect()
         self.fit, self.workers = self._room()
@@ -151,7 +158,7 @@ class RayEngine:
 
         rows = [{"number": number, "source": text} for number, text in texts.items()]
         lowest, highest = self.workers
-        about = (self.loading, self.options, _identities(self.detector), os.getcwd(), call)
+        about = (self.loading, self.options, _identities(self.detector), os.getcwd(), call, self.examine)
         with _settings():
             files = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // size))
             scored = files.map_batches(
@@ -181,7 +188,13 @@ class RayWorker:
     """An actor of Ray: holds a detector and scores batches of files."""
 
     def __init__(
-        self, loading: Loading, options: RayOptions, identities: list[dict], folder: str, call: dict
+        self,
+        loading: Loading,
+        options: RayOptions,
+        identities: list[dict],
+        folder: str,
+        call: dict,
+        examine: Examine | None = None,
     ):
         torch.set_num_threads(max(1, int(options.cpus)))
         if os.path.isdir(folder):
@@ -189,7 +202,7 @@ class RayWorker:
         self._open = contextlib.ExitStack()
         if options.limits is not None:
             self._open.enter_context(reader_processes(options.limits))
-        self.detector, self.call = loading.detector(), call
+        self.detector, self.call, self.examine = loading.detector(), call, examine
         if _identities(self.detector) != identities:
             raise EngineError(
                 f"{loading.model} is another detector on {os.uname().nodename} than where the run was started: give every machine "
@@ -201,6 +214,8 @@ class RayWorker:
         sources = [json.loads(text) for text in batch["source"]]
         try:
             results = self.detector(sources, on_error="return", **self.call)
+            if self.examine is not None:
+                results = [self.examine(*pair) for pair in zip(sources, results, strict=True)]
         except Exception as error:  # one file never raises: this is the same for all, as a full disk is
             results = [{"fault": f"{type(error).__name__}: {_first_line(error)}"}] * len(sources)
         return {"number": batch["number"], "result": [json.dumps(result) for result in results]}

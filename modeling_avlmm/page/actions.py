@@ -13,6 +13,7 @@ from ..dialogue.analyst import AVAnalyst
 from ..explain.attribution import SATURATED, attribute
 from ..explain.people import people_of
 from ..explain.words import deciding
+from ..inference.credentials import with_credentials
 from ..media import MediaError, MediaReader
 from ..pipeline_avd import AVDeepfakeDetectionPipeline
 from .people import listed_people
@@ -55,6 +56,7 @@ class Page:
                 result = self.detector(str(clip), on_error="raise", abstain=abstain)
             except MediaError as error:
                 raise ClipRefusedError(f"{visit.name} cannot be read to its end: {error.reason}.") from error
+            result = with_credentials(str(clip), result)
             result["name"] = visit.name
             if result["error"] is not None:  # the folder's name is secret
                 result["error"]["message"] = result["error"]["message"].replace(str(clip), visit.name)
@@ -121,7 +123,7 @@ class Page:
             attribution=visit.attribution,
             conversation=visit.messages or None,
         )
-        case.name = visit.name
+        case.name = case.record["file"]["name"] = visit.name
         # The path and date of the server's copy say nothing about the file that was given, and the folder's name is secret.
         case.file = [
             (title, value.replace(str(visit.clip), visit.name))

@@ -28,6 +28,7 @@ from ..explain.words import (
     score_sentence,
     threshold_in,
 )
+from ..inference.credentials import describe_credentials
 from ..inference.default_model import embedded_title
 from ..pipeline_avd import AVDeepfakeDetectionPipeline
 from .people import people_view
@@ -91,6 +92,7 @@ def verdict_view(visit: Visit, detector: AVDeepfakeDetectionPipeline) -> str:
         warnings=[text for text in result["warnings"] if text != config.notice],
         length=minutes(visit.info.duration) if visit.info.duration >= 10 else f"{visit.info.duration:.1f} s",
         model=model_name(detector),
+        credentials=describe_credentials(result["credentials"]) if result.get("credentials") else None,
     )
 
 

@@ -25,6 +25,7 @@ from modeling_avlmm.cli.detect.detection_run import DetectionRun
 from modeling_avlmm.cli.detect.inputs import columns, shown, survey, walk
 from modeling_avlmm.cli.detect.overview import Overview
 from modeling_avlmm.cli.detect.resume import Journal, JournalError
+from modeling_avlmm.inference.credentials import with_credentials
 
 TASK = "av-deepfake-detection"
 
@@ -97,7 +98,8 @@ def test_results_of_a_folder_are_those_of_the_pipeline(small, folder, capsys):
     assert status == 1  # one is no video
     files = [str(folder / name) for name in ORDER]
     direct = pipeline(TASK, model=str(small), device="cpu")(files, abstain=True)
-    assert results == [{"file": file, **result} for file, result in zip(files, direct, strict=True)]
+    expected = [with_credentials(file, result) for file, result in zip(files, direct, strict=True)]
+    assert results == [{"file": file, **result} for file, result in zip(files, expected, strict=True)]
     assert "4 files to look at; 3 others left out" in err
     (folder / "c" / "broken.mp4").unlink()
     assert detect(capsys, small, folder)[0] == 0

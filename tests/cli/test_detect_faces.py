@@ -15,6 +15,7 @@ from modeling_avlmm import SSAVDProcessor
 from modeling_avlmm.__main__ import main
 from modeling_avlmm.cli.detect import output
 from modeling_avlmm.explain.words import headline, score_sentence
+from modeling_avlmm.inference.credentials import with_credentials
 
 TASK = "av-deepfake-detection"
 
@@ -77,7 +78,8 @@ def test_faces_can_be_switched(model, folder, capsys):
     for faces, count in (("off", None), ("largest", 2), ("all", 2)):
         _, out, _ = detect(capsys, model, clip, "--json", "--faces", faces)
         result = json.loads(out)
-        assert result == {"file": str(clip), **direct(str(clip), faces=faces)}
+        expected = with_credentials(str(clip), direct(str(clip), faces=faces))
+        assert result == {"file": str(clip), **expected}
         assert (result["faces"] is None) if count is None else (len(result["faces"]) == count)
     _, out, _ = detect(capsys, model, clip, "--faces", "off")
     assert "person" not in out

@@ -17,6 +17,7 @@ from modeling_avlmm import (
     MediaError,
 )
 from modeling_avlmm.__main__ import main
+from modeling_avlmm.inference.credentials import with_credentials
 from modeling_avlmm.inference.gate import Gate, block_size
 
 TASK = "av-deepfake-detection"
@@ -345,7 +346,8 @@ def test_detect_with_a_gate(tiny_detector, gate_folder, clips, band, expected, c
     words += ["--gate-band", *map(str, band)]
     assert main([*words, "--json"]) == 0
     results = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert results == [{"file": str(clips[name]), **expected[name]} for name in NAMES if name != "broken"]
+    named = {str(clips[name]): expected[name] for name in NAMES if name != "broken"}
+    assert results == [{"file": file, **with_credentials(file, result)} for file, result in named.items()]
     assert main(words) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[0][-1] == "by"

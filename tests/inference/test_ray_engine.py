@@ -1,66 +1,33 @@
-"""Scoring on Ray: equal to one process, on a cluster of two workers, with files and workers that fail and runs that stop."""
+"""Scoring on Ray: equal to one process, on a cluster of this machine, and what it refuses."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-import shutil
 import sys
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from modeling_avlmm.__main__ import main
-from modeling_avlmm.cli.detect.resume import Journal
 from modeling_avlmm.evaluation.evaluate import evaluate_protocol
 from modeling_avlmm.evaluation.evaluation_options import EvaluationOptions
-from modeling_avlmm.inference import ray_engine, reader_process
+from modeling_avlmm.inference import ray_engine
 from modeling_avlmm.inference.engine_options import RayOptions
 from modeling_avlmm.inference.engines import EngineError
 from modeling_avlmm.inference.ray_engine import Loading, RayEngine, RayWorker
 
 ROOT = Path(__file__).parents[2]
-# Python runs this before anything else, in Ray's workers and in their readers: FFmpeg crashes on one file, and another ends
-# the worker that opens it, once.
-FAULTS = """
-import os, signal
-import wrapt
-
-def crashing(module):
-    open_tracks = module.tracks_here
-    def tracks_here(handle, name, *rest):
-        if "crash" in name:
-            os.abort()
-        return open_tracks(handle, name, *rest)
-    module.tracks_here = tracks_here
-
-def killing(module):
-    begin = module.MediaReader.__init__
-    def __init__(self, source, *rest, **options):
-        if "killer" in str(source) and os.path.exists(os.environ["KILL_ONCE"]):
-            os.remove(os.environ["KILL_ONCE"])
-            os.kill(os.getpid(), signal.SIGKILL)
-        begin(self, source, *rest, **options)
-    module.MediaReader.__init__ = __init__
-
-wrapt.register_post_import_hook(crashing, "modeling_avlmm.inference.reader_server")
-wrapt.register_post_import_hook(killing, "modeling_avlmm.media")
-"""
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """A cluster of two CPUs on this machine, and the file whose being there lets `killer` end a worker."""
+def cluster():
+    """A cluster of two CPUs on this machine."""
     ray = pytest.importorskip("ray", reason="Ray is not installed")
-    folder = tmp_path_factory.mktemp("faults")
-    (folder / "sitecustomize.py").write_text(FAULTS)
     variables = {
-        "PYTHONPATH": os.pathsep.join((str(folder), str(ROOT))),
-        "KILL_ONCE": str(folder / "kill_once"),
+        "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
         "RAY_memory_monitor_refresh_ms": "0",  # other programs may fill this machine, or keep it busy
         "RAY_worker_niceness": "0",
@@ -69,7 +36,7 @@ def cluster(tmp_path_factory):
         for name, value in variables.items():
             patch.setenv(name, value)
         start(ray, tries=4)
-        yield folder / "kill_once"
+        yield
         ray.shutdown()
 
 
@@ -85,64 +52,6 @@ def start(ray, tries: int) -> None:
         start(ray, tries - 1)
 
 
-@pytest.fixture
-def folder(tmp_path, clips) -> Path:
-    place = tmp_path / "folder"
-    place.mkdir()
-    for name in ("a", "b", "c", "crash", "killer"):
-        shutil.copy(
-            clips["sound" if name == "b" else "short"], place / f"{name}{'.wav' if name == 'b' else '.mp4'}"
-        )
-    (place / "broken.mp4").write_bytes(b"no video" * 20)
-    return place
-
-
-def detect(capsys, *words: str | Path) -> tuple[int, list[dict], str]:
-    status = main(["detect", *map(str, words), "--device", "cpu", "--json"])
-    printed = capsys.readouterr()
-    return status, [json.loads(line) for line in printed.out.splitlines()], printed.err
-
-
-def test_a_stopped_and_continued_run_equals_one_process(
-    cluster, gate_folder, folder, tmp_path, capsys, monkeypatch
-):
-    words = (folder, folder / "missing.mp4", "--model", gate_folder, "--output-dir")
-    monkeypatch.setattr(reader_process, "_nurseries", [])  # one of an earlier test has no faults
-    status, expected, _ = detect(capsys, *words, tmp_path / "local")
-    errors = {Path(r["file"]).name: r["error"]["type"] for r in expected if r["error"] is not None}
-    assert status == 1 and errors["crash.mp4"] == "DecoderCrashedError" and len(errors) == 3, errors
-
-    finish = Journal.finish
-
-    def stopping(journal, file, result):
-        finish(journal, file, result)
-        if len(results_of(out)) == 2:
-            raise KeyboardInterrupt
-
-    cluster.touch()
-    out = tmp_path / "out"
-    with monkeypatch.context() as patched:
-        patched.setattr(Journal, "finish", stopping)
-        patched.setattr(ray_engine, "FILES_A_TASK", 2)
-        status, _, err = detect(capsys, *words, out, "--engine", "ray", "--ray-workers", "1")
-        assert status == 130 and "of 7 files. The same command goes on" in err
-    assert not list(out.glob("*.parquet"))
-
-    status, results, err = detect(capsys, *words, out, "--engine", "ray")
-    assert not cluster.exists() and "Ray: 2 workers" in err  # one was killed
-    assert (status, results) == (1, expected)
-    # What has a verdict was scored once, and what could not be read was tried again.
-    times = results_of(out)
-    assert all(times[result["file"]] == 1 for result in expected if result["error"] is None)
-    tables = [pq.read_table(at / "results.parquet").to_pylist() for at in (out, tmp_path / "local")]
-    assert tables[0] == tables[1] and len(tables[0]) == 7
-
-
-def results_of(out: Path) -> Counter:
-    lines = [json.loads(line) for line in (out / "journal.jsonl").read_text().splitlines()]
-    return Counter(line["file"] for line in lines if "result" in line)
-
-
 def test_an_evaluation_equals_one_process(cluster, gate_folder, clip_folder, tmp_path):
     about = {"model": str(gate_folder), "dataset": "avfolder", "data_dir": clip_folder, "device": "cpu"}
     about |= {"n_resamples": 20, "batch_size": 1}
@@ -156,9 +65,10 @@ def test_an_evaluation_equals_one_process(cluster, gate_folder, clip_folder, tmp
     ).read_bytes()
 
 
-def test_more_workers_than_fit_are_refused(cluster, gate_folder, folder, tmp_path, capsys):
-    words = (folder, "--model", gate_folder, "--output-dir", tmp_path / "out", "--engine", "ray")
-    status, _, err = detect(capsys, *words, "--ray-workers", "2", "--ray-gpus", "1")
+def test_more_workers_than_fit_are_refused(cluster, gate_folder, clips, tmp_path, capsys):
+    words = (clips["short"], "--model", gate_folder, "--output-dir", tmp_path / "out", "--device", "cpu")
+    status = main(["detect", *map(str, words), "--engine", "ray", "--ray-workers", "2", "--ray-gpus", "1"])
+    err = capsys.readouterr().err
     assert status == 2 and "Ray has 2 CPU and 0 GPU, and 2 workers of 1 CPU and 1 GPU each do not fit" in err
 
 

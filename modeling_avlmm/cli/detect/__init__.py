@@ -206,15 +206,17 @@ def _detector(options: argparse.Namespace) -> tuple[AVDeepfakeDetectionPipeline,
 
 def _engine(options: argparse.Namespace, detector: AVDeepfakeDetectionPipeline) -> Engine:
     """Return what scores the files: the detector itself, whether a server runs its network or not, or Ray's workers."""
+    from ...inference.credentials import credentials_available, with_credentials
     from ...inference.engines import LocalEngine
 
+    examine = with_credentials if credentials_available() else None
     if options.engine != "ray":
-        return LocalEngine(detector)
+        return LocalEngine(detector, examine)
     from ...inference.ray_engine import Loading, RayEngine
 
     model, loading = model_or_default(options.model), (options.device, options.dtype)
     more = (options.trust_remote_code, options.gate, options.gate_band)
-    engine = RayEngine(detector, Loading(model, *loading, *more), ray_options(options))
+    engine = RayEngine(detector, Loading(model, *loading, *more), ray_options(options), examine)
     tell(engine)
     return engine
 

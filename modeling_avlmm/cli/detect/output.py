@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from ...explain.people import most_suspicious, people_of, person_line
 from ...explain.words import PART_NAMES, count_of, hours, no_verdict
+from ...inference.credentials import describe_credentials, has_credentials
 from ...pipeline_scores import suspicion
 from .inputs import columns, shown
 
@@ -40,6 +41,7 @@ CSV_COLUMNS = (
     "highest_face_start",
     "highest_face_end",
     "highest_face_score",
+    "credentials",
     "warnings",
     "error",
 )
@@ -93,6 +95,8 @@ class ResultTable:
                 self.write(f"{self._first(span)}  {'':<10}  {_number(window['score'], 3):>6}")
         for line in people_lines(result):
             self.write(f"  {line}")
+        if has_credentials(result):
+            self.write(f"  content credentials: {shown(describe_credentials(result['credentials']))}")
         for note in result["warnings"]:
             if note not in self.notices:
                 self.write(f"  {shown(note)}")
@@ -150,6 +154,9 @@ class ResultCSV:
             "windows": len(result["windows"]),
             **{f"highest_window_{name}": highest.get(name) for name in ("start", "end", "score")},
             **_face_cells(result),
+            "credentials": _text(shown(describe_credentials(result["credentials"])))
+            if has_credentials(result)
+            else None,
             "warnings": _text("; ".join(map(shown, result["warnings"]))),
             "error": _text(shown(result["error"]["message"])) if result["error"] else None,
         }

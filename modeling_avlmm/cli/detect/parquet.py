@@ -33,6 +33,13 @@ _FACE = pa.struct(
     ]
 )
 _POINT = pa.struct([("time", pa.float64()), ("disagreement", pa.float64())])
+_CREDENTIALS = pa.struct(
+    [
+        *((name, pa.string()) for name in ("state", "signer", "issuer", "time", "generator")),
+        ("claims", pa.list_(pa.string())),
+        ("problems", pa.list_(pa.string())),
+    ]
+)
 SCHEMA = pa.schema(
     [
         ("file", pa.string()),
@@ -53,6 +60,7 @@ SCHEMA = pa.schema(
         ("timeline", pa.list_(_POINT)),
         ("decided_by", pa.string()),
         ("gate_score", pa.float64()),
+        ("credentials", _CREDENTIALS),
         ("warnings", pa.list_(pa.string())),
         ("error", pa.struct([("type", pa.string()), ("message", pa.string())])),
         (REST, pa.string()),

@@ -115,8 +115,8 @@ def file_properties(video: str | None, audio: str | None = None) -> dict:
     files = [path for path in (video, audio) if path is not None]
     record["hashes"] = {
         "file": sha256_of(*files),
-        "video": _decoded_hash(main, "v") if info.has_video else None,
-        "audio": _decoded_hash(separate or main, "a") if info.has_audio else None,
+        "video": decoded_hash(main, "v") if info.has_video else None,
+        "audio": decoded_hash(separate or main, "a") if info.has_audio else None,
         "picture": None if picture is None else picture_hashes(picture),
         "sound": None if seen.audio is None else sound_hash(seen.audio.numpy()),
     }
@@ -297,7 +297,7 @@ def _after_trimming(main: str, separate: str | None) -> dict:
         return left
 
 
-def _decoded_hash(path: str, kind: str) -> str:
+def decoded_hash(path: str, kind: str) -> str:
     """Return the SHA-256 of a stream's first minute, decoded: of frames and samples, without timestamps."""
     command = f"ffmpeg -v error -nostdin -t {LOOKED_AT_SECONDS:g} -i".split()
     hashing = f"-map 0:{kind}:0 -fps_mode passthrough -f streamhash -hash sha256 -".split()
