@@ -16,7 +16,6 @@ started again.
 """
 
 import argparse
-import contextlib
 import sys
 from functools import partial
 from pathlib import Path
@@ -161,6 +160,8 @@ def parse_arguments() -> argparse.Namespace:
         )
     elif arguments.perturb or arguments.audit:
         parser.error("--perturb and --audit need --model, --dataset and --data-dir, not --predictions")
+    if (arguments.engine != "local" or arguments.shard) and arguments.model is None:
+        parser.error("--engine and --shard are about scoring: they need --model, --dataset and --data-dir")
     if arguments.memory_gib is not None and not arguments.dry_run:
         parser.error("--memory-gib is a question for --dry-run")
     return arguments
@@ -201,7 +202,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.scores is not None:
         from modeling_avlmm.evaluation.scored_elsewhere import ScoresOptions, evaluate_scores
 
-        report, folder = evaluate_scores(ScoresOptions.from_arguments(arguments))
+        with options.reading(arguments):  # the properties of the files
+            report, folder = evaluate_scores(ScoresOptions.from_arguments(arguments))
         print_report(report, folder)
         if warning := polarity_warning(report):
             tell(warning, "evaluate_avd")
@@ -210,8 +212,7 @@ def run(arguments: argparse.Namespace) -> int:
             tell("a pass does not fit; nothing was scored.", "evaluate_avd")
             return FAILED
     elif arguments.predictions is None:
-        # With Ray the workers decode.
-        with options.reading(arguments) if arguments.ray is None else contextlib.nullcontext():
+        with options.reading(arguments):  # with Ray too, for the properties of the files
             report, folder = evaluate_protocol(EvaluationOptions.from_arguments(arguments))
         if report is None:
             print(f"{SHARD_DONE} {folder}")

@@ -12,15 +12,13 @@ from ..explain.words import deciding, headline, meaning, part_rows
 from ..inference.credentials import with_credentials
 from ..inference.provenance import environment
 from ..pipeline_avd import AVDeepfakeDetectionPipeline
+from ..pipeline_inputs import split_source
 from .captions import Plot, attribution_plots, disagreement_plot, people_plot, timeline_plot
 from .facts import detector_facts, file_facts, title_of, utc
 from .people import PeopleSection, people_section
 from .record import make_record
 
-DECODED = {
-    "video": "SHA-256 of the decoded picture, first minute",
-    "audio": "SHA-256 of the decoded sound, first minute",
-}
+DECODED = {"video": "SHA-256 of the decoded picture", "audio": "SHA-256 of the decoded sound"}
 
 
 @dataclass
@@ -78,6 +76,7 @@ def build_case(
     attribution: Attribution | None = None,
     conversation: Sequence[Mapping] | None = None,
     time: datetime | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Case:
     """
     Collect what is known about a file and its verdict.
@@ -96,6 +95,7 @@ def build_case(
         attribution ([`Attribution`], *optional*): What the detector reacted to.
         conversation (`Sequence[Mapping]`, *optional*): Messages about the file, with `role` and `content`.
         time (`datetime`, *optional*): Time of the case. Defaults to now.
+        settings (`Mapping`, *optional*): Options of the call that gave the result, for `verify`. Its windows tell of them if left out.
 
     Raises:
         OSError: if the file is gone.
@@ -103,7 +103,7 @@ def build_case(
     judge = deciding(detector, result)
     config = judge.model.config
     if "credentials" not in result:
-        result = with_credentials(file, result)
+        result = with_credentials(split_source(file)[0], result)
     sha256, facts = file_facts(file, result)
     case = Case(
         name=title_of(file),
@@ -123,7 +123,7 @@ def build_case(
         people_plot=people_plot(result),
         attribution=attribution,
         conversation=[(str(turn["role"]), _text_of(turn["content"])) for turn in conversation or ()],
-        record=make_record(file, title_of(file), result, sha256, detector),
+        record=make_record(file, title_of(file), result, sha256, detector, settings),
     )
     hashes = case.record["file"]["streams"]
     case.file += [(DECODED[kind], value) for kind, value in hashes.items() if value is not None]

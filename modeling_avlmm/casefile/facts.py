@@ -27,7 +27,7 @@ from .people import face_facts
 
 Facts = list[tuple[str, str]]
 
-NO_C2PA = "not looked at; pip install 'modeling-avlmm[c2pa]' reads them"
+NO_C2PA = "not looked at; pip install 'modeling-avlmm[c2pa]' reads them, not on Windows"
 TAGS = (
     "encoder",
     "creation_time",

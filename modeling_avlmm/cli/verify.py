@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 HELP = "check what a case report states: hashes, detector, scores and versions"
 DESCRIPTION = (
     "Compute again what a case report (HTML) states, and say what differs: the SHA-256 of the file and of its decoded picture and "
-    "sound, its content credentials, the detector's fingerprints, the scores, and the versions. The exit status is 0 when file, detector "
-    "and scores are as stated, 1 when one differs, and 2 on wrong usage. Other versions are told and do not count."
+    "sound, its content credentials, the detector's fingerprints, the scores and the verdict, and the versions. The exit status is 0 when "
+    "file and verdict are as stated, 1 when something differs, and 2 on wrong usage. Other versions are told and do not count."
 )
 
 
@@ -44,42 +45,43 @@ def _verify(options: argparse.Namespace) -> int:
     from ..inference.default_model import default_model
     from ..inference.loading import load_detector
     from ..inference.reader_process import reader_processes
+    from .detect.inputs import shown
 
     record = read_record(options.case)
     file = options.file or record["file"]["name"]
     if not os.path.isfile(file):
         raise UsageError(f"there is no file {file}: say where it is now, --file FILE")
-    differs = _tell(check_file(record, file))
-    if not options.no_model:
-        model = options.model or default_model()
-        detector, _ = load_detector(model, options.device, options.dtype, options.trust_remote_code)
-        with reader_processes():
+    with reader_processes():
+        differs = _tell(check_file(record, file))
+        if not options.no_model:
+            model = options.model or default_model()
+            detector, _ = load_detector(model, options.device, options.dtype, options.trust_remote_code)
             differs |= _tell(check_detector(record, file, detector))
-    versions = [check for check in check_software(record) if check.differs]
-    _tell(versions)
-    if not versions:
+    versions = list(check_software(record))
+    if not any(check.differs for check in versions):
         print("same   all versions")
-    what = (
-        "something is not as the case states"
-        if differs
-        else "file, detector and scores are as the case states"
-    )
-    tell(what.replace(", detector and scores are", " is") if options.no_model and not differs else what)
-    return int(differs)
+    _tell(check for check in versions if check.differs)
+    if not differs:
+        tell(f"the {'file is' if options.no_model else 'file and the verdict are'} as the case states")
+        return 0
+    tell("something is not as the case states")
+    if not options.no_model and not options.model:
+        tell(
+            f"the case names the detector {shown(record['detector']['name'])}; another is asked with --model"
+        )
+    return 1
 
 
-def _tell(checks) -> bool:
-    """Print checks, and return whether one differs."""
+def _tell(checks: Iterable[Check]) -> bool:
+    """Print checks, and return whether one differs that counts."""
     from ..casefile.record import short_hash
+    from .detect.inputs import shown
 
     found = False
-    check: Check
     for check in checks:
-        found |= check.differs
-        now = (
-            f": {short_hash(check.then)} then, {short_hash(check.now)} now"
-            if check.differs
-            else f": {short_hash(check.now)}"
+        found |= check.differs and check.counts
+        then, now = (shown(short_hash(text)) for text in (check.then, check.now))
+        print(
+            f"{'OTHER' if check.differs else 'same '}  {check.name}: {f'{then} then, {now} now' if check.differs else now}"
         )
-        print(f"{'OTHER' if check.differs else 'same '}  {check.name}{now}")
     return found

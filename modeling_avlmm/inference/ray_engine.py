@@ -144,7 +144,7 @@ class RayEngine:
         texts = {number: _as_text(source) for number, source in portion.items()}
         # Whatever was lost with a worker is tried one file at a time, so that one cannot take others with it.
         for size in (max(FILES_A_TASK, call.get("batch_size", 1)), 1):
-            for number, result in self._scored(texts, size, call):
+            for number, result in self._scored(dict(texts), size, call):
                 texts.pop(number, None)
                 yield number, result
             if not texts:

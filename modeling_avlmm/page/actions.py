@@ -44,16 +44,19 @@ class Page:
     grid: int = 7
     visits: Visits = field(default_factory=Visits)
 
+    @property
+    def _abstains(self) -> bool:
+        return bool(self.detector.model.config.abstain_band)
+
     def judge(self, visit: Visit) -> None:
         """Ask the detector for a verdict on the visit's clip.
 
         Raises:
             ClipRefusedError: if the file cannot be read, or another clip took its place meanwhile.
         """
-        abstain = bool(self.detector.model.config.abstain_band)
         with visit.looking() as (clip, generation):
             try:
-                result = self.detector(str(clip), on_error="raise", abstain=abstain)
+                result = self.detector(str(clip), on_error="raise", abstain=self._abstains)
             except MediaError as error:
                 raise ClipRefusedError(f"{visit.name} cannot be read to its end: {error.reason}.") from error
             result = with_credentials(str(clip), result)
@@ -122,6 +125,7 @@ class Page:
             detector=self.detector,
             attribution=visit.attribution,
             conversation=visit.messages or None,
+            settings={"abstain": self._abstains},
         )
         case.name = case.record["file"]["name"] = visit.name
         # The path and date of the server's copy say nothing about the file that was given, and the folder's name is secret.

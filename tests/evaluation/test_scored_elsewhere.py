@@ -185,11 +185,17 @@ def test_polarity_and_scale_keep_every_rank(corpus, tmp_path):
     assert found == [sum(won) / len(won)] * 2
 
 
+TABLE = ["--scores", "a.csv", "--higher-is", "fake", "--dataset", "lav_df", "--data-dir", "x"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--scores", "a.csv", "--dataset", "lav_df", "--data-dir", "x"], "--scores needs --higher-is"),
         (["--scores", "a.csv", "--model", "m"], "--model and --scores exclude each other"),
+        ([*TABLE, "--engine", "ray"], "--engine and --shard are about scoring"),
+        ([*TABLE, "--shard", "1/2"], "--engine and --shard are about scoring"),
+        (["--predictions", "p.parquet", "--shard", "1/2"], "--engine and --shard are about scoring"),
         (["--higher-is", "fake"], "are about --scores"),
     ],
 )

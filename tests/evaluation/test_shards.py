@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from modeling_avlmm.evaluation.evaluate import evaluate_protocol
 from modeling_avlmm.evaluation.evaluation_error import EvaluationError
 from modeling_avlmm.evaluation.evaluation_options import EvaluationOptions
 from modeling_avlmm.evaluation.predictions import read_journal
+from modeling_avlmm.evaluation.scored_elsewhere import ScoresOptions, evaluate_scores
 from modeling_avlmm.inference.engine_options import RayOptions
 from modeling_avlmm.inference.sharding import Shard
 
@@ -59,3 +61,31 @@ def test_what_belongs_to_the_whole_is_refused():
         EvaluationOptions(**about, audit=True, shard=Shard(1, 2))
     with pytest.raises(EvaluationError, match="score them on Ray first"):
         EvaluationOptions(**about, perturb=["noise"], ray=RayOptions())
+
+
+def test_scores_of_another_program_and_shares_of_a_detector_do_not_mix(gate_folder, clip_folder, tmp_path):
+    corpus = {"dataset": "avfolder", "data_dir": clip_folder, "n_resamples": 0}
+    share = EvaluationOptions(
+        model=str(gate_folder), **corpus, output_dir=tmp_path / "shares", device="cpu", shard=Shard(2, 2)
+    )
+    evaluate_protocol(share)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "shares").iterdir()}
+    table = tmp_path / "theirs.csv"
+    clips = sorted(path.relative_to(clip_folder) for path in clip_folder.rglob("*") if path.is_file())
+    table.write_text("path,score\n" + "".join(f"{clip},0.{n % 10}\n" for n, clip in enumerate(clips)))
+
+    def theirs(folder: str) -> ScoresOptions:
+        return ScoresOptions(scores=table, higher_is="fake", **corpus, output_dir=tmp_path / folder)
+
+    with pytest.raises(EvaluationError, match="holds predictions of a detector"):
+        evaluate_scores(theirs("shares"))
+    after = {path.name: path.read_bytes() for path in (tmp_path / "shares").iterdir() if path.name in before}
+    assert after == before
+
+    report, folder = evaluate_scores(theirs("theirs"))
+    for run in (replace(share, output_dir=folder), replace(share, output_dir=folder, shard=None)):
+        with pytest.raises(EvaluationError, match="holds predictions of theirs"):
+            evaluate_protocol(run)
+    with only_run_in(folder), pytest.raises(InUseError):
+        evaluate_scores(theirs("theirs"))
+    assert evaluate_scores(theirs("theirs"))[0] == report  # made again

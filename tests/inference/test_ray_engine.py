@@ -1,4 +1,4 @@
-"""Scoring on Ray: equal to one process, on a cluster of this machine, and what it refuses."""
+"""Scoring on Ray: equal to one process, on a cluster of two workers, with files, workers and commands that end."""
 
 from __future__ import annotations
 
@@ -20,23 +20,63 @@ from modeling_avlmm.inference.engines import EngineError
 from modeling_avlmm.inference.ray_engine import Loading, RayEngine, RayWorker
 
 ROOT = Path(__file__).parents[2]
+# Python runs this before anything else, in Ray's workers, in their readers and in a command of its own: FFmpeg crashes on one file,
+# another ends the worker that opens it, once, and a command ends itself when two files have a result.
+FAULTS = """
+import os, signal
+import wrapt
+
+def crashing(module):
+    open_tracks = module.tracks_here
+    def tracks_here(handle, name, *rest):
+        if "crash" in name:
+            os.abort()
+        return open_tracks(handle, name, *rest)
+    module.tracks_here = tracks_here
+
+def killing(module):
+    begin = module.MediaReader.__init__
+    def __init__(self, source, *rest, **options):
+        if "killer" in str(source) and os.path.exists(os.environ["KILL_ONCE"]):
+            os.remove(os.environ["KILL_ONCE"])
+            os.kill(os.getpid(), signal.SIGKILL)
+        begin(self, source, *rest, **options)
+    module.MediaReader.__init__ = __init__
+
+def ending(module):
+    finish, count = module.Journal.finish, []
+    def finish_and_end(self, file, result):
+        finish(self, file, result)
+        count.append(file)
+        if len(count) == int(os.environ.get("KILL_AFTER", 0)):
+            os.kill(os.getpid(), signal.SIGKILL)
+    module.Journal.finish = finish_and_end
+
+wrapt.register_post_import_hook(crashing, "modeling_avlmm.inference.reader_server")
+wrapt.register_post_import_hook(killing, "modeling_avlmm.media")
+wrapt.register_post_import_hook(ending, "modeling_avlmm.cli.detect.resume")
+"""
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    """A cluster of two CPUs on this machine."""
+def cluster(tmp_path_factory):
+    """The address of a cluster of two CPUs on this machine, and the file whose being there lets `killer` end a worker."""
     ray = pytest.importorskip("ray", reason="Ray is not installed")
+    folder = tmp_path_factory.mktemp("faults")
+    (folder / "sitecustomize.py").write_text(FAULTS)
     variables = {
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join((str(folder), str(ROOT))),
+        "KILL_ONCE": str(folder / "kill_once"),
         "OMP_NUM_THREADS": "1",
         "RAY_memory_monitor_refresh_ms": "0",  # other programs may fill this machine, or keep it busy
         "RAY_worker_niceness": "0",
+        "RAY_BACKEND_LOG_LEVEL": "fatal",
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
         start(ray, tries=4)
-        yield
+        yield ray.get_runtime_context().gcs_address, folder / "kill_once"
         ray.shutdown()
 
 
@@ -54,7 +94,7 @@ def start(ray, tries: int) -> None:
 
 def test_an_evaluation_equals_one_process(cluster, gate_folder, clip_folder, tmp_path):
     about = {"model": str(gate_folder), "dataset": "avfolder", "data_dir": clip_folder, "device": "cpu"}
-    about |= {"n_resamples": 20, "batch_size": 1}
+    about |= {"n_resamples": 20, "threshold": 0.5}
     whole, _ = evaluate_protocol(EvaluationOptions(**about, output_dir=tmp_path / "local"))
     report, folder = evaluate_protocol(
         EvaluationOptions(**about, output_dir=tmp_path / "ray", ray=RayOptions(workers=(1, 1)))

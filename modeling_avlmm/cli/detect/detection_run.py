@@ -215,7 +215,7 @@ class DetectionRun:
             return
         self.options.case.mkdir(parents=True, exist_ok=True)
         looked_at = attribute(deciding(self.detector, result), file) if self.options.attribute else None
-        case = build_case(file, result, detector=self.detector, attribution=looked_at)
+        case = build_case(file, result, detector=self.detector, attribution=looked_at, settings=self.given)
         write_html(case, page)
         if self.with_pdf:
             write_pdf(case, pages)

@@ -13,6 +13,7 @@ from ...casefile.facts import detector_facts, utc
 from ...casefile.pages import template
 from ...explain.people import NUMBERS, describe_people
 from ...explain.words import WHAT_IT_IS_NOT, calibration, capital, deciding, headline, part_rows, verdict_line
+from ...inference.credentials import describe_credentials, has_credentials
 from ...inference.provenance import environment
 from ...pipeline_avd import AVDeepfakeDetectionPipeline
 from .inputs import Survey, shown
@@ -43,6 +44,7 @@ class FileEntry:
     parts: list[dict]
     words: str
     people: list[str]
+    credentials: str | None
     warnings: list[str]
     decided_by: str | None
     plots: list[FilePlot]
@@ -102,6 +104,9 @@ class Overview:
             parts=part_rows(result),
             words=verdict_line(result, config),
             people=describe_people(result),
+            credentials=shown(describe_credentials(result["credentials"]))
+            if has_credentials(result)
+            else None,
             warnings=warnings,
             decided_by=result.get("decided_by"),
             plots=plots,

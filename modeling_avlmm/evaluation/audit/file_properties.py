@@ -136,13 +136,11 @@ def probe_file(path: str) -> dict:
     return json.loads(output)
 
 
-def _tool(path: str, command: list[str]) -> str:
+def _tool(path: str, command: list[str], seconds: float = TOOL_TIMEOUT_SECONDS) -> str:
     try:
-        done = subprocess.run(
-            command, capture_output=True, timeout=TOOL_TIMEOUT_SECONDS, stdin=subprocess.DEVNULL
-        )
+        done = subprocess.run(command, capture_output=True, timeout=seconds, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired as error:
-        reason = f"{command[0]} did not end within {TOOL_TIMEOUT_SECONDS:g} s"
+        reason = f"{command[0]} did not end within {seconds:g} s"
         raise UnreadableMediaError(path, reason, "Is the disk slow, or the file damaged?") from error
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines() or ["nothing said"]
@@ -297,9 +295,20 @@ def _after_trimming(main: str, separate: str | None) -> dict:
         return left
 
 
-def decoded_hash(path: str, kind: str) -> str:
-    """Return the SHA-256 of a stream's first minute, decoded: of frames and samples, without timestamps."""
-    command = f"ffmpeg -v error -nostdin -t {LOOKED_AT_SECONDS:g} -i".split()
+def decoded_hash(path: str, kind: str, whole_within: float | None = None) -> str:
+    """
+    Return the SHA-256 of a stream's first minute, decoded: of frames and samples, without timestamps.
+
+    Args:
+        path (`str`): The file. FFmpeg opens what a playlist names: open it with [`~media.MediaReader`] before, which refuses those.
+        kind (`str`): `"v"` or `"a"`.
+        whole_within (`float`, *optional*): Hash the whole stream in place of its first minute, and take at most these seconds.
+
+    Raises:
+        UnreadableMediaError: if there is no such stream, it cannot be decoded, or that takes too long.
+    """
+    part = [] if whole_within else ["-t", f"{LOOKED_AT_SECONDS:g}"]
     hashing = f"-map 0:{kind}:0 -fps_mode passthrough -f streamhash -hash sha256 -".split()
-    output = _tool(path, [*command, path, *hashing])
+    command = ["ffmpeg", "-v", "error", "-nostdin", *part, "-i", path, *hashing]
+    output = _tool(path, command, whole_within or TOOL_TIMEOUT_SECONDS)
     return output.strip().rpartition("=")[2]
