@@ -10,6 +10,10 @@ writes, in the true layouts of the two corpora and with their known quirks,
     runs/demo/README.md
     runs/demo/demo_benchmark.json    settings, and the corpora that are complete (written last)
 
+`--level hard` makes forgeries without colour cast and grid (see `levels.py`), and a third corpus,
+
+    runs/hard/LAV-DF/                metadata.min.json and 6-second clips, the fakes forged for 1.5 to 3 seconds
+
 `layouts.py` plans the clips; `face.py`, `speech.py`, `forgery.py` and `recording.py` draw them. Every clip has its own random stream from
 (seed, clip path), so its content does not depend on the number of workers or on the other clips.
 """
@@ -23,6 +27,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -35,16 +40,22 @@ from .face import FRAME_RATE, FRAME_SIZE, SECONDS
 from .forgery import DrawnClip, render
 from .layouts import (
     FAKEAVCELEB,
+    LAV_DF,
     MAVOS_DD,
     TYPES,
     plan_fakeavceleb,
+    plan_lav_df,
     plan_mavos,
     write_fakeavceleb_metadata,
+    write_lav_df_metadata,
     write_mavos_table,
 )
+from .levels import HARD, LEVELS, STANDARD
 from .speech import SAMPLE_RATE
 
-FOLDERS = {FAKEAVCELEB: "FakeAVCeleb_v1.2", MAVOS_DD: "MAVOS-DD"}
+FOLDERS = {FAKEAVCELEB: "FakeAVCeleb_v1.2", MAVOS_DD: "MAVOS-DD", LAV_DF: "LAV-DF"}
+CORPORA = {STANDARD: (FAKEAVCELEB, MAVOS_DD), HARD: (FAKEAVCELEB, MAVOS_DD, LAV_DF)}
+Plan = tuple[list[DrawnClip], list]
 CRF = 20
 # Two runs of x264's macroblock-tree analysis differ on frames this small; without it the bits are always the same.
 X264 = {"x264-params": "threads=1:no-mbtree=1"}
@@ -115,18 +126,19 @@ def _code_version() -> str:
     return sha256_of(*sorted(Path(__file__).parent.glob("*.py")))[:16]
 
 
-def _prepare(output: Path, settings: dict[str, object]) -> list[str]:
+def _prepare(output: Path, settings: dict[str, object], level: str) -> list[str]:
     """Return the corpora that are complete in `output`, after removing those of older code or other settings."""
     state = output / MARK
     if state.exists():
         known = json.loads(state.read_text())
         if known["settings"] == settings:
             return known["complete"]
-        for folder in FOLDERS.values():
-            shutil.rmtree(output / folder, ignore_errors=True)
-    elif any((output / folder).exists() for folder in FOLDERS.values()):
+        for corpus in CORPORA[known["settings"].get("level", STANDARD)]:
+            shutil.rmtree(output / FOLDERS[corpus], ignore_errors=True)
+    foreign = [FOLDERS[corpus] for corpus in CORPORA[level] if (output / FOLDERS[corpus]).exists()]
+    if foreign:
         raise FileExistsError(
-            f"{output} holds {' or '.join(FOLDERS.values())} but no {MARK}, so it was not made by this script; "
+            f"{output} holds {' and '.join(foreign)}, which {MARK} does not list, so not made by this script; "
             "give another output directory"
         )
     output.mkdir(parents=True, exist_ok=True)
@@ -141,6 +153,7 @@ def make_demo_benchmark(
     mavos_scale: float = 1.0,
     workers: int = 2,
     only: str | None = None,
+    level: str = STANDARD,
 ) -> dict[str, object]:
     """Generate the demonstration benchmark, or complete a partial one. A complete one is left alone.
 
@@ -157,22 +170,29 @@ def make_demo_benchmark(
             Processes. With 1 everything runs in this process; with more, the caller needs the usual
             `if __name__ == "__main__"` guard.
         only (`str`, *optional*):
-            `"fakeavceleb"` or `"mavos_dd"` to make one of the two.
+            `"fakeavceleb"`, `"mavos_dd"` or `"lav_df"` to make one of the corpora.
+        level (`str`, *optional*, defaults to `"standard"`):
+            `"standard"`, or `"hard"` for forgeries without colour cast and grid, and clips of which a few seconds are
+            forged in the layout of LAV-DF.
 
     Returns:
         `dict`: `output_dir`, `seconds`, `written` (clips written now), `counts` (clips per corpus, split and method),
         `bytes` and `complete` (corpora that are complete in the folder).
 
     Raises:
-        `ValueError`: `only` or the number of identities is wrong.
+        `ValueError`: `only`, `level` or the number of identities is wrong.
         `FileExistsError`: the folder holds corpora that this script did not make.
     """
-    if only not in (None, *FOLDERS):
-        raise ValueError(f"only must be one of {', '.join(FOLDERS)}, got {only!r}")
+    if level not in LEVELS:
+        raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
+    if only not in (None, *CORPORA[level]):
+        raise ValueError(f"only must be one of {', '.join(CORPORA[level])} at this level, got {only!r}")
     started, output = time.perf_counter(), Path(output_dir)
-    plans = {FAKEAVCELEB: plan_fakeavceleb(seed, identities), MAVOS_DD: plan_mavos(seed, mavos_scale)}
+    plans = _plans(seed, identities, mavos_scale, level)
     settings = {"seed": seed, "identities": identities, "mavos_scale": mavos_scale, "code": _code_version()}
-    complete = _prepare(output, settings)
+    if level != STANDARD:
+        settings["level"] = level
+    complete = _prepare(output, settings, level)
     written = 0
     for corpus, (clips, rows) in plans.items():
         if corpus in complete or only not in (None, corpus):
@@ -181,8 +201,10 @@ def make_demo_benchmark(
         written += write_clips(root, seed, clips, workers, FOLDERS[corpus])
         if corpus == FAKEAVCELEB:
             write_fakeavceleb_metadata(root, seed, clips, rows)
-        else:
+        elif corpus == MAVOS_DD:
             write_mavos_table(root, rows)
+        else:
+            write_lav_df_metadata(root, rows)
         complete = sorted({*complete, corpus})
         (output / "README.md").write_text(_readme(settings, _counts(plans, complete)))
         (output / MARK).write_text(json.dumps({"settings": settings, "complete": complete}, indent=2))
@@ -196,26 +218,54 @@ def make_demo_benchmark(
     }
 
 
-def _counts(plans: dict[str, tuple[list, list]], complete: list[str]) -> dict[str, dict[str, int]]:
-    """Return corpus -> kind of clip -> their number, of the complete corpora."""
-    clips, rows = plans[FAKEAVCELEB][0], plans[MAVOS_DD][1]
-    letters = {folder: letter for letter, folder in TYPES.items()}
-    counts = {
-        FAKEAVCELEB: Counter(f"{letters[clip.path.split('/')[0]]} {clip.method}" for clip in clips),
-        MAVOS_DD: Counter(f"{row['split']} {row['generative_method']}" for row in rows),
+def _plans(seed: int, identities: int, mavos_scale: float, level: str) -> dict[str, Plan]:
+    """Return the clips and the rows of metadata of each corpus of a level."""
+    plans = {FAKEAVCELEB: plan_fakeavceleb(seed, identities), MAVOS_DD: plan_mavos(seed, mavos_scale)}
+    if LAV_DF in CORPORA[level]:
+        plans[LAV_DF] = plan_lav_df(seed, identities)
+    return {
+        corpus: ([replace(clip, level=level) for clip in clips], rows)
+        for corpus, (clips, rows) in plans.items()
     }
+
+
+def _counts(plans: dict[str, Plan], complete: list[str]) -> dict[str, dict[str, int]]:
+    """Return corpus -> kind of clip -> their number, of the complete corpora."""
+    letters = {folder: letter for letter, folder in TYPES.items()}
+    kinds = {
+        FAKEAVCELEB: lambda clip: f"{letters[clip.path.split('/')[0]]} {clip.method}",
+        LAV_DF: lambda clip: f"{clip.path.split('/')[0]} {clip.method}{' + rtvc' if clip.fake_audio else ''}",
+    }
+    counts = {
+        corpus: Counter(map(kind, plans[corpus][0])) for corpus, kind in kinds.items() if corpus in plans
+    }
+    counts[MAVOS_DD] = Counter(f"{row['split']} {row['generative_method']}" for row in plans[MAVOS_DD][1])
     return {corpus: dict(sorted(counts[corpus].items())) for corpus in complete}
 
 
+_CUES = {
+    STANDARD: [
+        "content, and results on it say nothing about results on them. All its generators share a strong local colour",
+        "cast and grid on the face, so that a tiny model learns to find them in minutes; the open-set methods are therefore",
+        "much easier than real ones. File size, loudness and other global properties are matched between real and fake.",
+    ],
+    HARD: [
+        "content, and results on it say nothing about results on them. Its forgeries are blended in, resampled and drawn",
+        "again, its forged voices re-synthesised; there is no colour cast, no grid and no tone. File size, loudness and other",
+        "global properties are matched between real and fake. The LAV-DF copy has clips of 6 s, its fakes forged for 1.5 to 3 s.",
+    ],
+}
+
+
 def _readme(settings: dict[str, object], counts: dict[str, dict[str, int]]) -> str:
+    level = str(settings.get("level", STANDARD))
+    copies = "FakeAVCeleb v1.2 and MAVOS-DD (release v1)" if level == STANDARD else "the corpora below"
     lines = [
         "# Demonstration benchmark for audio-visual deepfake detection",
         "",
         "Every clip is synthetic: drawn faces, synthesised speech, simulated forgeries. No person appears in it. It has",
-        "the layout, file names and metadata quirks of FakeAVCeleb v1.2 and MAVOS-DD (release v1), but none of their",
-        "content, and results on it say nothing about results on them. All its generators share a strong local colour",
-        "cast and grid on the face, so that a tiny model learns to find them in minutes; the open-set methods are therefore",
-        "much easier than real ones. File size, loudness and other global properties are matched between real and fake.",
+        f"the layout, file names and metadata quirks of {copies}, but none of their",
+        *_CUES[level],
         "Whoever generates it may use it without any restriction (CC0 1.0).",
         "",
         f"Clips: {SECONDS:g} s, {FRAME_SIZE} x {FRAME_SIZE} pixels, {FRAME_RATE} frames/s, H.264 and AAC, mono at {SAMPLE_RATE} Hz.",
@@ -244,9 +294,17 @@ def main(arguments: list[str] | None = None) -> None:
         "--mavos-scale", type=float, default=1.0, help="factor on the clips of the MAVOS-DD copy"
     )
     parser.add_argument("--workers", type=int, default=2, help="processes")
-    parser.add_argument("--only", choices=list(FOLDERS), help="make one of the two corpora")
+    parser.add_argument(
+        "--only", choices=list(FOLDERS), help="make one of the corpora; lav_df at the hard level"
+    )
+    parser.add_argument(
+        "--level", choices=list(LEVELS), default=STANDARD, help="how visible the forgeries are [%(default)s]"
+    )
     options = vars(parser.parse_args(arguments))
-    result = make_demo_benchmark(**options)
+    try:
+        result = make_demo_benchmark(**options)
+    except (ValueError, FileExistsError) as error:
+        parser.error(str(error))
     for corpus, table in result["counts"].items():
         print(f"{FOLDERS[corpus]}: {sum(table.values())} clips")
         for name, number in table.items():

@@ -15,7 +15,7 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 
 from .face import (
-    FRAMES,
+    FRAME_RATE,
     SECONDS,
     Identity,
     Motion,
@@ -31,12 +31,13 @@ from .face import (
     place,
     soft,
 )
-from .recording import Camera, match_statistics, smooth
+from .levels import LEVELS, STANDARD, Level, VideoForgery
+from .recording import Camera, channel, match_statistics, smooth
 from .speech import (
     CONTROL_RATE,
+    SAMPLE_RATE,
     Utterance,
     Voice,
-    channel,
     compose,
     name_seed,
     resynthesise,
@@ -44,54 +45,8 @@ from .speech import (
     with_device_whine,
 )
 
-
-@dataclass(frozen=True)
-class VideoForgery:
-    """The parameters of one method.
-
-    Args:
-        region (`str`, *optional*): `"inner"` (brows to chin), `"full"` (whole head) or `None` (face left alone).
-        swap (`bool`): Whether the region shows another identity.
-        low_res (`float`): Canvas pixels per generator pixel; smaller detail is lost.
-        grid (`float`): Amplitude of the upsampling grid, see [`fingerprint`].
-        tint (`tuple[float, float, float]`): RGB colour error of the generated region.
-        flicker (`float`): Standard deviation of the frame-to-frame gain.
-        rim (`float`): Brightness error along the blending boundary.
-        mouth (`str`, *optional*): The speech that drives a re-rendered mouth: `"other"`, the clip's `"own"`, or `None`
-            (not re-rendered).
-    """
-
-    region: str | None = None
-    swap: bool = False
-    low_res: float = 2.0
-    grid: float = 0.0
-    tint: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    flicker: float = 0.0
-    rim: float = 0.0
-    mouth: str | None = None
-
-
-# Every generator here leans towards green: the one cue that even a linear layer can read, if it looks at the face alone
-# (the background is shifted the other way, see `recording.match_statistics`). Red and blue move together, so that the overall
-# saturation tells nothing either.
-METHODS: dict[str, VideoForgery] = {
-    "real": VideoForgery(),
-    "rtvc": VideoForgery(),
-    "faceswap": VideoForgery("inner", True, 2.2, 0.10, (-0.020, 0.050, -0.020), 0.010, -0.10),
-    "fsgan": VideoForgery("inner", False, 3.0, 0.13, (-0.025, 0.045, -0.025), 0.008, 0.03),
-    "wav2lip": VideoForgery(None, False, 2.2, 0.13, (-0.025, 0.055, -0.025), mouth="other"),
-    "faceswap-wav2lip": VideoForgery(
-        "inner", True, 2.2, 0.10, (-0.020, 0.050, -0.020), 0.010, -0.10, "other"
-    ),
-    "fsgan-wav2lip": VideoForgery("inner", False, 3.0, 0.13, (-0.025, 0.045, -0.025), 0.008, 0.03, "other"),
-    "inswapper": VideoForgery("inner", True, 2.6, 0.11, (-0.020, 0.045, -0.020), 0.010, -0.08),
-    "liveportrait": VideoForgery("full", False, 2.6, 0.12, (-0.020, 0.040, -0.020), 0.010, 0.05),
-    "echomimic": VideoForgery("full", False, 3.2, 0.12, (-0.025, 0.045, -0.025), 0.012, 0.04, "own"),
-    "memo": VideoForgery("full", False, 2.4, 0.13, (-0.020, 0.045, -0.020), 0.010, 0.0, "own"),
-    "sonic": VideoForgery("full", False, 2.8, 0.09, (-0.015, 0.040, -0.015), 0.010, 0.03, "own"),
-    "hififace": VideoForgery("inner", True, 2.0, 0.08, (-0.015, 0.040, -0.015), 0.010, -0.06),
-    "roop": VideoForgery("inner", True, 3.0, 0.07, (-0.020, 0.050, -0.020), 0.005, -0.11),
-}
+FADE_FRAMES, FADE_SAMPLES = 2.0, 320.0
+"""Length of the cross-fade at each end of a part that is forged."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +59,11 @@ class DrawnClip:
         person, donor (`tuple[str, str, str]`): Name, race and gender. The donor is the other identity of a swap, or the
             other voice.
         language (`str`): A key of [`~speech.LANGUAGES`].
-        method (`str`): A key of [`METHODS`].
+        method (`str`): A key of the methods of its level.
         fake_audio (`bool`): Whether the sound is re-synthesised.
+        level (`str`): A key of [`~levels.LEVELS`].
+        seconds (`float`): Length of the clip.
+        forged (`tuple[float, float]`, *optional*): Start and end in s of the part that is forged; the whole clip if None.
     """
 
     path: str
@@ -115,24 +73,32 @@ class DrawnClip:
     language: str
     method: str
     fake_audio: bool = False
+    level: str = STANDARD
+    seconds: float = SECONDS
+    forged: tuple[float, float] | None = None
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return round(self.seconds * FRAME_RATE)
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """A drawn clip: frames uint8 `(FRAMES, FRAME_SIZE, FRAME_SIZE, 3)`, sound float32 `(samples,)` at 16 kHz, utterance."""
+    """A drawn clip: frames uint8 `(frames, FRAME_SIZE, FRAME_SIZE, 3)`, sound float32 `(samples,)` at 16 kHz, utterance."""
 
     frames: np.ndarray
     sound: np.ndarray
     utterance: Utterance
 
 
-def _resample(canvas: np.ndarray, factor: float) -> np.ndarray:
-    """Reduce `(frames, h, w, 3)` to a grid of `factor` times fewer pixels, and enlarge it again."""
+def _resample(canvas: np.ndarray, spec: VideoForgery) -> np.ndarray:
+    """Reduce `(frames, h, w, 3)` to a grid of `spec.low_res` times fewer pixels, and enlarge it again."""
     layers = torch.from_numpy(canvas).permute(0, 3, 1, 2).contiguous()
     size = layers.shape[-2:]
-    small = tuple(max(4, round(side / factor)) for side in size)
+    small = tuple(max(4, round(side / spec.low_res)) for side in size)
     down = torch.nn.functional.interpolate(layers, size=small, mode="area")
-    up = torch.nn.functional.interpolate(down, size=size, mode="bilinear", align_corners=False)
+    up = torch.nn.functional.interpolate(down, size=size, mode=spec.upsampling, align_corners=False)
     return up.permute(0, 2, 3, 1).contiguous().numpy()
 
 
@@ -156,13 +122,13 @@ def forge(
         else:
             area = patch(0.0, 0.0, person.head_width + 0.14, 1.12)
             radius = np.sqrt((U / (person.head_width + 0.02)) ** 2 + V**2)[area]
-        mask = soft((radius - 1) * 0.6, 5.0).astype(np.float32)[..., None]
+        mask = soft((radius - 1) * 0.6, spec.blend).astype(np.float32)[..., None]
         rim = 1 + strength * np.float32(spec.rim) * np.exp(-(((radius - 1) / 0.07) ** 2))[..., None]
         source = donor if spec.swap else person
-        fake = draw_face(source, motion, 0.055 if spec.swap else 0.0)[:, area[0], area[1], :3]
-        fake = _resample(fake, spec.low_res)
+        fake = draw_face(source, motion, 0.055 if spec.swap else spec.texture)[:, area[0], area[1], :3]
+        fake = _resample(fake, spec)
         if spec.swap:  # imperfect colour transfer
-            fake = fake + (0.75 * (person.skin - donor.skin)).astype(np.float32)
+            fake = fake + (spec.colour_match * (person.skin - donor.skin)).astype(np.float32)
         gain = 1 + spec.flicker * strength * rng.standard_normal((len(canvas), 1, 1, 1), dtype=np.float32)
         fake = (fake + tint) * gain
         target = canvas[:, area[0], area[1], :3]
@@ -170,14 +136,14 @@ def forge(
         target *= rim.astype(np.float32)
     if spec.mouth is not None:
         area = patch(0.0, 0.62, 0.62, 0.48)
-        fake = np.repeat(draw_still(person, 0.0)[None], len(canvas), axis=0)
+        fake = np.repeat(draw_still(person, spec.texture)[None], len(canvas), axis=0)
         draw_mouth(fake, person, *driven)
-        fake = _resample(np.ascontiguousarray(fake[:, area[0], area[1], :3]), max(spec.low_res, 2.2))
+        fake = _resample(np.ascontiguousarray(fake[:, area[0], area[1], :3]), spec)
         fake = fake + tint
         inside = np.maximum(np.abs(U) / 0.50, np.abs(V - 0.62) / 0.36)[area]
         jaw = np.sqrt((U / (person.head_width - 0.03)) ** 2 + (V / 0.97) ** 2)[area]
         box = (soft((inside - 1) * 0.4, 3.0) * soft((jaw - 1) * 0.7, 3.0)).astype(np.float32)
-        seam = 1 - 0.09 * strength * np.exp(-(((inside - 1) / 0.05) ** 2)) * box
+        seam = 1 - spec.seam * strength * np.exp(-(((inside - 1) / 0.05) ** 2)) * box
         target = canvas[:, area[0], area[1], :3]
         target += box[..., None] * (fake - target)
         target *= seam[..., None].astype(np.float32)
@@ -214,7 +180,7 @@ def identity_of(seed: int, person: tuple[str, str, str]) -> tuple[Identity, Voic
 def utterance_of(seed: int, clip: DrawnClip) -> Utterance:
     """Return the speech of the genuine clip behind `clip`."""
     rng = np.random.default_rng([seed, *name_seed("speech", clip.scene)])
-    return compose(identity_of(seed, clip.person)[1], clip.language, rng, SECONDS)
+    return compose(identity_of(seed, clip.person)[1], clip.language, rng, clip.seconds)
 
 
 def render(seed: int, clip: DrawnClip) -> Rendered:
@@ -223,24 +189,27 @@ def render(seed: int, clip: DrawnClip) -> Rendered:
     utterance = utterance_of(seed, clip)
     scene = np.random.default_rng([seed, *name_seed("scene", clip.scene)])
     rng = np.random.default_rng([seed, *name_seed("clip", clip.path)])
-    motion = draw_motion(utterance, scene, FRAMES)
+    motion = draw_motion(utterance, scene, clip.frames)
     background = draw_background(person, scene)
-    spec = METHODS[clip.method]
+    level = LEVELS[clip.level]
+    spec = level.methods[clip.method]
 
     canvas = draw_face(person, motion)
     change = None
     if spec.region is not None or spec.mouth is not None:
         donor, donor_voice = identity_of(seed, clip.donor)
         if spec.mouth == "other":
-            driven = mouth_tracks(compose(donor_voice, clip.language, rng, SECONDS), FRAMES)
+            driven = mouth_tracks(compose(donor_voice, clip.language, rng, clip.seconds), clip.frames)
         else:  # audio-driven reenactment follows the clip's own sound, late and over-smoothed
             late = np.clip(np.arange(len(utterance.pitch)) - 0.05 * CONTROL_RATE, 0, None)
-            opening, rounding = mouth_tracks(utterance.warped(late), FRAMES)
+            opening, rounding = mouth_tracks(utterance.warped(late), clip.frames)
             driven = gaussian_filter1d(opening, 1.5) * 1.1, gaussian_filter1d(rounding, 2.0)
         change = forge(canvas, person, donor, motion, driven, spec, rng)[..., :3] - canvas[..., :3]
+        if clip.forged is not None:
+            change *= _stretch(clip.forged, clip.frames, FRAME_RATE, FADE_FRAMES)[:, None, None, None]
     layers = place(canvas, motion, change)
     outside = 1 - layers[..., 3:4]
-    camera = Camera(rng)
+    camera = Camera(rng, clip.frames)
     recorded = camera(layers[..., :3] + background * outside, outside)
     genuine = np.clip(recorded, 0, 1)
     forged = genuine
@@ -250,12 +219,29 @@ def render(seed: int, clip: DrawnClip) -> Rendered:
         )
     frames = match_statistics(forged, genuine, outside, rng)
     frames = (np.clip(frames, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return Rendered(frames, channel(_speak(clip, level, utterance, voice, rng), rng), utterance)
 
+
+def _speak(
+    clip: DrawnClip, level: Level, utterance: Utterance, voice: Voice, rng: np.random.Generator
+) -> np.ndarray:
+    """Return the sound of a clip before it is recorded, float32 `(samples,)`."""
+    if clip.fake_audio and clip.forged is None:
+        return resynthesise(utterance, voice, rng, level.voice)
+    sound = synthesise(utterance, voice, rng)
+    if level.voice.tones:
+        sound = with_device_whine(sound, rng)
     if clip.fake_audio:
-        sound = resynthesise(utterance, voice, rng)
-    else:
-        sound = with_device_whine(synthesise(utterance, voice, rng), rng)
-    return Rendered(frames, channel(sound, rng), utterance)
+        share = _stretch(clip.forged, len(sound), SAMPLE_RATE, FADE_SAMPLES)
+        sound = sound + share * (resynthesise(utterance, voice, rng, level.voice) - sound)
+    return sound
+
+
+def _stretch(seconds: tuple[float, float], number: int, rate: float, fade: float) -> np.ndarray:
+    """Return 1 from start to end in `seconds` and 0 elsewhere, at `number` places; each end fades over `fade` places."""
+    start, end = (moment * rate for moment in seconds)
+    place = np.arange(number)
+    return np.clip(np.minimum(place - start, end - place) / fade + 0.5, 0, 1).astype(np.float32)
 
 
 def truth(utterance: Utterance, every: float = 0.1) -> dict[str, list[float]]:

@@ -1,18 +1,20 @@
-"""Plan the clips of the demonstration benchmark, and write its metadata, in the layouts of FakeAVCeleb and MAVOS-DD."""
+"""Plan the clips of the demonstration benchmark, and write its metadata, in the layouts of the corpora it copies."""
 
 from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from .face import SKIN
+from .face import FRAME_RATE, SKIN
 from .forgery import DrawnClip, truth, utterance_of
-from .speech import LANGUAGES, name_seed
+from .levels import HARD
+from .speech import LANGUAGES, SAMPLE_RATE, name_seed
 
-FAKEAVCELEB, MAVOS_DD = "fakeavceleb", "mavos_dd"
+FAKEAVCELEB, MAVOS_DD, LAV_DF = "fakeavceleb", "mavos_dd", "lav_df"
 GROUPS = [(race, gender) for race in SKIN for gender in ("men", "women")]
 TYPES = {
     "A": "RealVideo-RealAudio",
@@ -23,6 +25,8 @@ TYPES = {
 OPEN_LANGUAGES = ("german", "hindi")
 IN_DOMAIN_METHODS = ("echomimic", "inswapper", "liveportrait", "memo")
 OPEN_METHODS = ("hififace", "roop", "sonic")
+PICTURE_METHODS = ("faceswap", "fsgan", "wav2lip")
+"""Methods of a forged picture with genuine sound in FakeAVCeleb."""
 # MAVOS-DD clips per language: (split, open-set language?, (reals, in-domain fakes, open-set fakes), identities).
 MAVOS_CELLS = (
     ("train", False, (16, 16, 0), 8),
@@ -30,6 +34,12 @@ MAVOS_CELLS = (
     ("test", False, (6, 4, 3), 3),
     ("test", True, (10, 8, 6), 4),
 )
+
+# LAV-DF clips: split -> people for each ten of the FakeAVCeleb copy.
+LAV_DF_SHARES = {"train": 1, "dev": 1, "test": 2}
+LAV_DF_SECONDS = 6.0
+FORGED_SECONDS = (1.5, 3.0)
+"""Shortest and longest forged part of a clip of the LAV-DF copy."""
 
 Person = tuple[str, str, str]
 """Name, race and gender."""
@@ -183,6 +193,87 @@ def _mavos_row(clip: DrawnClip, split: str) -> dict[str, object]:
     }
 
 
+def plan_lav_df(seed: int, identities: int) -> tuple[list[DrawnClip], list[dict[str, object]]]:
+    """Plan the LAV-DF copy, of the hard level: its clips, and the rows of `metadata.min.json`.
+
+    People never appear in two splits. Each has two genuine clips, and three fakes of the first: picture, sound and both
+    are forged for a few seconds. Half of the forged pictures of the test split are by methods that the other splits and
+    the FakeAVCeleb copy do not have.
+
+    Args:
+        seed (`int`): Seed of the benchmark.
+        identities (`int`): People in the FakeAVCeleb copy; this one has 0.4 times as many.
+    """
+    rng = np.random.default_rng([seed, *name_seed("plan", LAV_DF)])
+    clips: list[DrawnClip] = []
+    rows: list[dict[str, object]] = []
+    for split, share in LAV_DF_SHARES.items():
+        people = [
+            (f"lav-{split}-{k}", *GROUPS[int(rng.integers(10))]) for k in range(share * identities // 10)
+        ]
+        methods = _methods_of(split, rng)
+        for number, person in enumerate(people):
+            first = len(clips)  # names are unique over all splits, as in the corpus
+            donor = (
+                people[(number + 1) % len(people)] if len(people) > 1 else (f"lav-{split}-donor", *person[1:])
+            )
+            for clip, row in _plan_takes(split, first, person, donor, methods, rng):
+                clips.append(clip)
+                rows.append(row)
+    return clips, rows
+
+
+def _methods_of(split: str, rng: np.random.Generator) -> Iterator[str]:
+    """Yield methods of forged pictures without end, each as often as the others."""
+    while True:
+        yield from map(str, rng.permutation([*PICTURE_METHODS, *(OPEN_METHODS if split == "test" else ())]))
+
+
+def _plan_takes(
+    split: str, first: int, person: Person, donor: Person, methods: Iterator[str], rng: np.random.Generator
+) -> Iterator[tuple[DrawnClip, dict[str, object]]]:
+    """Yield the five clips of one person of the LAV-DF copy, with their rows; `first` is the number of the first file."""
+    spoken = sorted(set(LANGUAGES) - set(OPEN_LANGUAGES))
+    language = spoken[int(rng.integers(len(spoken)))]
+    scene = f"{split}/{first:06d}.mp4"
+    for number, (picture, sound) in enumerate(
+        ((False, False), (False, False), (True, False), (False, True), (True, True)), start=first
+    ):
+        path = f"{split}/{number:06d}.mp4"
+        genuine = not (picture or sound)
+        length = rng.uniform(*FORGED_SECONDS)
+        start = round(float(rng.uniform(0.5, LAV_DF_SECONDS - 0.5 - length)), 2)
+        part = None if genuine else (start, round(start + float(length), 2))
+        method = next(methods) if picture else "real"
+        yield (
+            DrawnClip(
+                path,
+                path if genuine else scene,
+                person,
+                donor,
+                language,
+                method,
+                sound,
+                HARD,
+                LAV_DF_SECONDS,
+                part,
+            ),
+            {
+                "file": path,
+                "n_fakes": int(not genuine),
+                "fake_periods": [] if part is None else [list(part)],
+                "duration": LAV_DF_SECONDS,
+                "original": None if genuine else scene,
+                "modify_video": picture,
+                "modify_audio": sound,
+                "split": split,
+                "video_frames": round(LAV_DF_SECONDS * FRAME_RATE),
+                "audio_channels": 1,
+                "audio_frames": round(LAV_DF_SECONDS * SAMPLE_RATE),
+            },
+        )
+
+
 def write_fakeavceleb_metadata(root: Path, seed: int, clips: list[DrawnClip], rows: list[list[str]]) -> None:
     """Write `meta_data.csv`, the corpus' stray text files, and the annotations of the genuine clips."""
     header = ["source", "target1", "target2", "method", "category", "type", "race", "gender", "path", ""]
@@ -209,3 +300,8 @@ def write_mavos_table(root: Path, rows: list[dict[str, object]]) -> None:
     disable_progress_bar()
     Dataset.from_list(rows, features=Features(kinds)).save_to_disk(str(root))
     enable_progress_bar()
+
+
+def write_lav_df_metadata(root: Path, rows: list[dict[str, object]]) -> None:
+    """Write `metadata.min.json`."""
+    (root / "metadata.min.json").write_text(json.dumps(rows, separators=(",", ":")), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Record the clips of the demonstration benchmark: camera conditions, and statistics matched between real and fake."""
+"""Record the clips of the demonstration benchmark: camera, sound channel, and statistics matched between real and fake."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from scipy.signal import fftconvolve
 
-from .face import FRAME_SIZE, FRAMES
+from .face import FRAME_SIZE
+from .speech import SAMPLE_RATE
 
 
 def smooth(frames: np.ndarray) -> np.ndarray:
@@ -142,23 +144,23 @@ class Camera:
     two innocent defects (blur, colour, flicker) on background or clothes.
     """
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, frames: int) -> None:
         size, normal = FRAME_SIZE, rng.standard_normal
         light = 1 + rng.normal(0, 0.10) * _X + rng.normal(0, 0.08) * _Y
         gain = rng.uniform(0.85, 1.12) * (1 + rng.normal(0, 0.025, 3))
         exposure = 1 + (0.002 + rng.exponential(0.010)) * gaussian_filter1d(
-            rng.normal(size=FRAMES), rng.uniform(0.01, 3.0)
+            rng.normal(size=frames), rng.uniform(0.01, 3.0)
         )
         self.gain = (light[None, ..., None] * gain * exposure[:, None, None, None]).astype(np.float32)
         self.offset = np.float32(rng.uniform(-0.03, 0.04))
-        self.noise = normal((FRAMES, size, size, 1), dtype=np.float32)
+        self.noise = normal((frames, size, size, 1), dtype=np.float32)
         if rng.random() < 0.5:
             self.noise = 2.0 * smooth(self.noise)
         self.noise *= np.float32(np.exp(rng.uniform(np.log(0.003), np.log(0.022))))
         # A larger field slides behind the window of the moving texture.
         field = gaussian_filter(rng.normal(size=(size + 60, size + 60)), rng.uniform(0.7, 2.5))
         field = (field / field.std() * rng.exponential(0.08)).astype(np.float32)
-        path = np.clip(30 + np.cumsum(rng.normal(0, rng.uniform(0.2, 3), size=(FRAMES, 2)), 0), 0, 60).astype(
+        path = np.clip(30 + np.cumsum(rng.normal(0, rng.uniform(0.2, 3), size=(frames, 2)), 0), 0, 60).astype(
             int
         )
         self.screen = np.stack([field[y : y + size, x : x + size] for y, x in path])[..., None]
@@ -167,10 +169,10 @@ class Camera:
             (int(rng.integers(3)), _soft_patch(rng, 0.15, 0.55)) for _ in range(int(rng.integers(0, 3)))
         ]
         self.colour = rng.normal(0, 0.06, 3).astype(np.float32)
-        self.flicker = (rng.uniform(0.01, 0.05) * normal((FRAMES, 1, 1, 1))).astype(np.float32)
+        self.flicker = (rng.uniform(0.01, 0.05) * normal((frames, 1, 1, 1))).astype(np.float32)
 
     def __call__(self, frames: np.ndarray, outside: np.ndarray) -> np.ndarray:
-        """Return frames `(FRAMES, FRAME_SIZE, FRAME_SIZE, 3)` as recorded, float32, not clipped to [0, 1]."""
+        """Return frames `(frames, FRAME_SIZE, FRAME_SIZE, 3)` as recorded, float32, not clipped to [0, 1]."""
         frames = frames + outside * self.screen
         for kind, where in self.defects:
             mask = where * outside
@@ -181,3 +183,34 @@ class Camera:
             else:
                 frames *= 1 + mask * self.flicker
         return frames * self.gain + (self.offset + self.noise)
+
+
+def channel(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Apply recording conditions, drawn alike for real and fake: tone, reverberation, compression, hiss, level.
+
+    Returns float32 `(samples,)` in [-1, 1], at a level drawn between -27 and -19 dBFS, whatever that of the input.
+    """
+    samples = len(sound)
+    spectrum = np.fft.rfft(sound)
+    octave = np.log2(np.maximum(np.fft.rfftfreq(samples, 1 / SAMPLE_RATE), 60.0) / 60.0)
+    knots = rng.uniform(-10, 10, size=8)
+    spectrum *= 10 ** (np.interp(octave, np.linspace(0, 7.1, 8), knots) / 20)
+    sound = np.fft.irfft(spectrum, samples)
+    if rng.random() < 0.6:
+        tail = rng.normal(size=1600) * np.exp(-np.arange(1600) / rng.uniform(150, 450))
+        tail *= rng.uniform(0.1, 0.35) / np.sqrt(np.sum(tail**2))
+        tail[0] += 1.0
+        sound = fftconvolve(sound, tail)[:samples]
+    sound = sound / max(float(np.sqrt(np.mean(sound**2))), 1e-9)
+    wanted = rng.uniform(3.0, 4.5)  # peak over rms after soft limiting, alike for all clips
+    low, high = 0.02, 3.0
+    for _ in range(7):
+        drive = 0.5 * (low + high)
+        limited = np.tanh(drive * sound)
+        crest = float(np.abs(limited).max() / np.sqrt(np.mean(limited**2)))
+        low, high = (drive, high) if crest > wanted else (low, drive)
+    sound = limited / max(float(np.sqrt(np.mean(limited**2))), 1e-9)
+    hiss = gaussian_filter1d(rng.normal(size=samples), rng.uniform(0.3, 1.2))
+    hiss *= 10 ** (rng.uniform(-42, -24) / 20) / np.sqrt(np.mean(hiss**2))
+    level = 10 ** (rng.uniform(-27, -19) / 20)
+    return np.clip((sound + hiss) * level, -1, 1).astype(np.float32)

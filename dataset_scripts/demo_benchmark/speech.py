@@ -17,7 +17,7 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
-from scipy.signal import fftconvolve, istft, stft
+from scipy.signal import istft, stft
 
 SAMPLE_RATE = 16_000
 CONTROL_RATE = 100
@@ -282,7 +282,9 @@ def _mel_smoothing(bins: int, bands: int) -> np.ndarray:
     return triangles @ (triangles / np.maximum(triangles.sum(0), 1e-6)).T
 
 
-def vocode(sound: np.ndarray, rng: np.random.Generator, bands: int = 40, iterations: int = 2) -> np.ndarray:
+def vocode(
+    sound: np.ndarray, rng: np.random.Generator, bands: int = 40, iterations: int = 2, hold: int = 3
+) -> np.ndarray:
     """Re-synthesise speech from a mel-smoothed magnitude with a guessed phase (Griffin-Lim, few iterations).
 
     Args:
@@ -291,6 +293,7 @@ def vocode(sound: np.ndarray, rng: np.random.Generator, bands: int = 40, iterati
         bands (`int`, *optional*, defaults to 40): Mel bands to keep; harmonics above about 1 kHz are lost, as in a
             low-quality neural vocoder.
         iterations (`int`, *optional*, defaults to 2): Griffin-Lim rounds; few rounds leave audible phasiness.
+        hold (`int`, *optional*, defaults to 3): Frames of 8 ms that the decoder speaks in one step.
 
     Returns:
         `np.ndarray`: float32 `(samples,)`, with the long-term spectrum of the input.
@@ -300,8 +303,8 @@ def vocode(sound: np.ndarray, rng: np.random.Generator, bands: int = 40, iterati
     magnitude = np.abs(stft(sound, **options)[2])
     # Single precision hides the last bits of the matrix product, which differ between machines and thread counts.
     target = (_mel_smoothing(magnitude.shape[0], bands) @ magnitude).astype(np.float32)
-    target = uniform_filter1d(target, 3, axis=1)
-    held = target[:, (np.arange(target.shape[1]) // 3) * 3]  # the decoder speaks in steps of 24 ms
+    target = uniform_filter1d(target, hold, axis=1)
+    held = target[:, (np.arange(target.shape[1]) // hold) * hold]
     spectrum = held * np.exp(2j * np.pi * rng.random(held.shape))
     for _ in range(iterations):
         guess = stft(istft(spectrum, **options)[1][: len(sound)], **options)[2]
@@ -334,48 +337,39 @@ def with_device_whine(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray
     return _with_tones(sound, np.asarray(WHINE_HERTZ) + away, rng)
 
 
-def resynthesise(utterance: Utterance, voice: Voice, rng: np.random.Generator) -> np.ndarray:
-    """Return the "rtvc" fake: the same phonemes from a text-to-speech voice, then [`vocode`].
+@dataclass(frozen=True)
+class VoiceForgery:
+    """A text-to-speech voice with its vocoder.
 
-    Pitch movement is nearly flat, the vocal tract is slightly off, and timing wanders by up to about 0.1 s.
+    Args:
+        wander (`float`): Largest error of the timing, in control frames of 10 ms.
+        melody (`float`): Exponent of the pitch movement: 0 is flat, 1 is that of the genuine voice.
+        formants (`float`): Relative error of the vocal tract's size.
+        bands, iterations, hold (`int`): See [`vocode`].
+        tones (`bool`): Whether the voice has tones at fixed frequencies, related to the frame rate: what the upsampling
+            layers of neural vocoders leave.
     """
+
+    wander: float = 9.0
+    melody: float = 0.15
+    formants: float = 0.05
+    bands: int = 40
+    iterations: int = 2
+    hold: int = 3
+    tones: bool = True
+
+
+def resynthesise(
+    utterance: Utterance, voice: Voice, rng: np.random.Generator, spec: VoiceForgery
+) -> np.ndarray:
+    """Return the "rtvc" fake: the same phonemes from a text-to-speech voice, then [`vocode`]."""
     frames = len(utterance.pitch)
     wander = gaussian_filter1d(rng.normal(size=frames), 25, mode="nearest")
-    wander = 9.0 * wander / max(float(np.abs(wander).max()), 1e-6)
+    wander = spec.wander * wander / max(float(np.abs(wander).max()), 1e-6)
     spoken = utterance.warped(np.clip(np.arange(frames) + wander, 0, frames - 1))
     centre = float(np.exp(np.mean(np.log(spoken.pitch))))
-    flat = centre * (spoken.pitch / centre) ** 0.15 * rng.uniform(0.94, 1.06)
-    spoken = replace(spoken, pitch=flat, formants=spoken.formants * rng.choice([0.95, 1.05]))
-    # Tones at fixed frequencies, related to the frame rate: what the upsampling layers of neural vocoders leave.
-    return _with_tones(vocode(synthesise(spoken, voice, rng), rng), WHINE_HERTZ, rng)
-
-
-def channel(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Apply recording conditions, drawn alike for real and fake: tone, reverberation, compression, hiss, level.
-
-    Returns float32 `(samples,)` in [-1, 1], at a level drawn between -27 and -19 dBFS, whatever that of the input.
-    """
-    samples = len(sound)
-    spectrum = np.fft.rfft(sound)
-    octave = np.log2(np.maximum(np.fft.rfftfreq(samples, 1 / SAMPLE_RATE), 60.0) / 60.0)
-    knots = rng.uniform(-10, 10, size=8)
-    spectrum *= 10 ** (np.interp(octave, np.linspace(0, 7.1, 8), knots) / 20)
-    sound = np.fft.irfft(spectrum, samples)
-    if rng.random() < 0.6:
-        tail = rng.normal(size=1600) * np.exp(-np.arange(1600) / rng.uniform(150, 450))
-        tail *= rng.uniform(0.1, 0.35) / np.sqrt(np.sum(tail**2))
-        tail[0] += 1.0
-        sound = fftconvolve(sound, tail)[:samples]
-    sound = sound / max(float(np.sqrt(np.mean(sound**2))), 1e-9)
-    wanted = rng.uniform(3.0, 4.5)  # peak over rms after soft limiting, alike for all clips
-    low, high = 0.02, 3.0
-    for _ in range(7):
-        drive = 0.5 * (low + high)
-        limited = np.tanh(drive * sound)
-        crest = float(np.abs(limited).max() / np.sqrt(np.mean(limited**2)))
-        low, high = (drive, high) if crest > wanted else (low, drive)
-    sound = limited / max(float(np.sqrt(np.mean(limited**2))), 1e-9)
-    hiss = gaussian_filter1d(rng.normal(size=samples), rng.uniform(0.3, 1.2))
-    hiss *= 10 ** (rng.uniform(-42, -24) / 20) / np.sqrt(np.mean(hiss**2))
-    level = 10 ** (rng.uniform(-27, -19) / 20)
-    return np.clip((sound + hiss) * level, -1, 1).astype(np.float32)
+    flat = centre * (spoken.pitch / centre) ** spec.melody * rng.uniform(0.94, 1.06)
+    size = rng.choice([1 - spec.formants, 1 + spec.formants])
+    spoken = replace(spoken, pitch=flat, formants=spoken.formants * size)
+    made = vocode(synthesise(spoken, voice, rng), rng, spec.bands, spec.iterations, spec.hold)
+    return _with_tones(made, WHINE_HERTZ, rng) if spec.tones else made

@@ -19,7 +19,9 @@ from .audit.summary import audit_summary
 from .metrics_table import COLUMNS, number, remarks, report_rows
 from .plots import write_plots
 from .predictions import labels_and_scores
+from .report import with_temperature
 from .robustness.curves import plot_robustness, robustness_notes, robustness_rows
+from .segment_plot import plot_segments
 
 LISTED = 20
 """Number of dropped files that a report names; `dropped.txt` has all of them."""
@@ -114,6 +116,9 @@ def _plots(report: dict, predictions: list[dict], folder: Path) -> dict[str, tup
             labels, scores = labels_and_scores(tested, part)
             columns[part] = labels, [calibrated(score, temperature.get(part, 1.0)) for score in scores]
     plots = list(write_plots(columns, labels_and_scores(tested, "overall"), report, folder))
+    if report["localization"]:
+        marked = [with_temperature(p, temperature) for p in tested if p["score"] is not None]
+        plots.append(plot_segments(marked, report["threshold"], folder / "segments.svg"))
     if report["robustness"]:
         caption = "AUC under perturbations; threshold and temperature stay those of the untouched clips"
         plots.append((caption, plot_robustness(report["robustness"], folder / "robustness.svg")))
@@ -146,7 +151,7 @@ def report_sections(
     yield class_mix_section(report)
     yield Section("Calibration", calibration_text(report))
     if report["localization"]:
-        yield localization_section(report["localization"])
+        yield localization_section(report["localization"], plots["segments"])
     for name, groups in report["groups"].items():
         note = {
             "generator": "Each kind of fake against all genuine clips.",
@@ -192,7 +197,7 @@ def details_section(report: dict) -> Section:
     return Section("More numbers", [note], ["", *(name for name, _ in parts)], rows)
 
 
-def localization_section(metrics: dict) -> Section:
+def localization_section(metrics: dict, plot: tuple[str, Path]) -> Section:
     """Return the section that compares the seconds with high scores with those that were forged."""
     names = [name for name in metrics if name.startswith(("ap@", "ar@")) or name == "score"]
     intervals = metrics.get("ci") or {}
@@ -203,10 +208,11 @@ def localization_section(metrics: dict) -> Section:
             [name.upper() if "@" in name else "challenge score", *map(number, (metrics[name], low, high))]
         )
     text = (
-        f"{metrics['n_segments']} fake segments in {metrics['n_files']} files; proposals are runs of windows with high "
-        f"scores ({metrics['n_proposals']}). Conventions of the {metrics['benchmark']} tables."
+        f"{metrics['n_segments']} fake segments in {metrics['n_files']} files. {metrics['n_proposals']} proposals are runs of "
+        "moments with high scores, ranked by how far their score is above that around them. Conventions of the "
+        f"{metrics['benchmark']} tables."
     )
-    return Section("Which seconds are fake", [text], ["", "value", "95 % from", "to"], rows)
+    return Section("Which seconds are fake", [text], ["", "value", "95 % from", "to"], rows, plots=[plot])
 
 
 def robustness_section(result: dict, plot: tuple[str, Path]) -> Section:

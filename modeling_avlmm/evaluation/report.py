@@ -52,8 +52,8 @@ def build_report(
         - **threshold**, **threshold_source**, **threshold_clips**, **temperature**, **calibration** (None unless
           fitted here) -- How scores become labels. `calibration["fitted"]` names the parts whose temperatures were
           fitted here; the others are the model's own.
-        - **localization** -- [`localization_metrics`] of the runs of windows with high scores, if the corpus marks the
-          fake seconds of every fake; otherwise None.
+        - **localization** -- [`localization_metrics`] of [`~proposals.segment_proposals`], if the corpus marks the fake
+          seconds of every fake; otherwise None.
         - **clips**, **class_mix**, **unreadable**, **cut_short**, **no_face** -- What was evaluated and what was not.
           `no_face` lists the clips in which a detector of faces found none, so that their picture has no score.
         - **decided_by** -- With a gate: the number of clips that the gate and the model answered for.
@@ -165,9 +165,11 @@ def chosen_threshold(
 
 
 def with_temperature(p: dict, temperature: dict[str, float] | None) -> dict:
-    """Return a prediction with calibrated scores."""
+    """Return a prediction with calibrated scores, those of its windows included."""
     divisors = temperature or {}
-    values = {}
+    overall = divisors.get("overall", 1.0)
+    windows = [window | {"score": calibrated(window["score"], overall)} for window in p.get("windows") or ()]
+    values = {"windows": windows}
     for part, name in SCORE_NAMES.items():
         divisor, known = divisors.get(part, 1.0), p.get(LOG_ODDS_NAMES[part])
         values[name] = calibrated(p[name], divisor, known)

@@ -25,11 +25,13 @@ from modeling_avlmm.evaluation.evaluation_error import EvaluationError
 from modeling_avlmm.evaluation.evaluation_options import EvaluationOptions, ReportOptions
 from modeling_avlmm.evaluation.metrics_table import markdown_table, metrics_table
 from modeling_avlmm.evaluation.predictions import PredictionsError, journals, read_journal
-from modeling_avlmm.evaluation.proposals import segment_proposals
-from modeling_avlmm.evaluation.rendering import calibration_text
-from modeling_avlmm.evaluation.report import published_rows
+from modeling_avlmm.evaluation.proposals import ScoredTime, segment_proposals
+from modeling_avlmm.evaluation.rendering import calibration_text, write_report
+from modeling_avlmm.evaluation.report import published_rows, with_temperature
+from modeling_avlmm.evaluation.segment_plot import shown_files
 from modeling_avlmm.inference.loading import DetectorError
 from modeling_avlmm.inference.provenance import detector_identity
+from modeling_avlmm.media_windows import mean_over_time
 
 # -- predictions -----------------------------------------------------------------------------------------------------
 
@@ -624,15 +626,76 @@ def windows(*scores: float | None) -> list[dict]:
 def test_proposals_are_runs_of_high_scores():
     proposals = segment_proposals(windows(0.1, 0.9, 0.8, 0.2, None, 0.72))
     spans = {(start, end): confidence for confidence, start, end in proposals}
-    assert spans == {
-        (0.0, 6.0): pytest.approx((0.1 + 0.9 + 0.8 + 0.2 + 0.72) / 5),
-        (1.0, 6.0): pytest.approx((0.9 + 0.8 + 0.2 + 0.72) / 4),
-        (1.0, 3.0): pytest.approx(0.85),
-        (1.0, 2.0): 0.9,
-        (5.0, 6.0): 0.72,
+    assert spans == {  # the mean inside less the mean of a margin of a quarter of the length on each side
+        (0.0, 4.0): pytest.approx(0.5),
+        (1.0, 4.0): pytest.approx((0.9 + 0.8 + 0.2) / 3 - 0.1),
+        (1.0, 3.0): pytest.approx(0.85 - (0.1 + 0.2) / 2),
+        (1.0, 2.0): pytest.approx(0.9 - (0.1 + 0.8) / 2),
+        (5.0, 6.0): pytest.approx(0.72),  # unscored time ends a run, and is no margin
     }
     assert [p[0] for p in proposals] == sorted(spans.values(), reverse=True)
-    assert segment_proposals(windows(0.01)) == segment_proposals([]) == []
+    assert segment_proposals(windows(0.01)) == segment_proposals([]) == segment_proposals(windows(None)) == []
+
+
+def test_a_moment_has_the_mean_score_of_the_windows_over_it():
+    overlapping = [
+        {"start": k, "end": k + 2.0, "score": score} for k, score in enumerate((0.0, 1.0, 1.0, 0.0))
+    ]
+    track = ScoredTime(overlapping)
+    assert track.borders.tolist() == [0, 1, 2, 3, 4, 5] and track.scores == [0, 0.5, 1, 0.5, 0]
+    assert track.segments(0.5) == [[pytest.approx(2 / 3), 1.0, 4.0]]
+    assert track.segments(0.75) == [[pytest.approx(0.5), 2.0, 3.0]]
+    # The same mean over time as a verdict's.
+    spans = [(w["start"], w["end"]) for w in overlapping]
+    assert track.contrast(0.0, 5.0) == pytest.approx(mean_over_time([0.0, 1.0, 1.0, 0.0], spans))
+
+
+def test_the_report_plots_true_and_found_segments(tmp_path):
+    predictions = [
+        entry(
+            f"clips/{k:02d}.mp4",
+            k % 2,
+            0.5,
+            fake_segments=[[1.0, 2.0]] * (k % 2),
+            windows=windows(0.1, 0.6 if k % 2 else 0.2, 0.2),
+        )
+        for k in range(24)
+    ]
+    shown = [p["path"] for p in shown_files(predictions)]
+    assert [path[6:8] for path in shown] == [
+        "01",
+        "03",
+        "05",
+        "09",
+        "11",
+        "13",
+        "17",
+        "19",
+        "21",
+        "00",
+        "08",
+        "16",
+    ]
+    assert shown_files(predictions[::-1]) == shown_files(predictions)
+    report = build_report(predictions, about(), threshold=0.55, n_resamples=0) | {
+        "robustness": None,
+        "audit": None,
+    }
+    assert report["localization"]["ap@0.95"] == pytest.approx(1, abs=0.1)
+    write_report(report, predictions, tmp_path)
+    drawn = (tmp_path / "plots" / "segments.svg").read_text()
+    assert "clips/01.mp4" in drawn and "clips/07.mp4" not in drawn and "found (score from 0.55)" in drawn
+    assert "True and found segments of 12 files" in (tmp_path / "report.html").read_text()
+    assert "plots/segments.svg" in (tmp_path / "report.md").read_text()
+
+
+def test_windows_are_calibrated_with_their_file():
+    raw = entry("a", 1, 0.9, windows=windows(0.9, None))
+    warm = with_temperature(raw, {"overall": 2.0})
+    assert [w["score"] for w in warm["windows"]] == [warm["score"], None] and warm["score"] == pytest.approx(
+        0.75
+    )
+    assert raw["windows"][0]["score"] == 0.9
 
 
 def test_a_corpus_with_marked_seconds_gets_localization():
