@@ -10,7 +10,8 @@ writes, in the true layouts of the two corpora and with their known quirks,
     runs/demo/README.md
     runs/demo/demo_benchmark.json    settings, and the corpora that are complete (written last)
 
-`--level hard` makes forgeries without colour cast and grid (see `levels.py`), and a third corpus,
+`--level hard` makes forgeries without colour cast and grid (see `levels.py`), and a third corpus, which `--only lav_df` makes at
+either level:
 
     runs/hard/LAV-DF/                metadata.min.json and 6-second clips, the fakes forged for 1.5 to 3 seconds
 
@@ -26,6 +27,7 @@ import shutil
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context
@@ -41,6 +43,7 @@ from .forgery import DrawnClip, render
 from .layouts import (
     FAKEAVCELEB,
     LAV_DF,
+    LAV_DF_SECONDS,
     MAVOS_DD,
     TYPES,
     plan_fakeavceleb,
@@ -126,24 +129,28 @@ def _code_version() -> str:
     return sha256_of(*sorted(Path(__file__).parent.glob("*.py")))[:16]
 
 
-def _prepare(output: Path, settings: dict[str, object], level: str) -> list[str]:
-    """Return the corpora that are complete in `output`, after removing those of older code or other settings."""
+def _prepare(output: Path, settings: dict[str, object], corpora: Sequence[str]) -> list[str]:
+    """Return which of the complete corpora `output` holds, after removing those of older code or other settings."""
     state = output / MARK
     if state.exists():
         known = json.loads(state.read_text())
         if known["settings"] == settings:
             return known["complete"]
-        for corpus in CORPORA[known["settings"].get("level", STANDARD)]:
+        for corpus in {*CORPORA[known["settings"].get("level", STANDARD)], *known["complete"]}:
             shutil.rmtree(output / FOLDERS[corpus], ignore_errors=True)
-    foreign = [FOLDERS[corpus] for corpus in CORPORA[level] if (output / FOLDERS[corpus]).exists()]
-    if foreign:
-        raise FileExistsError(
-            f"{output} holds {' and '.join(foreign)}, which {MARK} does not list, so not made by this script; "
-            "give another output directory"
-        )
+    for corpus in corpora:
+        _refuse(output / FOLDERS[corpus])
     output.mkdir(parents=True, exist_ok=True)
     state.write_text(json.dumps({"settings": settings, "complete": []}, indent=2))
     return []
+
+
+def _refuse(folder: Path) -> None:
+    """Raise an error if there is a folder that this script did not make."""
+    if folder.exists():
+        raise FileExistsError(
+            f"{folder} was not made by this script: {MARK} beside it does not list it. Give another output directory."
+        )
 
 
 def make_demo_benchmark(
@@ -170,10 +177,10 @@ def make_demo_benchmark(
             Processes. With 1 everything runs in this process; with more, the caller needs the usual
             `if __name__ == "__main__"` guard.
         only (`str`, *optional*):
-            `"fakeavceleb"`, `"mavos_dd"` or `"lav_df"` to make one of the corpora.
+            `"fakeavceleb"`, `"mavos_dd"` or `"lav_df"` to make one of the corpora. If left out, the standard level makes
+            the first two and the hard level all.
         level (`str`, *optional*, defaults to `"standard"`):
-            `"standard"`, or `"hard"` for forgeries without colour cast and grid, and clips of which a few seconds are
-            forged in the layout of LAV-DF.
+            `"standard"`, or `"hard"` for forgeries without colour cast and grid.
 
     Returns:
         `dict`: `output_dir`, `seconds`, `written` (clips written now), `counts` (clips per corpus, split and method),
@@ -185,19 +192,23 @@ def make_demo_benchmark(
     """
     if level not in LEVELS:
         raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
-    if only not in (None, *CORPORA[level]):
-        raise ValueError(f"only must be one of {', '.join(CORPORA[level])} at this level, got {only!r}")
+    if only not in (None, *FOLDERS):
+        raise ValueError(f"only must be one of {', '.join(FOLDERS)}, got {only!r}")
     started, output = time.perf_counter(), Path(output_dir)
     plans = _plans(seed, identities, mavos_scale, level)
+    wanted = (only,) if only else CORPORA[level]
     settings = {"seed": seed, "identities": identities, "mavos_scale": mavos_scale, "code": _code_version()}
     if level != STANDARD:
         settings["level"] = level
-    complete = _prepare(output, settings, level)
+    complete = _prepare(output, settings, wanted)
     written = 0
     for corpus, (clips, rows) in plans.items():
-        if corpus in complete or only not in (None, corpus):
+        if corpus in complete or corpus not in wanted:
             continue
         root = output / FOLDERS[corpus]
+        # An interrupted run leaves no metadata, which are written last.
+        if corpus == LAV_DF and (root / "metadata.min.json").exists():
+            _refuse(root)
         written += write_clips(root, seed, clips, workers, FOLDERS[corpus])
         if corpus == FAKEAVCELEB:
             write_fakeavceleb_metadata(root, seed, clips, rows)
@@ -220,9 +231,11 @@ def make_demo_benchmark(
 
 def _plans(seed: int, identities: int, mavos_scale: float, level: str) -> dict[str, Plan]:
     """Return the clips and the rows of metadata of each corpus of a level."""
-    plans = {FAKEAVCELEB: plan_fakeavceleb(seed, identities), MAVOS_DD: plan_mavos(seed, mavos_scale)}
-    if LAV_DF in CORPORA[level]:
-        plans[LAV_DF] = plan_lav_df(seed, identities)
+    plans = {
+        FAKEAVCELEB: plan_fakeavceleb(seed, identities),
+        MAVOS_DD: plan_mavos(seed, mavos_scale),
+        LAV_DF: plan_lav_df(seed, identities),
+    }
     return {
         corpus: ([replace(clip, level=level) for clip in clips], rows)
         for corpus, (clips, rows) in plans.items()
@@ -236,9 +249,7 @@ def _counts(plans: dict[str, Plan], complete: list[str]) -> dict[str, dict[str, 
         FAKEAVCELEB: lambda clip: f"{letters[clip.path.split('/')[0]]} {clip.method}",
         LAV_DF: lambda clip: f"{clip.path.split('/')[0]} {clip.method}{' + rtvc' if clip.fake_audio else ''}",
     }
-    counts = {
-        corpus: Counter(map(kind, plans[corpus][0])) for corpus, kind in kinds.items() if corpus in plans
-    }
+    counts = {corpus: Counter(map(kind, plans[corpus][0])) for corpus, kind in kinds.items()}
     counts[MAVOS_DD] = Counter(f"{row['split']} {row['generative_method']}" for row in plans[MAVOS_DD][1])
     return {corpus: dict(sorted(counts[corpus].items())) for corpus in complete}
 
@@ -252,14 +263,14 @@ _CUES = {
     HARD: [
         "content, and results on it say nothing about results on them. Its forgeries are blended in, resampled and drawn",
         "again, its forged voices re-synthesised; there is no colour cast, no grid and no tone. File size, loudness and other",
-        "global properties are matched between real and fake. The LAV-DF copy has clips of 6 s, its fakes forged for 1.5 to 3 s.",
+        "global properties are matched between real and fake.",
     ],
 }
 
 
 def _readme(settings: dict[str, object], counts: dict[str, dict[str, int]]) -> str:
     level = str(settings.get("level", STANDARD))
-    copies = "FakeAVCeleb v1.2 and MAVOS-DD (release v1)" if level == STANDARD else "the corpora below"
+    copies = "the corpora below" if LAV_DF in counts else "FakeAVCeleb v1.2 and MAVOS-DD (release v1)"
     lines = [
         "# Demonstration benchmark for audio-visual deepfake detection",
         "",
@@ -275,6 +286,8 @@ def _readme(settings: dict[str, object], counts: dict[str, dict[str, int]]) -> s
         "the generator's own mouth opening (0..1), loudness (0..1) and pitch (Hz, 0 = unvoiced) of its genuine clips.",
         "",
     ]
+    if LAV_DF in counts:
+        lines += [f"The LAV-DF copy has clips of {LAV_DF_SECONDS:g} s; a part of each fake is forged.", ""]
     for corpus, table in counts.items():
         lines += [f"| {FOLDERS[corpus]} | clips |", "|---|---:|"]
         lines += [f"| {name} | {number} |" for name, number in table.items()]
@@ -294,9 +307,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--mavos-scale", type=float, default=1.0, help="factor on the clips of the MAVOS-DD copy"
     )
     parser.add_argument("--workers", type=int, default=2, help="processes")
-    parser.add_argument(
-        "--only", choices=list(FOLDERS), help="make one of the corpora; lav_df at the hard level"
-    )
+    parser.add_argument("--only", choices=list(FOLDERS), help="make one corpus")
     parser.add_argument(
         "--level", choices=list(LEVELS), default=STANDARD, help="how visible the forgeries are [%(default)s]"
     )

@@ -11,7 +11,6 @@ import numpy as np
 
 from .face import FRAME_RATE, SKIN
 from .forgery import DrawnClip, truth, utterance_of
-from .levels import HARD
 from .speech import LANGUAGES, SAMPLE_RATE, name_seed
 
 FAKEAVCELEB, MAVOS_DD, LAV_DF = "fakeavceleb", "mavos_dd", "lav_df"
@@ -194,7 +193,7 @@ def _mavos_row(clip: DrawnClip, split: str) -> dict[str, object]:
 
 
 def plan_lav_df(seed: int, identities: int) -> tuple[list[DrawnClip], list[dict[str, object]]]:
-    """Plan the LAV-DF copy, of the hard level: its clips, and the rows of `metadata.min.json`.
+    """Plan the LAV-DF copy: its clips, and the rows of `metadata.min.json`.
 
     People never appear in two splits. Each has two genuine clips, and three fakes of the first: picture, sound and both
     are forged for a few seconds. Half of the forged pictures of the test split are by methods that the other splits and
@@ -254,9 +253,8 @@ def _plan_takes(
                 language,
                 method,
                 sound,
-                HARD,
-                LAV_DF_SECONDS,
-                part,
+                seconds=LAV_DF_SECONDS,
+                forged=part,
             ),
             {
                 "file": path,

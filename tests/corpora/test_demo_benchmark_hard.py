@@ -84,7 +84,7 @@ def test_people_and_unseen_methods_are_in_one_split():
         split = clip.path.split("/")[0]
         people.setdefault(split, set()).add(clip.person[0])
         methods.setdefault(split, set()).add(clip.method)
-        assert clip.level == HARD and (clip.forged is None) == (clip.path == clip.scene)
+        assert (clip.forged is None) == (clip.path == clip.scene)
     assert {split: len(names) for split, names in people.items()} == {"train": 6, "dev": 6, "test": 12}
     assert not people["train"] & people["test"] and not people["dev"] & people["test"]
     assert methods["test"] - methods["train"] == {*layouts.OPEN_METHODS} == methods["test"] - methods["dev"]
@@ -141,19 +141,23 @@ def test_only_the_marked_part_is_forged():
     assert correlation[0] > 0.95 and correlation[1] < 0.8
 
 
-def test_wrong_levels_and_foreign_folders(tmp_path):
+def test_wrong_levels_and_foreign_folders(tmp_path, capsys):
     with pytest.raises(ValueError, match="level must be one of standard, hard"):
         demo.make_demo_benchmark(tmp_path, level="harder")
-    with pytest.raises(ValueError, match="at this level"):
-        demo.make_demo_benchmark(tmp_path, only="lav_df")
-    # A benchmark of the standard level with somebody's LAV-DF beside it.
+    # Somebody's LAV-DF, alone and beside a benchmark.
     (tmp_path / "LAV-DF").mkdir()
+    (tmp_path / "LAV-DF" / "metadata.min.json").write_text("[]")
+    with pytest.raises(FileExistsError, match="LAV-DF was not made by this script"):
+        demo.make_demo_benchmark(tmp_path, only="lav_df")
     (tmp_path / demo.MARK).write_text(json.dumps({"settings": {}, "complete": []}))
-    with pytest.raises(FileExistsError, match=r"LAV-DF, .*not made by this script"):
-        demo.make_demo_benchmark(tmp_path, level=HARD)
-    assert (tmp_path / "LAV-DF").is_dir()
     with pytest.raises(SystemExit):
-        demo.main(["--output-dir", str(tmp_path), "--only", "lav_df"])
+        demo.main(["--output-dir", str(tmp_path), "--level", "hard"])
+    assert "LAV-DF was not made by this script" in capsys.readouterr().err
+    settings = {"seed": 0, "identities": 60, "mavos_scale": 1.0, "code": demo._code_version()}
+    (tmp_path / demo.MARK).write_text(json.dumps({"settings": settings, "complete": []}))
+    with pytest.raises(FileExistsError, match="LAV-DF was not made by this script"):
+        demo.make_demo_benchmark(tmp_path, only="lav_df")
+    assert (tmp_path / "LAV-DF" / "metadata.min.json").read_text() == "[]"
 
 
 def test_segments_are_measured_from_clip_to_report(report):
