@@ -54,7 +54,7 @@ from datasets import get_dataset_config_names
 print(*[len(get_dataset_config_names(name)) for name in dataset_scripts.BUILDERS])
 assert not any(name.startswith("modeling_avlmm") for name in sys.modules)
 """
-    assert run_python(code) == "16 6 2 6 4 2 2 9 2 3 2 2 3"
+    assert run_python(code) == "16 6 2 6 4 2 2 9 2 3 2 2 3 6 4 2 3"
 
 
 def test_registering_twice_changes_nothing():
