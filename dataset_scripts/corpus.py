@@ -89,7 +89,8 @@ class MissingFiles:
 def scan_files(root: str, suffixes: Sequence[str] = VIDEO_SUFFIXES) -> tuple[list[str], int]:
     """List the files below `root` whose suffix is one of `suffixes`, in any case.
 
-    Hidden entries (`.DS_Store`, `._clip.mp4`) are skipped. Links to folders are followed, each folder once.
+    Hidden entries (`.DS_Store`, `._clip.mp4`) are skipped, and what is no file, such as a pipe, counts as another file. Links to
+    folders are followed, each folder once.
 
     Returns:
         `tuple[list[str], int]`: the paths relative to `root`, with `/`, sorted, and the number of other files.
@@ -111,7 +112,7 @@ def scan_files(root: str, suffixes: Sequence[str] = VIDEO_SUFFIXES) -> tuple[lis
                 relative = f"{folder}/{entry.name}" if folder else entry.name
                 if entry.is_dir():
                     folders.append(relative)
-                elif entry.name.lower().endswith(tuple(suffixes)):
+                elif entry.name.lower().endswith(tuple(suffixes)) and (entry.is_file() or entry.is_symlink()):
                     found.append(relative)
                 else:
                     others += 1

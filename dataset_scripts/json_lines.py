@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
+
+_ADVICE = "The file is damaged, or not what this command wrote: remove it to begin again."
+
+
+class DamagedJournalError(ValueError):
+    """A journal that holds something else than entries; the message says where."""
 
 
 class JSONLines:
@@ -18,6 +24,7 @@ class JSONLines:
 
     Args:
         path (`str` or `Path`): The file; created, with its folder, if missing.
+        fields (`Collection[str]`, *optional*): Fields that each entry has.
 
     Raises:
         OSError: If the file cannot be opened for reading and writing.
@@ -31,8 +38,8 @@ class JSONLines:
     ```
     """
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
+    def __init__(self, path: str | Path, fields: Collection[str] = ()):
+        self.path, self.fields = Path(path), frozenset(fields)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(self.path, "a+b")  # noqa: SIM115 (close() does)
         self._cut_back()
@@ -52,14 +59,28 @@ class JSONLines:
             self._file.truncate(whole)
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield the place and the content of each entry, in order; raises `ValueError` for a line that is no JSON."""
+        """Yield the place and the content of each entry, in order; raises [`DamagedJournalError`] for a line that is none."""
         place = 0
         self._file.seek(0)
         while line := self._file.readline():
             after = self._file.tell()
-            yield place, json.loads(line)
+            yield place, self._entry(place, line)
             place = after
             self._file.seek(after)  # whoever iterates may read or append in between
+
+    def _entry(self, place: int, line: bytes) -> dict[str, Any]:
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DamagedJournalError(
+                f"{self.path}: the line at byte {place:,} is no JSON. {_ADVICE}"
+            ) from error
+        if not isinstance(entry, dict) or not self.fields <= set(entry):
+            wanted = f" with {', '.join(sorted(self.fields))}" * bool(self.fields)
+            raise DamagedJournalError(
+                f"{self.path}: the line at byte {place:,} is no entry{wanted}. {_ADVICE}"
+            )
+        return entry
 
     def append(self, entry: dict[str, Any], sync: bool = False) -> int:
         """Write an entry and return its place; `sync` waits until the disk has it."""

@@ -100,6 +100,13 @@ def readable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
+def printable(text: str) -> str:
+    """Return a text fit for one line of a terminal or a list: control characters and bytes that are not text are escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def is_text(name: str) -> bool:
     """Return True for a name that can be stored as UTF-8. Names from the disk may hold other bytes."""
     if name.isascii():

@@ -8,6 +8,7 @@ who bring their own.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ _OTHERS = (
 _FLAGS = ("train_ok", "has_audio")
 _NUMBERS = ("orig_rate", "orig_seconds")
 _KNOWN = ("file_name", *_OTHERS, *_TEXTS, *_RENAMED, *_FLAGS, *_NUMBERS)
+MOST = 1e12
+"""Limit for a number of a table; more is a slip. Our own choice."""
 _UNKNOWN = ("", "unknown", "unspecified", "n/a")
 
 
@@ -289,7 +292,12 @@ def _flag(value: str | None, where: str) -> bool | None:
 
 
 def _number(value: str | None, where: str) -> float | None:
+    if value is None:
+        return None
     try:
-        return None if value is None else float(value)
-    except ValueError as error:
-        raise MetadataError(f"{where}: {value!r} is no number.") from error
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < MOST:
+        raise MetadataError(f"{where}: {value!r} is no number from 0 to {MOST:g}.")
+    return number

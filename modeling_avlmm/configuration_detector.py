@@ -29,6 +29,31 @@ DEMONSTRATION_NOTICE = (
 """The `notice` of detectors trained on synthetic clips."""
 
 
+MOST_CLIP_BYTES = 1024**3
+"""Limit for the pictures and the sound of what one pass takes, in bytes; more is a damaged configuration. Our own choice."""
+
+
+def check_clip_size(name: str, frames: int, side: int, samples: int) -> None:
+    """
+    Check what one pass of a detector takes.
+
+    Args:
+        name (`str`): Name of the class, for the message.
+        frames (`int`): Number of pictures.
+        side (`int`): Their height and width in pixels.
+        samples (`int`): Number of samples of sound.
+
+    Raises:
+        ValueError: If it is nothing, or more than 1 GiB.
+    """
+    size = 3 * frames * side**2 + 4 * samples
+    if min(frames, side, samples) < 1 or not size <= MOST_CLIP_BYTES:
+        raise ValueError(
+            f"{name}: {frames} frames of {side} x {side} pixels and {samples} samples of sound are not what a detector takes at "
+            "once."
+        )
+
+
 class AVDetectorConfig(PreTrainedConfig):
     """
     Base of the detectors' configurations.

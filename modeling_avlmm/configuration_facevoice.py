@@ -1,6 +1,6 @@
 """Configuration of the facevoice detector: a network for faces and a network for speech."""
 
-from .configuration_detector import AVDetectorConfig
+from .configuration_detector import AVDetectorConfig, check_clip_size
 
 SAMPLING_RATE = 16_000
 """Sampling rate of the sound network's input in Hz."""
@@ -71,6 +71,7 @@ class FaceVoiceConfig(AVDetectorConfig):
             raise ValueError(
                 f"FaceVoiceConfig: clip_seconds must be a positive multiple of 0.01, not {self.clip_seconds}."
             )
+        check_clip_size("FaceVoiceConfig", self.num_frames, self.image_size, self.audio_samples)
         for name in ("video_scale", "audio_scale"):
             if not vars(self)[name] > 0:
                 raise ValueError(f"FaceVoiceConfig: {name} must be above 0, not {vars(self)[name]}.")

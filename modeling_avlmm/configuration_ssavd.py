@@ -1,6 +1,6 @@
 """Configuration of SSAVD, the single-stream detector with 0.48 million parameters."""
 
-from .configuration_detector import AVDetectorConfig
+from .configuration_detector import AVDetectorConfig, check_clip_size
 
 SAMPLING_RATE = 16_000
 """Sampling rate of the network's sound in Hz."""
@@ -107,6 +107,7 @@ class SSAVDConfig(AVDetectorConfig):
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
         self.channels, self.depths = tuple(self.channels), tuple(self.depths)
+        check_clip_size("SSAVDConfig", self.num_frames, self.image_size, self.audio_samples)
         stages = len(self.channels)
         if not stages or stages != len(self.depths):
             raise ValueError(

@@ -1,5 +1,6 @@
 """Save a detector together with its code, its pipeline entry and its Auto class."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 PIPELINE_TASK = "av-deepfake-detection"
@@ -25,6 +26,15 @@ def custom_pipelines() -> dict:
     }
 
 
+def check_nothing_missing(names: Iterable[str]) -> None:
+    """Raise a `ValueError` for weights that a detector's file lacks: they would be random, and so would its verdicts."""
+    if missing := sorted(names):
+        raise ValueError(
+            f"the file lacks {len(missing)} of the detector's weights, such as {missing[0]}: it is damaged, or was saved "
+            "with other settings"
+        )
+
+
 class AVDetectionHubMixin:
     """
     Save a detector so that it loads from a folder or Hub repository, pipeline included, without this package.
@@ -33,6 +43,20 @@ class AVDetectionHubMixin:
     """
 
     _auto_class = "AutoModel"  # what is saved names, and brings, its own code
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        """
+        Load a detector; see [`~transformers.PreTrainedModel.from_pretrained`].
+
+        Raises:
+            ValueError: If its file lacks weights, which would be random. With `output_loading_info`, it tells them instead.
+        """
+        wanted = kwargs.pop("output_loading_info", False)
+        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        if not wanted:
+            check_nothing_missing(info["missing_keys"])
+        return (model, info) if wanted else model
 
     def save_pretrained(self, save_directory: str | Path, **kwargs) -> None:
         # Names in the file are the modules' own: a trainer that resumes loads them without renaming.

@@ -49,6 +49,10 @@ class DecoderStalledError(MediaError):
     """The input took longer to decode than the limit, and decoding was stopped."""
 
 
+class ReaderStartError(OSError):
+    """No process could be started that decodes files: no file is to blame, and none can be read."""
+
+
 class NothingToScoreError(UnreadableMediaError):
     """The input was read, but there is nothing in it that a detector takes."""
 
@@ -74,6 +78,11 @@ class PlacedWarning(str):
 
     def __reduce__(self):
         return type(self), (self.template, self.places)
+
+
+def tells_damage(warning: str) -> bool:
+    """Return whether a warning says that something stands in for a part of the picture or the sound that cannot be decoded."""
+    return isinstance(warning, PlacedWarning) and "cannot be decoded" in warning.template
 
 
 def merged_warnings(warnings: Iterable[str]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .media_containers import code_of, joined, next_recording, nominal, several
+from .media_containers import code_of, joined, next_recording, nominal, packet_size, several
 from .media_errors import DAMAGED, UnreadableMediaError
 from .media_lengths import length_before_cut
 from .media_mp4 import FIRST_BOXES, Header, read_header, without_picture
@@ -78,7 +78,7 @@ class _Container:
     @property
     def transport(self) -> bool:
         """True for MPEG-TS."""
-        return self.head[0:377:188] == b"GGG" or self.head[4:389:192] == b"GGG"
+        return packet_size(self.head) is not None
 
     def meta(self, kind: str) -> Any:
         """Return the header of the best track of a kind; `None` if it is damaged."""
@@ -87,6 +87,11 @@ class _Container:
 
 def _open_container(source: Any) -> _Container:
     handle = mapped(source) if isinstance(source, str) else source
+    content = memoryview(handle.numpy()) if torch.is_tensor(handle) else memoryview(handle)
+    head = bytes(content[:512])
+    mp4 = read_header(content) if head[4:8] in FIRST_BOXES else Header()
+    if mp4.restarts_at is not None:
+        handle = handle[: mp4.restarts_at]
     demuxer = torchcodec_decoders().Demuxer(handle, streams="all")
     streams: dict[str, list[tuple[int, Any]]] = {"video": [], "audio": []}
     video = torchcodec_decoders().VideoStream
@@ -98,9 +103,6 @@ def _open_container(source: Any) -> _Container:
         streams["video" if isinstance(stream, video) else "audio"].append((stream.index, meta))
     header = demuxer.metadata
     best = {"video": header.best_video_stream_index, "audio": header.best_audio_stream_index}
-    content = memoryview(handle.numpy()) if torch.is_tensor(handle) else memoryview(handle)
-    head = bytes(content[:512])
-    mp4 = read_header(content) if head[4:8] in FIRST_BOXES else Header()
     second_at = mp4.second_at if mp4.films else next_recording(content)
     before_cut = length_before_cut(content)
     return _Container(source, handle, demuxer, streams, best, head, mp4, content, second_at, before_cut)
@@ -326,6 +328,8 @@ def _still(container: _Container, tracks: Tracks) -> list[str]:
 def _cut_off(container: _Container, tracks: Tracks) -> list[str]:
     """Return a warning if the tracks end before the end that the header gives."""
     found = [track for track in (tracks.video, tracks.audio) if track]
+    if found and container.transport and len(container.content) % packet_size(container.head):
+        return ["the file ends in the middle of a packet: its end may be missing"]
     if not found or container.mp4.fragmented or any(len(track.runs) > 1 for track in found):
         return []
     guessed = tracks.video is None and tracks.audio.codec in UNKNOWN_LENGTH and not container.mp4.films

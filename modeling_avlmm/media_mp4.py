@@ -28,6 +28,9 @@ class Header:
     Args:
         films (`int`): Number of films; FFmpeg reads the first one of files that were written one after another.
         second_at (`int`, *optional*): Byte at which the second film's file begins.
+        restarts_at (`int`, *optional*):
+            Byte at which another fragmented film begins, whose time begins again. FFmpeg looks for its pictures at the places
+            in the first film, and gives those or garbage.
         fragmented (`bool`): Whether its length is known only from its fragments.
         mirrored (`bool`): Whether the first picture track is shown mirrored.
         protected (`bool`): Whether a track is encrypted.
@@ -35,6 +38,7 @@ class Header:
 
     films: int = 0
     second_at: int | None = None
+    restarts_at: int | None = None
     fragmented: bool = False
     mirrored: bool = False
     protected: bool = False
@@ -43,13 +47,20 @@ class Header:
 def read_header(content: memoryview) -> Header:
     """Return the properties of the content of an MP4 file; those of an empty [`Header`] for anything else."""
     films, data, begin, second_at = 0, b"", 0, None
+    film_at, restarts_at, before = 0, None, None
     for kind, at, body, end in _boxes(content, 0, len(content)):
         if at == 0 and kind not in FIRST_BOXES:
             break
         films += kind == b"moov"
         begin = at if kind == b"ftyp" else begin
-        if kind == b"moov" and films == 2:
-            second_at = begin or at
+        if kind == b"moov" and films > 1:
+            film_at = begin or at
+            second_at = second_at or film_at
+        if kind == b"moof":
+            time = _begin_of_fragment(content, body, end)
+            if film_at and restarts_at is None and (time is None or before is None or time <= before):
+                restarts_at = film_at
+            before = time
         if kind == b"moov" and films == 1 and end - body <= MOST_HEADER:
             data = bytes(content[body:end])
     boxes = list(_boxes(data, 0, len(data)))
@@ -59,10 +70,19 @@ def read_header(content: memoryview) -> Header:
     return Header(
         films=films,
         second_at=second_at,
+        restarts_at=restarts_at,
         fragmented=any(kind == b"mvex" for kind, *_ in boxes),
         mirrored=bool(pictures) and _is_mirrored(data, *pictures[0]),
         protected=b"sinf" in data and (b"encv" in data or b"enca" in data),
     )
+
+
+def _begin_of_fragment(content: memoryview, begin: int, end: int) -> int | None:
+    """Return when the first track of a fragment begins, in ticks of its clock; `None` if it does not say."""
+    at = _inner(content, begin, end, b"traf", b"tfdt")
+    if at is None or at + 12 > end:
+        return None
+    return struct.unpack_from(">Q" if content[at] == 1 else ">I", content, at + 4)[0]
 
 
 def _is_mirrored(data: bytes, begin: int, end: int) -> bool:
@@ -137,7 +157,7 @@ def codes_of_tracks(content: memoryview) -> list[tuple[str, str]]:
     return codes
 
 
-def _inner(data: bytes, begin: int, end: int, *path: bytes) -> int | None:
+def _inner(data: bytes | memoryview, begin: int, end: int, *path: bytes) -> int | None:
     """Return the begin of the content of a box in boxes; `None` if it is missing."""
     for name in path:
         found = next(((body, stop) for kind, _, body, stop in _boxes(data, begin, end) if kind == name), None)

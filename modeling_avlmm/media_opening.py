@@ -10,7 +10,8 @@ from typing import Any
 from .media_clip import Clip
 from .media_errors import UnreadableMediaError
 from .media_files import Tracks, open_tracks
-from .media_sources import array_audio, array_video, checked, is_link, store
+from .media_links import is_link
+from .media_sources import array_audio, array_video, checked, store
 from .media_tracks import SAMPLING_RATE
 from .media_video import FileVideo
 

@@ -16,7 +16,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration_avpl import AVPLConfig
 from .fingerprint import weights_fingerprint
-from .hub_mixin import AVDetectionHubMixin
+from .hub_mixin import AVDetectionHubMixin, check_nothing_missing
 from .modeling_avpl_blocks import (
     Centre,
     PooledHead,
@@ -171,6 +171,7 @@ class AVPLForDeepfakeDetection(AVPLPreTrainedModel):
 
         Raises:
             EncoderError: If an encoder cannot be loaded, or is not the one of the training.
+            ValueError: If the file lacks weights that are in no encoder.
         """
         hub = {name: kwargs[name] for name in HUB_NAMES if kwargs.get(name) is not None}
         wanted = kwargs.pop("output_loading_info", False)
@@ -178,14 +179,17 @@ class AVPLForDeepfakeDetection(AVPLPreTrainedModel):
         spread = isinstance(kwargs.get("device_map"), dict) or kwargs.get("device_map") in SPREADS
         placement = {name: kwargs.pop(name) for name in PLACEMENT if name in kwargs} if spread else {}
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
-        stored = model.config.stored_encoders()
+        stored, filled = model.config.stored_encoders(), []
         for part, (source, _) in model.config.encoder_sources.items():
             # `save_encoders` may have been set after the file was written: weights that it lacks are still random here.
             missing = any(key.startswith(f"{part}_encoder.") for key in info["missing_keys"])
             if part not in stored or (missing and source is not None):
                 model._load_encoder(part, **hub)
+                filled.append(f"{part}_encoder.")
                 if missing:
                     logger.warning(f"The {part} encoder, which is not in the file, was loaded from {source}.")
+        if not wanted:
+            check_nothing_missing(name for name in info["missing_keys"] if not name.startswith(tuple(filled)))
         model._freeze_encoders()
         if placement:
             place_modules(model, **placement)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from transformers import WhisperFeatureExtractor
 
 from .configuration_avpl import TOKENS_PER_SECOND, AVPLConfig
+from .configuration_detector import check_clip_size
 from .media import SAMPLING_RATE, Clip
 from .media_tracks import EPS
 from .processing_clips import FACE_MARGIN, FACES, MIN_FACE_SIZE, VerdictProcessor, resized
@@ -54,6 +55,7 @@ class AVPLProcessor(VerdictProcessor):
         self.max_frames = max_frames
         self.max_seconds = max_seconds
         self.image_size = image_size
+        check_clip_size("AVPLProcessor", max_frames, image_size, self.audio_samples)
         self.trim_leading_silence = trim_leading_silence
         self.set_faces(faces, face_margin, min_face_size)
 

@@ -72,6 +72,17 @@ class ClipProcessor(ProcessorMixin):
         self.face_margin = face_margin
         self.min_face_size = min_face_size
 
+    @classmethod
+    def get_processor_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict, dict]:
+        """See [`~transformers.ProcessorMixin.get_processor_dict`]; raises `OSError` where there is none, in place of defaults."""
+        settings, kwargs = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
+        if not settings:
+            raise OSError(
+                f"{pretrained_model_name_or_path} has no processor_config.json, which says how clips are sampled: save the "
+                "detector's processor there"
+            )
+        return settings, kwargs
+
     @property
     def face_side(self) -> int | None:
         """Side to which a face is cropped, in pixels; None for the size that it has in the frames."""

@@ -2,6 +2,7 @@
 
 import torch
 
+from .configuration_detector import check_clip_size
 from .configuration_facevoice import HOP
 from .media import Clip
 from .media_errors import PlacedWarning
@@ -55,6 +56,7 @@ class FaceVoiceProcessor(VerdictProcessor):
         self.max_frames = max_frames
         self.max_seconds = max_seconds
         self.image_size = image_size
+        check_clip_size("FaceVoiceProcessor", max_frames, image_size, self.audio_samples)
         self.trim_leading_silence = trim_leading_silence
         self.speech_only = speech_only
         self.set_faces(faces, face_margin, min_face_size)

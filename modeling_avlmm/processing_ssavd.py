@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from .configuration_detector import check_clip_size
 from .media import Clip
 from .media_tracks import EPS
 from .processing_clips import FACE_MARGIN, FACES, MIN_FACE_SIZE, VerdictProcessor, resized
@@ -49,6 +50,7 @@ class SSAVDProcessor(VerdictProcessor):
         self.max_frames = max_frames
         self.max_seconds = max_seconds
         self.image_size = image_size
+        check_clip_size("SSAVDProcessor", max_frames, image_size, self.audio_samples)
         self.trim_leading_silence = trim_leading_silence
         self.set_faces(faces, face_margin, min_face_size)
 

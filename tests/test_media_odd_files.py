@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import torch
 from media_factory import ffmpeg, make_clip, remux, shift_audio
 
 from modeling_avlmm import SSAVDProcessor
-from modeling_avlmm.evaluation.audit.file_properties import _sampled_frames
+from modeling_avlmm.evaluation.audit.file_properties import _sampled_frames, first_sound
+from modeling_avlmm.evaluation.measured_properties import speech_properties
 from modeling_avlmm.faces import find_tracks
 from modeling_avlmm.inference.growing_file import GrowingFile, GrowingTracks, Picture
 from modeling_avlmm.media import DAMAGED_PASSAGE, SAMPLING_RATE, MediaReader, UnreadableMediaError, read_clip
@@ -22,6 +24,7 @@ from modeling_avlmm.media_errors import UnsupportedSourceError
 from modeling_avlmm.media_sound import mono
 from modeling_avlmm.page.pictures import mel_picture
 from modeling_avlmm.training.clip_reading import read_row
+from modeling_avlmm.training.speech_store import read_speech
 
 SECONDS = 6.0
 
@@ -213,6 +216,33 @@ def test_the_second_of_two_joined_files_is_read_or_told_of(base, tmp_path, suffi
     assert end - begin == pytest.approx(both.duration, abs=0.3)
 
 
+@pytest.mark.parametrize("flags", ["", "+default_base_moof", "+dash+skip_trailer"])
+def test_of_joined_fragmented_files_the_first_is_read(base, tmp_path, flags):
+    """FFmpeg would look for the pictures of the second one at the places that they have in the first one."""
+    one = remux(base, tmp_path / "one.mp4", "-movflags", f"frag_keyframe+empty_moov{flags}")
+    other = make_clip(tmp_path / "other.mp4", 4.0, size=(128, 96))
+    remux(other, tmp_path / "b.mp4", "-movflags", f"frag_keyframe+empty_moov{flags}")
+    two = tmp_path / "two.mp4"
+    two.write_bytes(one.read_bytes() + (tmp_path / "b.mp4").read_bytes())
+    alone, both = read_clip(one, fps=25), read_clip(two, fps=25)
+    told = f"the file holds several recordings one after another: only the first one is read, up to byte {one.stat().st_size:,}"
+    assert alone.warnings == [] and both.warnings == [told]
+    assert torch.equal(both.frames, alone.frames) and torch.equal(both.audio, alone.audio)
+    streams, pictures, begin, end = streamed(two)
+    assert streams == [told] and len(pictures) == 150 and end - begin == pytest.approx(SECONDS, abs=0.1)
+
+
+def test_fragments_behind_a_repeated_header_are_read_on(base, tmp_path):
+    """As of a broadcast whose pieces each bring the header."""
+    one = remux(
+        base, tmp_path / "one.mp4", "-movflags", "frag_keyframe+empty_moov+default_base_moof+skip_trailer"
+    )
+    data = one.read_bytes()
+    head, third = data.index(b"moof") - 4, [m.start() - 4 for m in re.finditer(b"moof", data)][3]
+    (tmp_path / "two.mp4").write_bytes(data[:third] + data[:head] + data[third:])
+    assert torch.equal(all_frames(tmp_path / "two.mp4"), all_frames(one))
+
+
 def test_sound_before_the_first_picture(base, tmp_path):
     path = shift_audio(base, tmp_path / "late.mp4", -2.0)
     with MediaReader(path) as reader:
@@ -260,6 +290,15 @@ def test_no_false_alarms_about_the_end(base, tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------------- tracks
+
+
+@pytest.mark.parametrize("size", [188, 192])
+def test_a_transport_stream_that_was_cut_off(base, tmp_path, size):
+    whole = remux(base, tmp_path / "c.ts", *(["-mpegts_m2ts_mode", "1"] if size == 192 else []))
+    assert whole.stat().st_size % size == 0 and read_clip(whole).warnings == []
+    (tmp_path / "cut.ts").write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4 // size * size + 50])
+    told = "the file ends in the middle of a packet: its end may be missing"
+    assert told in read_clip(tmp_path / "cut.ts").warnings
 
 
 def test_a_track_that_cannot_be_decoded_is_named(base, tmp_path):
@@ -416,6 +455,26 @@ def test_other_readers_leave_a_damaged_passage_out(damaged):
     rng = FixedStart(bad[0] + 0.01)
     clip = read_row(row, processor, 0.9, rng)
     assert rng.asked == 1 and clip.start == 0.0 and clip.frames is not None
+
+
+def test_damaged_sound_costs_its_passages(tmp_path):
+    """The audit, the benchmark of real recordings and the training on speech hear the rest."""
+    path = tmp_path / "s.m4a"
+    ffmpeg("-f", "lavfi", "-i", "sine=440:d=30", "-c:a", "aac", "-b:a", "64k", path)
+    data = bytearray(path.read_bytes())
+    begin, end = int(len(data) * 0.02), int(len(data) * 0.7)
+    data[begin:end] = np.random.default_rng(0).bytes(end - begin)
+    path.write_bytes(data)
+    with MediaReader(path) as reader:
+        with pytest.raises(UnreadableMediaError, match="more than half of the audio"):
+            reader.read(with_video=False)
+        heard = first_sound(reader)
+        assert 8 * SAMPLING_RATE < len(heard) < 12 * SAMPLING_RATE
+        tail = heard[-2 * SAMPLING_RATE : -SAMPLING_RATE]
+        assert int(torch.fft.rfft(tail).abs().argmax()) == 440
+    assert speech_properties(str(path))["loudness"] > -30
+    spoken = read_speech(str(path), "s.m4a")
+    assert len(spoken) == 6 * SAMPLING_RATE and np.abs(spoken).max() == pytest.approx(0.7)
 
 
 class NoFaces:

@@ -29,6 +29,7 @@ SHARED = {
     "media_errors.py",
     "media_files.py",
     "media_lengths.py",
+    "media_links.py",
     "media_mp4.py",
     "media_opening.py",
     "media_silence.py",

@@ -13,13 +13,15 @@ from typing import Any
 from huggingface_hub import try_to_load_from_cache
 
 from dataset_scripts.files import sha256_of
+from dataset_scripts.text_files import printable
 
 from ..evaluation.audit.file_properties import probe_file
 from ..explain.words import PART_TITLES, clock, deciding
 from ..inference.credentials import describe_credentials
 from ..inference.provenance import detector_identity
 from ..media import MediaError, MediaReader
-from ..media_sources import is_link, name_of
+from ..media_links import is_link
+from ..media_sources import name_of
 from ..pipeline_avd import AVDeepfakeDetectionPipeline
 from ..pipeline_inputs import split_source
 from ..processing_clips import ClipProcessor
@@ -43,11 +45,7 @@ TAGS = (
 def title_of(source: Any) -> str:
     """Return the name of a pipeline input. Unprintable characters, such as those that reverse a line, are escaped."""
     media, _ = split_source(source)
-    return _printable(name_of(media))
-
-
-def _printable(name: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+    return printable(name_of(media))
 
 
 def utc(time: datetime) -> str:
@@ -69,10 +67,10 @@ def file_facts(source: Any, result: dict) -> tuple[str | None, Facts]:
     sha256, hashed = _hash_facts(media)
     facts = [("Name", title_of(source)), *hashed]
     if isinstance(audio, str | Path) and not is_link(audio):
-        facts.append(("Separate sound", f"{_printable(str(audio))} (SHA-256 {sha256_of(audio)})"))
+        facts.append(("Separate sound", f"{printable(str(audio))} (SHA-256 {sha256_of(audio)})"))
     if isinstance(media, str | Path) and not is_link(media):
         found = result.get("credentials")
-        facts.append(("Content credentials", _printable(describe_credentials(found)) if found else NO_C2PA))
+        facts.append(("Content credentials", printable(describe_credentials(found)) if found else NO_C2PA))
     if not is_link(media):  # a link would be fetched once more, and may lead to another file by now
         facts += [*_container_facts(media), *_track_facts(media, audio, result)]
     else:

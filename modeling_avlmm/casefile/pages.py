@@ -12,7 +12,8 @@ import jinja2
 from dataset_scripts.files import write_whole
 
 from ..explain.words import capital, clock, how_attributed
-from ..media_sources import is_link, name_of
+from ..media_links import is_link
+from ..media_sources import name_of
 from .case import Case
 from .pdf import typeset
 from .people import colour_of

@@ -13,7 +13,7 @@ from PIL import Image
 from ..explain.people import NUMBERS, Person, faces_sentence, most_suspicious, people_of, shared_sound
 from ..explain.words import clock, count_of
 from ..media import MediaError, MediaReader
-from ..media_sources import is_link
+from ..media_links import is_link
 from ..pipeline_inputs import split_source
 
 COLOURS = ("#0b7f7d", "#7b4fd0", "#c2318a", "#4c7f22", "#8f5f33", "#4c5fd7")

@@ -23,7 +23,7 @@ from ..explain.words import deciding
 from ..inference.credentials import read_credentials
 from ..inference.provenance import detector_identity, environment
 from ..media import MediaError, MediaReader
-from ..media_sources import is_link
+from ..media_links import is_link
 from ..pipeline_avd import AVDeepfakeDetectionPipeline
 
 FORMAT = 1

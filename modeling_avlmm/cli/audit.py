@@ -4,8 +4,10 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+from dataset_scripts.run_lock import only_run_in
+
 from ..inference.quiet import quiet_libraries
-from .console import guarded
+from .console import fit, guarded
 from .options import add_corpus, add_reading, add_workers, positive, reading
 
 HELP = "look for shortcuts and leaks in a dataset"
@@ -57,7 +59,7 @@ def _audit(options: argparse.Namespace) -> int:
     builder = load_protocol(options.dataset, options.protocol, options.data_dir)
     protocol = protocol_name(builder)
     folder = Path(options.output_dir or f"runs/audit/{options.dataset}_{protocol}")
-    with reading(options):
+    with only_run_in(folder), reading(options):
         report = audit_dataset(
             builder.as_dataset(),
             folder / "properties.jsonl",
@@ -66,9 +68,9 @@ def _audit(options: argparse.Namespace) -> int:
             limit=options.max_auc,
             seed=options.seed,
         )
-    write_audit(report, about_corpus(options.dataset, protocol, options.data_dir), folder)
+        write_audit(report, about_corpus(options.dataset, protocol, options.data_dir), folder)
     for line in report["summary"] or ["Nothing was found."]:
-        print(f"- {line}")
+        print(fit(f"- {line}"))
     print(f"Written to {folder / 'audit.md'} and audit.json.")
     return 1 if report["found"] else 0
 

@@ -12,6 +12,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
+from dataset_scripts.json_lines import DamagedJournalError
+from dataset_scripts.run_lock import InUseError
+from dataset_scripts.text_files import printable
+
+from ..media_errors import ReaderStartError
+
 WRONG_USAGE = 2
 STOPPED = 130
 CONTINUES = "stopped; the same command continues"
@@ -29,7 +35,12 @@ class UsageError(ValueError):
 
 def tell(message: object, program: str = "avlmm") -> None:
     """Print a line for the user on stderr."""
-    print(f"{program}: {message}", file=sys.stderr)
+    print(f"{program}: {fit(message)}", file=sys.stderr)
+
+
+def fit(message: object) -> str:
+    """Return a text fit for printing, line by line: names in it may hold control characters, which could move the cursor."""
+    return "\n".join(map(printable, str(message).split("\n")))
 
 
 def guarded(
@@ -45,8 +56,9 @@ def guarded(
     Args:
         body (`Callable`): The command. Returns its exit status.
         errors (exception types):
-            Errors that the user can mend, beside [`UsageError`] and a disk that is full or cannot be written. They become
-            one line on stderr and status `failed`; any other error keeps its traceback, as it is a defect.
+            Errors that the user can mend, beside [`UsageError`], a folder that another run uses, a damaged journal, no
+            process to decode in, and a disk that is full or cannot be written. They become one line on stderr and status `failed`; any other error keeps
+            its traceback, as it is a defect.
         stopped (`str`): Line for a run that Ctrl-C ended, with status 130.
         program (`str`): Name that every line begins with.
         failed (`int`): Exit status of an error.
@@ -54,7 +66,7 @@ def guarded(
     with plain_warnings(program):
         try:
             return body()
-        except (UsageError, *errors) as error:
+        except (UsageError, DamagedJournalError, InUseError, ReaderStartError, *errors) as error:
             tell(error, program)
             return failed
         except KeyboardInterrupt:
@@ -122,7 +134,7 @@ def plain_warnings(program: str) -> Iterator[None]:
     def show(message: Warning | str, *_: object, **__: object) -> None:
         from tqdm import tqdm
 
-        line = " ".join(str(message).split())
+        line = printable(" ".join(str(message).split()))
         if line not in told:
             told.add(line)
             tqdm.write(f"{program}: {line}", file=sys.stderr)  # above a progress bar, where there is one

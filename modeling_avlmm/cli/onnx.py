@@ -1,10 +1,11 @@
 """`python -m modeling_avlmm onnx`: a small detector as ONNX."""
 
 import argparse
+import contextlib
 from functools import partial
 
 from .console import UsageError, guarded
-from .options import add_model
+from .options import add_model, add_reading, reading
 
 HELP = "export a small detector to ONNX"
 DESCRIPTION = (
@@ -26,12 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="clips to fit the ranges of int8 on, each no longer than one pass [ranges are found at run time]",
     )
+    add_reading(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     # ValueErrors are the exporter's own, and those of calibration clips that cannot be read.
-    return guarded(partial(_export, options), ValueError)
+    return guarded(partial(_export, options), ValueError, OSError)
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -39,9 +41,11 @@ def _export(options: argparse.Namespace) -> int:
         raise UsageError("--calibration is for --int8")
     from ..inference import onnx_export
 
-    made = onnx_export.export_onnx(
-        options.model, options.to, options.opset, options.int8, options.calibration
-    )
+    # Only clips need a reader.
+    with reading(options) if options.calibration else contextlib.nullcontext():
+        made = onnx_export.export_onnx(
+            options.model, options.to, options.opset, options.int8, options.calibration
+        )
     for name, size in made.sizes.items():
         print(f"{made.path / name}: {size / 1e6:.2f} MB")
     print(f"logits differ from PyTorch's by at most {made.difference:.2g} (allowed: {made.tolerance:g})")

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from dataset_scripts.text_files import printable
+
 from .console import UsageError, guarded, tell
 from .options import add_loading
 
@@ -45,7 +47,6 @@ def _verify(options: argparse.Namespace) -> int:
     from ..inference.default_model import default_model
     from ..inference.loading import load_detector
     from ..inference.reader_process import reader_processes
-    from .detect.inputs import shown
 
     record = read_record(options.case)
     file = options.file or record["file"]["name"]
@@ -67,7 +68,7 @@ def _verify(options: argparse.Namespace) -> int:
     tell("something is not as the case states")
     if not options.no_model and not options.model:
         tell(
-            f"the case names the detector {shown(record['detector']['name'])}; another is asked with --model"
+            f"the case names the detector {printable(record['detector']['name'])}; another is asked with --model"
         )
     return 1
 
@@ -75,12 +76,11 @@ def _verify(options: argparse.Namespace) -> int:
 def _tell(checks: Iterable[Check]) -> bool:
     """Print checks, and return whether one differs that counts."""
     from ..casefile.record import short_hash
-    from .detect.inputs import shown
 
     found = False
     for check in checks:
         found |= check.differs and check.counts
-        then, now = (shown(short_hash(text)) for text in (check.then, check.now))
+        then, now = (printable(short_hash(text)) for text in (check.then, check.now))
         print(
             f"{'OTHER' if check.differs else 'same '}  {check.name}: {f'{then} then, {now} now' if check.differs else now}"
         )

@@ -5,7 +5,7 @@ from dataclasses import fields
 from functools import partial
 
 from ..inference.quiet import quiet_libraries
-from .console import CONTINUES, guarded
+from .console import CONTINUES, fit, guarded
 from .options import add_batch_size, add_loading, add_reading, add_workers, model_or_default, reading
 
 HELP = "measure a detector on real recordings, beside what file properties alone reach"
@@ -76,5 +76,5 @@ def _wild(options: argparse.Namespace) -> int:
         options.models = [model_or_default(None)]
     given = {field.name: vars(options)[field.name] for field in fields(WildOptions)}
     with reading(options):
-        print("\n" + wild_summary(*run_wild(WildOptions(**given))))
+        print("\n" + fit(wild_summary(*run_wild(WildOptions(**given)))))
     return 0

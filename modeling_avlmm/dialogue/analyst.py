@@ -12,6 +12,7 @@ from ..explain.regions import BAND_NAMES, FACE_REGIONS
 from ..explain.words import independent_parts, label_of
 from ..hub_mixin import PIPELINE_TASK
 from ..inference.default_model import default_model
+from ..inference.places import faults_of_model
 from ..inference.provenance import short_name
 from ..media import Clip
 from ..pipeline_avd import AVDeepfakeDetectionPipeline
@@ -116,12 +117,13 @@ class AVAnalyst:
 
         Raises:
             ValueError: when `model` cannot write and a `detector` is given as well.
-            OSError: when there is no such folder or repository.
+            DetectorError: when there is no such folder or repository, or it cannot be loaded.
         """
 
         def loaded(name: str | Path) -> AVDeepfakeDetectionPipeline:
             options = {"device": device, "dtype": dtype, "trust_remote_code": trust_remote_code or None}
-            return pipeline(PIPELINE_TASK, model=str(name), **options)
+            with faults_of_model(name):
+                return pipeline(PIPELINE_TASK, model=str(name), **options)
 
         if detector is not None:
             return cls(None if model is None else loaded(model), loaded(detector), **windows)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from datasets.utils.py_utils import convert_file_size_to_int
 
 from dataset_scripts.demonstration import is_demonstration
 from dataset_scripts.export.push import check_repository, push
+from dataset_scripts.files import unfit_for_cell
+from dataset_scripts.run_lock import only_run_in
 from dataset_scripts.splits import stable_order
+from dataset_scripts.text_files import printable
 
 from ..evaluation.protocols import load_protocol, protocol_name
 from ..explain.evidence_jobs import Examined, Job, examine, jobs_of
@@ -102,12 +106,19 @@ def instruct_corpus(options: InstructOptions) -> int:
         CorpusError: when the Hub refuses the upload.
     """
     folder, shard_bytes = options.folder, options.shard_bytes()
-    corpus = Path(options.data_dir).expanduser().absolute()
-    if corpus in (folder.absolute(), *folder.absolute().parents):
+    corpus = Path(options.data_dir).expanduser().resolve()
+    if corpus in (folder.resolve(), *folder.resolve().parents):
         raise InstructionError(f"{folder} is inside the corpus, {corpus}: choose another folder.")
     builder = load_protocol(options.dataset, options.protocol, options.data_dir)
     open_folder(folder)
     _check_repository(options)
+    with only_run_in(folder):
+        return _write(options, builder, shard_bytes)
+
+
+def _write(options: InstructOptions, builder: datasets.DatasetBuilder, shard_bytes: int) -> int:
+    """Write and upload the conversations, and return the number of clips that were left out."""
+    folder = options.folder
     tables = builder.as_dataset().cast_column("video", datasets.Video(decode=False))
     chosen = {split: _draw(table, options.limit, options.seed) for split, table in tables.items()}
     examined = _examined(tables, chosen, options)
@@ -175,15 +186,30 @@ def _examined(
     if not options.evidence:
         jobs = {path: Job(path, job.video, job.audio) for path, job in jobs.items()}
     print(f"{len(jobs):,} clips in {len(chosen)} splits", file=sys.stderr)
+    too_large = _too_large(jobs.values()) if options.media else {}
+    jobs = {path: job for path, job in jobs.items() if path not in too_large}
     cache = options.folder / EVIDENCE if options.evidence else None
     examined = examine(jobs.values(), cache, options.workers)
+    examined.unreadable |= too_large
+    examined.clips += len(too_large)
     if examined.reused:
         print(f"{examined.reused:,} clips were examined in an earlier run", file=sys.stderr)
     for _, reason in sorted(examined.unreadable.items()):
-        print(f"skipped: {reason}", file=sys.stderr)
+        print(printable(f"skipped: {reason}"), file=sys.stderr)
     for path, reason in sorted(examined.unmeasured.items()):
-        print(f"described by its labels: {path}: {reason}", file=sys.stderr)
+        print(printable(f"described by its labels: {path}: {reason}"), file=sys.stderr)
     return examined
+
+
+def _too_large(jobs: Iterable[Job]) -> dict[str, str]:
+    """Return the clips that cannot be put into the files, with the reason."""
+    found = {}
+    for job in jobs:
+        for file in filter(None, (job.video, job.audio)):
+            with contextlib.suppress(OSError):  # what is not there cannot be read either
+                if reason := unfit_for_cell(file):
+                    found[job.path] = f"{job.path}: {reason}. Leave it out, or give --no-media"
+    return found
 
 
 def _say_result(report: InstructionReport, examined: Examined, folder: Path) -> None:

@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataset_scripts.files import is_partial, write_whole
+from dataset_scripts.run_lock import HOLDER, LOCK
+from dataset_scripts.text_files import printable
 
 from .instruction_card import DATA, SKIPPED, InstructionSet, render_card
 from .instructions import FEATURES, InstructionError
@@ -31,7 +33,7 @@ GROUP_BYTES = 32 << 20
 """Media bytes of one row group, as in an export."""
 GROUP_ROWS = 1000
 _UNFINISHED = ".partial"  # a Parquet file whose number among all is not known yet
-_OURS = {*PUBLISHED, EVIDENCE, ".cache", ".gitattributes"}
+_OURS = {*PUBLISHED, EVIDENCE, LOCK, HOLDER, ".cache", ".gitattributes"}
 
 
 def open_folder(folder: Path) -> None:
@@ -46,7 +48,7 @@ def open_folder(folder: Path) -> None:
     names = {path.name for path in folder.iterdir()} if folder.exists() else set()
     strangers = {name for name in names if name not in _OURS and not is_partial(name)}
     if not names & {MANIFEST, EVIDENCE}:
-        strangers = names
+        strangers = names - {LOCK, HOLDER}
     if strangers:
         raise InstructionError(
             f"{folder} holds something else ({', '.join(sorted(strangers)[:3])}): give an empty folder, or that of an "
@@ -165,8 +167,9 @@ def finish_folder(folder: Path, made: InstructionSet) -> None:
     for path in (folder / DATA).iterdir():
         if path.name.rsplit("-", 3)[0] not in made.counts or path.name.endswith(_UNFINISHED):
             path.unlink()
-    lines = [f"{path}\tskipped\t{reason}\n" for path, reason in sorted(made.skipped.items())]
-    lines += [f"{path}\tnot measured\t{reason}\n" for path, reason in sorted(made.unmeasured.items())]
+    listed = [(path, "skipped", reason) for path, reason in sorted(made.skipped.items())]
+    listed += [(path, "not measured", reason) for path, reason in sorted(made.unmeasured.items())]
+    lines = ["\t".join(map(printable, line)) + "\n" for line in listed]
     if lines:
         write_whole(folder / SKIPPED, "".join(lines))
     else:

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from ..media import MediaReader
-from .audit.file_properties import LOOKED_AT_SECONDS, sound_facts
+from .audit.file_properties import first_sound, sound_facts
 from .audit.held_out import MODELS, group_folds, held_out_scores, model_scores, why_not_held_out
 from .ranking import auc_of
 
@@ -52,7 +52,7 @@ def speech_properties(video: str | None, audio: str | None = None) -> dict[str, 
     """Return [`SPEECH_PROPERTIES`] of a recording's first minute; None without sound."""
     with MediaReader(audio if audio is not None else video) as reader:
         duration = reader.info.duration
-        sound = reader.read(end=min(duration, LOOKED_AT_SECONDS), with_video=False).audio
+        sound = first_sound(reader)
     facts = {} if sound is None else sound_facts(sound.numpy())
     return {name: duration if name == "duration" else facts.get(name) for name in SPEECH_PROPERTIES}
 

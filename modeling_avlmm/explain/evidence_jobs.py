@@ -89,7 +89,8 @@ def examine(jobs: Iterable[Job], cache: Path | None = None, workers: int = 1) ->
     """
     jobs = list(jobs)
     found = Examined(clips=len(jobs))
-    with JSONLines(cache) if cache is not None else nullcontext() as journal:
+    opened = nullcontext() if cache is None else JSONLines(cache, ("path", "key", "evidence"))
+    with opened as journal:
         known = {line["path"]: line for _, line in journal} if journal is not None else {}
         waiting = []
         for job in jobs:
@@ -97,9 +98,14 @@ def examine(jobs: Iterable[Job], cache: Path | None = None, workers: int = 1) ->
             if line is None or line["key"] != job.key():
                 waiting.append(job)
                 continue
+            try:
+                evidence = None if line["evidence"] is None else Evidence.from_dict(line["evidence"])
+            except (TypeError, AttributeError, ValueError):  # not what was written: it is measured again
+                waiting.append(job)
+                continue
             found.reused += 1
-            if line["evidence"] is not None:
-                found.evidence[job.path] = Evidence.from_dict(line["evidence"])
+            if evidence is not None:
+                found.evidence[job.path] = evidence
         # `disable=None`: no progress bar where the output is not a terminal.
         for job, result in tqdm(_results(waiting, workers), total=len(waiting), unit="clip", disable=None):
             if found.add(job.path, result) and journal is not None:
@@ -221,7 +227,10 @@ def jobs_of(rows: Iterable[Mapping[str, Any]], everything: Mapping[str, Mapping[
             if source is not None:
                 job |= {"source": path_of(source["video"]), "source_audio": source.get("audio")}
             elif video is not None and video.replace(os.sep, "/").endswith("/" + row["path"]):
-                job["source"] = os.path.join(video[: -len(row["path"])], *row["source"].split("/"))
+                corpus = video[: -len(row["path"])]
+                place = os.path.normpath(os.path.join(corpus, *row["source"].split("/")))
+                if place.startswith(corpus):  # a table may name any file of this machine
+                    job["source"] = place
             job["source_path"] = row["source"]
         yield Job(**job)
 

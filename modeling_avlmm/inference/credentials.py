@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..media_sources import is_link
+from ..media_links import is_link
 
 SECONDS = 30.0
 """Longest wait for one file: the whole of a signed one is hashed, and a manifest may be made to take forever."""

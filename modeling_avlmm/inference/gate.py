@@ -12,6 +12,7 @@ from transformers import Pipeline, pipeline
 from ..hub_mixin import PIPELINE_TASK
 from ..pipeline_results import NO_VERDICT
 from .loading import without_loading_bar
+from .places import faults_of_model
 
 BLOCK = 16
 """Files that pass the gate together, per row of a batch or per worker, so that those left over fill batches."""
@@ -44,7 +45,7 @@ class Gate:
         device: torch.device | None = None,
     ):
         if isinstance(detector, str | Path):
-            with without_loading_bar():
+            with faults_of_model(detector), without_loading_bar():
                 detector = pipeline(PIPELINE_TASK, model=str(detector), device=device)
         if not isinstance(detector, Pipeline) or detector.task != PIPELINE_TASK:
             raise ValueError(

@@ -17,6 +17,7 @@ from ..media import SAMPLING_RATE
 from ..media_containers import joined, next_recording, nominal, several
 from ..media_errors import DAMAGED, MediaNotFoundError, UnreadableMediaError
 from ..media_files import PICTURE_CODECS, undecodable
+from ..media_mp4 import FIRST_BOXES, read_header
 from ..media_sources import mapped
 from ..media_tracks import Clock, explain, is_rate, is_turned, torchcodec_decoders
 from ..media_video import Picture as Shown
@@ -74,8 +75,14 @@ class GrowingFile:
         # A buffered pipe's `read1` gives the bytes that are there, without waiting for more.
         self._read = getattr(self._file, "read1", self._file.read)
         self._at = 0
+        self._end = None if self.is_pipe else self._first_film()
         self._head: bytearray | None = bytearray() if self.is_pipe else None
         self._told_partial = True
+
+    def _first_film(self) -> int | None:
+        """Return the byte at which the file counts as ended, see [`Header`]; None for its true end."""
+        content = self.content() if self._true_size() else memoryview(b"")
+        return read_header(content).restarts_at if bytes(content[4:8]) in FIRST_BOXES else None
 
     def close(self) -> None:
         if self._owned:
@@ -129,12 +136,12 @@ class GrowingFile:
         if self.is_pipe and self.waiting is not None:
             while not select.select([self._file], [], [], self.poll)[0]:
                 self.waiting()
-        data = self._read(size)
+        data = self._read(self._within(size))
         if not data and not self._told_partial:
             self._told_partial = True
             return b""
         if not data and not self.is_pipe and self._grows_past(self._at):
-            data = self._read(size)
+            data = self._read(self._within(size))
         # FFmpeg doesn't ask to complete a full answer: an empty one after it would be the end.
         self._told_partial = len(data) in (0, size)
         self._at += len(data)
@@ -158,7 +165,14 @@ class GrowingFile:
                 size, since = now, time.monotonic()
         return True
 
+    def _within(self, size: int) -> int:
+        return size if self._end is None else min(size, max(0, self._end - self._at))
+
     def _size(self) -> int:
+        size = self._true_size()
+        return size if self._end is None else min(size, self._end)
+
+    def _true_size(self) -> int:
         if hasattr(self._file, "fileno"):
             try:
                 return os.fstat(self._file.fileno()).st_size

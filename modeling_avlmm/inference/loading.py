@@ -16,11 +16,9 @@ from ..processing_avlmm import AVLMMProcessor
 from .auto import MODEL_FOR_AV_DEEPFAKE_DETECTION_MAPPING
 from .onnx_detector import graph_files
 from .onnx_model import ONNXModel
-from .places import missing_folder
+from .places import DetectorError, faults_of_model, missing_folder
 
-
-class DetectorError(ValueError):
-    """A detector that cannot be loaded; the message says what to change."""
+__all__ = ["DetectorError", "load_detector", "without_loading_bar"]
 
 
 def load_detector(
@@ -60,7 +58,7 @@ def load_detector(
     exported = bool(graph_files(model))
     if exported and place is not None and place.type != "cpu":
         raise DetectorError(f"{model} is an exported detector, which runs on the CPU: leave the device out.")
-    try:
+    with faults_of_model(model):
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
         options = {"device": place, "trust_remote_code": trust_remote_code or None}
         if gate is not None:
@@ -79,8 +77,6 @@ def load_detector(
         detector = AVLMMForDeepfakeDetection.from_backbone(str(model), dtype=dtype)
         processor = AVLMMProcessor.from_backbone(str(model))
         return pipeline(PIPELINE_TASK, model=detector, processor=processor, **options), True
-    except (OSError, ValueError) as error:
-        raise DetectorError(f"{model} cannot be loaded: {error}") from error
 
 
 @contextmanager

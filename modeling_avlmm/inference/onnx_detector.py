@@ -11,6 +11,7 @@ from ..media import Clip
 from ..modeling_outputs import score_columns
 from ..pipeline_results import calibrated_scores
 from .onnx_graphs import GRAPHS, ONNXExportError
+from .places import faults_of_model
 
 MODEL_FILE, INT8_FILE = "model.onnx", "model_int8.onnx"
 EXPORT = "python -m modeling_avlmm onnx --model MODEL --to DIR"
@@ -40,7 +41,8 @@ class ONNXDetector:
         threads (`int`, *optional*): Threads of one pass. Defaults to PyTorch's number.
 
     Raises:
-        ONNXExportError: If the file or onnxruntime is missing.
+        ONNXExportError: If a graph or onnxruntime is missing, or a graph is not one of this detector.
+        DetectorError: If configuration or processor cannot be loaded.
     """
 
     def __init__(self, folder: str | Path, int8: bool = False, threads: int | None = None):
@@ -49,9 +51,15 @@ class ONNXDetector:
             path = Path(folder) / (INT8_FILE if int8 else MODEL_FILE)
             how = EXPORT + " --int8" * int8
             raise ONNXExportError(f"{path}: there is no such file. Write it with `{how}`.")
-        self.config = AutoConfig.from_pretrained(folder)
-        self.processor = AutoProcessor.from_pretrained(folder)
-        self._graphs = GRAPHS[self.config.model_type](paths, self.config, threads)
+        with faults_of_model(folder):
+            self.config = AutoConfig.from_pretrained(folder)
+            self.processor = AutoProcessor.from_pretrained(folder)
+        kind = GRAPHS.get(self.config.model_type)
+        if kind is None or not (int8 or [path.name for path in paths] == list(kind.files)):
+            raise ONNXExportError(
+                f"{folder} holds the configuration of a {self.config.model_type!r} detector, and other graphs. Export it again."
+            )
+        self._graphs = kind(paths, self.config, threads)
 
     def logits(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """

@@ -7,9 +7,10 @@ This needs `pip install modeling-avlmm[onnx]`. The folder holds the graphs (`mod
 """
 
 import logging
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,13 @@ from .auto import AutoModelForAVDeepfakeDetection
 from .loading import without_loading_bar
 from .onnx_detector import INT8_FILE, ONNXDetector
 from .onnx_graphs import GRAPHS, ONNXExportError, arrays, output_names
+from .places import DetectorError, faults_of_model, missing_folder
 
 TOLERANCES = {"ssavd": 1e-3, "facevoice": 1e-4}
 """Largest difference of a logit between PyTorch and onnxruntime; our own choice."""
 OPSET = 18
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+"""Ends of the names of weights that an export would stand beside."""
 
 
 @dataclass
@@ -115,36 +119,70 @@ def export_onnx(
         calibration (sequence of media, *optional*):
             Clips for the processor, on which the 8-bit ranges are fitted. Without them, ranges are found at run time.
 
+    Nothing is left in the folder unless the graphs compute what the model computes.
+
     Raises:
-        ONNXExportError: If packages are missing, the folder holds no such detector, or the logits differ by more than
-            `TOLERANCES` allows. NaN in only one of the two is a difference, too.
+        DetectorError: If there is no such detector, or it cannot be loaded.
+        ONNXExportError: If packages are missing, the folder to write holds another detector, or the logits differ by more
+            than `TOLERANCES` allows. NaN in only one of the two is a difference, too.
     """
     _need_packages()
     model, processor = _load(model_dir)
     system = model.config.model_type
     if int8 and system != "ssavd":
         raise ONNXExportError(f"8-bit weights are for SSAVD only, and {model_dir} is a {system!r} detector.")
-    output_dir = Path(output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    paths = [output_dir / name for name in GRAPHS[system].files]
+    clips = [dict(processor(clip)) for clip in calibration]
+    output_dir = _opened(Path(output_dir), system)
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=output_dir) as unfinished:
+        made = _made_in(Path(unfinished), model, processor, opset, int8, clips)
+        (output_dir / INT8_FILE).unlink(missing_ok=True)  # of an earlier export: it may be of other weights
+        for path in sorted(made.path.iterdir()):
+            path.replace(output_dir / path.name)
+    return replace(made, path=output_dir)
+
+
+def _opened(folder: Path, system: str) -> Path:
+    """Return a folder for an export of a system, made if it is missing; one that holds another detector is refused."""
+    if folder.exists() and not folder.is_dir():
+        raise ONNXExportError(f"{folder} is a file: give a folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    others = {name for kind, graphs in GRAPHS.items() if kind != system for name in graphs.files}
+    held = sorted(path.name for path in folder.iterdir() if path.name in others or path.suffix in WEIGHTS)
+    if held:
+        raise ONNXExportError(
+            f"{folder} holds a detector already ({held[0]}), which would be mixed with this one: give another folder."
+        )
+    return folder
+
+
+def _made_in(
+    folder: Path,
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    opset: int,
+    int8: bool,
+    clips: Sequence[Mapping[str, torch.Tensor]],
+) -> ONNXExport:
+    """Write an export into an empty folder, and compare it with the model."""
+    system = model.config.model_type
+    paths = [folder / name for name in GRAPHS[system].files]
     for path, graph in zip(paths, _graphs(model), strict=True):
         _write_graph(graph, path, opset)
-    model.config.save_pretrained(output_dir)
-    processor.save_pretrained(output_dir)
-    difference = largest_difference(model, ONNXDetector(output_dir))
+    model.config.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    difference = largest_difference(model, ONNXDetector(folder))
     if not difference <= TOLERANCES[system]:
         raise ONNXExportError(
-            f"{output_dir}: logits differ from PyTorch's by up to {difference:.3g}, more than {TOLERANCES[system]:g}. Do not "
-            "deploy it; try another --opset, or torch and onnxruntime as in constraints.txt."
+            f"The graphs' logits differ from PyTorch's by up to {difference:.3g}, more than {TOLERANCES[system]:g}, so nothing "
+            "was written. Try another --opset, or torch and onnxruntime as in constraints.txt."
         )
     int8_difference = None
     if int8:
-        clips = [dict(processor(clip)) for clip in calibration]
-        paths.append(output_dir / INT8_FILE)
+        paths.append(folder / INT8_FILE)
         quantize(paths[0], paths[1], clips)
-        int8_difference = largest_difference(model, ONNXDetector(output_dir, int8=True), scores=True)
+        int8_difference = largest_difference(model, ONNXDetector(folder, int8=True), scores=True)
     sizes = {path.name: path.stat().st_size for path in paths}
-    return ONNXExport(output_dir, difference, TOLERANCES[system], int8_difference, sizes)
+    return ONNXExport(folder, difference, TOLERANCES[system], int8_difference, sizes)
 
 
 def _need_packages() -> None:
@@ -161,17 +199,17 @@ def _need_packages() -> None:
 
 
 def _load(model_dir: str | Path) -> tuple[PreTrainedModel, ProcessorMixin]:
-    try:
+    if absent := missing_folder(model_dir):
+        raise DetectorError(absent)
+    with faults_of_model(model_dir):
         kind = PreTrainedConfig.get_config_dict(model_dir)[0].get("model_type")
-        if kind not in GRAPHS:
-            raise ONNXExportError(
+        if kind not in list(GRAPHS):  # it may be anything, also what has no hash
+            raise DetectorError(
                 f"{model_dir} holds a {kind!r} model; only {' and '.join(map(repr, GRAPHS))} are exported."
             )
         with without_loading_bar():
             model = AutoModelForAVDeepfakeDetection.from_pretrained(model_dir, dtype=torch.float32)
         return model.eval(), AutoProcessor.from_pretrained(model_dir)
-    except OSError as error:
-        raise ONNXExportError(f"{model_dir} cannot be loaded: {error}") from error
 
 
 def _graphs(model: PreTrainedModel) -> list[_Graph]:

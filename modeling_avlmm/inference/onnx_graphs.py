@@ -13,6 +13,7 @@ from ..configuration_detector import LOGITS
 from ..configuration_facevoice import FaceVoiceConfig
 from ..configuration_ssavd import SSAVDConfig
 from ..modeling_verdicts import part_verdicts
+from .places import DetectorError
 
 INPUTS = ("pixel_values", "audio_values", "frame_mask", "audio_mask")
 
@@ -20,7 +21,7 @@ Runner = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
 """From arrays by name, of any number of rows, to the graph's outputs."""
 
 
-class ONNXExportError(ValueError):
+class ONNXExportError(DetectorError):
     """An export that cannot be made or run, or that does not compute what the model computes."""
 
 
@@ -34,7 +35,7 @@ def open_graph(path: Path, outputs: Sequence[str], threads: int | None = None) -
         threads (`int`, *optional*): Threads of one pass. Defaults to PyTorch's number.
 
     Raises:
-        ONNXExportError: If onnxruntime cannot be imported.
+        ONNXExportError: If onnxruntime cannot be imported, or the file is no graph with these outputs.
     """
     try:
         import onnxruntime
@@ -45,8 +46,26 @@ def open_graph(path: Path, outputs: Sequence[str], threads: int | None = None) -
     options.intra_op_num_threads = threads or torch.get_num_threads()
     # Threads that spin while they wait take the cores from decoding.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda inputs: session.run(list(outputs), inputs)
+    try:
+        # As bytes: then it reads no other file, and its path may have any name.
+        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own types have no common base
+        raise ONNXExportError(f"{path} cannot be loaded: {_first_line(error)}. Export it again.") from error
+    found = {output.name for output in session.get_outputs()}
+    if absent := sorted(set(outputs) - found):
+        raise ONNXExportError(f"{path} is not the graph of this detector: it has no output {absent[0]!r}.")
+
+    def run(inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        try:
+            return session.run(list(outputs), inputs)
+        except Exception as error:
+            raise ONNXExportError(f"{path} cannot be run: {_first_line(error)}. Export it again.") from error
+
+    return run
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 class SSAVDGraph:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from ..media import Clip
-from ..media_errors import DecoderCrashedError, DecoderStalledError, MediaError
+from ..media_errors import DecoderCrashedError, DecoderStalledError, MediaError, ReaderStartError
 from ..media_files import Tracks, open_elsewhere
 from .growing_file import opened
 from .reader_messages import Inbox, anonymous_file, receive, send
@@ -31,8 +31,11 @@ from .stream_windows import WindowShape
 
 __all__ = ["ReaderLimits", "limits_in_use", "reader_processes", "readers_in_use", "start_worker"]
 
-START_SECONDS = 180.0
-"""Longest wait for a reader process; the first imports PyTorch, and a busy disk is slow."""
+START_SECONDS = 90.0
+"""Longest wait for a reader process; the first imports PyTorch, and a busy disk is slow. Our own choice."""
+NOT_STARTED = (
+    "The machine may be too busy, or short of memory: try again, or decode in this process (--read-here)"
+)
 IDLE = 4
 """Readers that are kept for the next file; our own choice."""
 LEAVE_OUT = "It is damaged in a way that FFmpeg does not survive: re-encode it or leave it out"
@@ -167,11 +170,18 @@ class _Readers:
                 self._owner, self._idle = os.getpid(), []
             if self._idle:
                 return self._idle.pop()
-            try:
-                return _nursery().reader(self.limits)
-            except (OSError, EOFError):  # somebody ended the nursery
-                _nurseries.clear()
-                return _nursery().reader(self.limits)
+            for last in (False, True):
+                try:
+                    return _nursery().reader(self.limits)
+                except TimeoutError as error:
+                    reason = f"No process that decodes files started within {START_SECONDS:g} s"
+                    raise ReaderStartError(f"{reason}. {NOT_STARTED}.") from error
+                except (OSError, EOFError) as error:  # somebody ended the nursery
+                    _nurseries.clear()
+                    if last:
+                        reason = "The process that decodes files ended as it started"
+                        raise ReaderStartError(f"{reason}. {NOT_STARTED}.") from error
+            raise AssertionError("the last try returns or raises")
 
     def give_back(self, reader: _Reader, owner: int) -> None:
         """Keep a reader whose file was closed for the next file, if it is well."""

@@ -27,6 +27,7 @@ from .auto import AutoModelForAVDeepfakeDetection
 from .growing_file import Picture
 from .loading import without_loading_bar
 from .onnx_detector import ONNXDetector, graph_files
+from .places import DetectorError, faults_of_model, missing_folder
 from .reader_process import WindowsElsewhere, readers_in_use
 from .stream_reading import FileWindows
 from .stream_scores import Scores, StreamScores
@@ -263,8 +264,10 @@ def _scorer(
         if graph_files(model):
             model = ONNXDetector(model, threads=threads or 1)
         else:
-            processor = AutoProcessor.from_pretrained(model)
-            with without_loading_bar():
+            if absent := missing_folder(model):
+                raise DetectorError(absent)
+            with faults_of_model(model), without_loading_bar():
+                processor = AutoProcessor.from_pretrained(model)
                 model = AutoModelForAVDeepfakeDetection.from_pretrained(model)
     if isinstance(model, ONNXDetector):
         return model.scores, model.config, model.processor

@@ -269,7 +269,7 @@ def checked(path: Path, name: str, limits: Limits) -> MediaInfo:
                     f"{name} lasts {minutes(info.duration)}, and the limit is {minutes(limits.max_seconds)}. "
                     "Cut out the part in question."
                 )
-            reader.read(end=min(1.0, info.duration), fps=1.0)
+            reader.read_passage(0.0, min(1.0, info.duration), fps=1.0)
     except UnsupportedSourceError as error:
         raise ClipRefusedError(f"{name} is not a video or sound file: it {error.reason}.") from error
     except MediaError as error:

@@ -96,9 +96,9 @@ class EndpointHandler:
         self.private_links = private_links
         # The detector's own modules: in an endpoint, those that `transformers` loaded from the folder.
         package = type(self.detector.processor).__module__.rpartition(".")[0]
-        self._media, self._sources, self._errors, self._finder = (
+        self._media, self._links, self._sources, self._errors, self._finder = (
             importlib.import_module(f"{package}.{name}")
-            for name in ("media", "media_sources", "media_errors", "face_finder")
+            for name in ("media", "media_links", "media_sources", "media_errors", "face_finder")
         )
         self._lock = (
             threading.Lock()
@@ -177,7 +177,7 @@ class EndpointHandler:
             return self._within_limit(bytes(inputs), "<bytes>"), "<bytes>"
         if not isinstance(inputs, str):
             raise RequestError(f'"inputs" is a {type(inputs).__name__}: give a link or a file in base64')
-        if self._sources.is_link(inputs):
+        if self._links.is_link(inputs):
             return self._download(inputs.strip())
         text = inputs.partition(",")[2] if inputs.startswith("data:") else inputs
         text, name = "".join(text.split()), "<base64>"

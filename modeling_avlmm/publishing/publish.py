@@ -17,6 +17,7 @@ from ..configuration_avpl import AVPLConfig
 from ..configuration_detector import DEMONSTRATION_NOTICE
 from ..evaluation.report import calibration_of
 from ..inference.auto import AutoModelForAVDeepfakeDetection
+from ..inference.places import DetectorError, faults_of_model
 from ..inference.provenance import detector_identity
 from ..inference.served_settings import DETECTOR_FILE
 from .card import CardMetadata, render_model_card
@@ -184,11 +185,12 @@ def _load(model_dir: Path) -> tuple[PreTrainedModel, ProcessorMixin]:
     if not (model_dir / "processor_config.json").is_file():
         raise PublishError(f"{model_dir} holds a model but no processor. Save its processor there as well.")
     try:
-        # The saved type, whatever it is: publishing changes no weight.
-        model = AutoModelForAVDeepfakeDetection.from_pretrained(model_dir, dtype="auto")
-        return model, AutoProcessor.from_pretrained(model_dir)
-    except ValueError as error:
-        raise PublishError(f"{model_dir} is not a detector of this package: {error}") from error
+        with faults_of_model(model_dir):
+            # The saved type, whatever it is: publishing changes no weight.
+            model = AutoModelForAVDeepfakeDetection.from_pretrained(model_dir, dtype="auto")
+            return model, AutoProcessor.from_pretrained(model_dir)
+    except DetectorError as error:
+        raise PublishError(str(error)) from error
 
 
 def _check_report(path: Path, report: dict, model: PreTrainedModel, processor: ProcessorMixin) -> None:

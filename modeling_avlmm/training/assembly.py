@@ -12,6 +12,7 @@ from transformers import AutoProcessor
 
 from ..configuration_facevoice import FaceVoiceConfig
 from ..inference.auto import AutoModelForAVDeepfakeDetection
+from ..inference.places import DetectorError, faults_of_model
 from ..modeling_facevoice import FaceVoiceForDeepfakeDetection
 from ..processing_facevoice import FaceVoiceProcessor
 from .genuine_recipe import FaceVoiceRecipe
@@ -66,12 +67,17 @@ def load_detector(source: str | Path) -> Detector:
     Raises:
         RecipeError: for a detector of another system.
     """
-    model = AutoModelForAVDeepfakeDetection.from_pretrained(source)
+    try:
+        with faults_of_model(source):
+            model = AutoModelForAVDeepfakeDetection.from_pretrained(source)
+            processor = AutoProcessor.from_pretrained(source)
+    except DetectorError as error:
+        raise RecipeError(f"model.start: {error}") from error
     if model.config.model_type != "facevoice":
         raise RecipeError(
             f"model.start: {source} is a detector of system {model.config.model_type}, and the recipe has system: facevoice."
         )
-    return model, AutoProcessor.from_pretrained(source)
+    return model, processor
 
 
 def load_picture_weights(model: FaceVoiceForDeepfakeDetection, file: Path) -> None:

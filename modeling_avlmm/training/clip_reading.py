@@ -9,7 +9,7 @@ import numpy as np
 from transformers import ProcessorMixin
 
 from ..face_crops import FaceTrack
-from ..media import Clip
+from ..media import Clip, MediaReader
 from ..media_errors import UnreadableMediaError
 from .face_cuts import FaceCut, open_row
 
@@ -38,20 +38,30 @@ def read_row(
     """
     with open_row(row, processor) as reader:
         if track is not None:
-            cut = FaceCut.of(reader.info, track, processor, clip_seconds)
-            others = range(0, cut.starts, max(1, round(cut.length / cut.step)))
-            return _readable(
-                [cut.draw(rng), *others], lambda place: cut.read(reader, track, processor, place)
+            return read_face(
+                reader, track, processor, FaceCut.of(reader.info, track, processor, clip_seconds), rng
             )
         parts: list[tuple[float, float | None]] = [(0.0, None)]
         if clip_seconds is not None and reader.info.duration > clip_seconds:
             start = 0.0 if rng is None else float(rng.uniform(0.0, reader.info.duration - clip_seconds))
             parts = [(start, start + clip_seconds), *reader.windows(clip_seconds)]
         options = {"fps": processor.fps, "max_frames": processor.max_frames}
-        return _readable(parts, lambda part: reader.read(*part, **options))
+        return first_readable(parts, lambda part: reader.read(*part, **options))
 
 
-def _readable(parts: Iterable[Part], read: Callable[[Part], Clip]) -> Clip:
+def read_face(
+    reader: MediaReader,
+    track: FaceTrack,
+    processor: ProcessorMixin,
+    cut: FaceCut,
+    rng: np.random.Generator | None,
+) -> Clip:
+    """Decode a stretch of a clip, cut to a face: one that `rng` chooses, or another where that is damaged."""
+    others = range(0, cut.starts, max(1, round(cut.length / cut.step)))
+    return first_readable([cut.draw(rng), *others], lambda place: cut.read(reader, track, processor, place))
+
+
+def first_readable(parts: Iterable[Part], read: Callable[[Part], Clip]) -> Clip:
     """Return the first part that can be decoded; raises the error of the first one if there is none."""
     first: UnreadableMediaError | None = None
     for part in parts:

@@ -27,9 +27,11 @@ from ..evaluation.pace import telling_pace
 from ..explain.words import count_of
 from ..face_crops import EPS, FaceTrack
 from ..inference.face_cache import file_stamps
-from ..media import SAMPLING_RATE, Clip, MediaError, MediaReader
+from ..media import SAMPLING_RATE, Clip, MediaError, MediaReader, UnreadableMediaError
+from ..media_errors import tells_damage
 from . import face_cuts
 from .clip_faces import ClipFaces
+from .clip_reading import read_face
 from .face_cuts import STARTS, FaceCut, open_row
 from .progress import say
 
@@ -51,7 +53,8 @@ class ClipStore:
     A draw is what [`FaceCut.read`] reads of the clip itself. A file is made when its clip is first asked for, whole or not at
     all, so a run that was stopped goes on. Its name stands for the clip's path, size and time of change, its face, the
     processor's settings and the version of the reader: where one of them changes, the clip is cut again. Several processes
-    and runs may use one folder. Reading maps the file into memory and copies the frames of the draw.
+    and runs may use one folder. Reading maps the file into memory and copies the frames of the draw. The file of a clip with a
+    damaged passage is empty: draws are decoded from the clip, which chooses another stretch where one is damaged.
 
     Args:
         folder (`Path`): The folder.
@@ -81,13 +84,12 @@ class ClipStore:
         if entry is None:
             return self._from_file(row, track, rng)
         try:
-            return self._stored(entry, row["path"], rng)
-        except FileNotFoundError:
-            pass
+            clip = self._stored(entry, row["path"], rng)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-            warn(f"A clip is cut again, as {entry} is damaged: {error}", ClipStoreWarning, stacklevel=2)
-        self._write(entry, row, track)
-        return self._stored(entry, row["path"], rng)
+            if not isinstance(error, FileNotFoundError):
+                warn(f"A clip is cut again, as {entry} is damaged: {error}", ClipStoreWarning, stacklevel=2)
+            clip = self._stored(entry, row["path"], rng) if self._write(entry, row, track) else None
+        return self._from_file(row, track, rng) if clip is None else clip
 
     def entry(self, row: dict, track: FaceTrack) -> Path | None:
         """Return the file of a row's clip; None for a clip that is no file on disk."""
@@ -131,48 +133,58 @@ class ClipStore:
             entry = None if track is None else self.entry(row, track)
             if entry is None or entry.is_file():
                 return False
-            self._write(entry, row, track)
+            return self._write(entry, row, track)
         except MediaError:
             return False
-        return True
 
     def _cut(self, reader: MediaReader, track: FaceTrack) -> FaceCut:
         return FaceCut.of(reader.info, track, self.processor, self.clip_seconds, self.seconds)
 
     def _from_file(self, row: dict, track: FaceTrack, rng: np.random.Generator | None) -> Clip:
         with open_row(row, self.processor) as reader:
-            cut = self._cut(reader, track)
-            return cut.read(reader, track, self.processor, cut.draw(rng))
+            return read_face(reader, track, self.processor, self._cut(reader, track), rng)
 
-    def _write(self, entry: Path, row: dict, track: FaceTrack) -> None:
-        """Write a clip's file whole. Processes that write the same one at once each have a name of their own until then."""
+    def _write(self, entry: Path, row: dict, track: FaceTrack) -> bool:
+        """
+        Write a clip's file whole, and return whether it holds the clip: one with a damaged passage is not kept.
+
+        Processes that write the same file at once each have a name of their own until then.
+        """
         processor = self.processor
         with open_row(row, processor) as reader:
             cut = self._cut(reader, track)
-            clip = reader.read(
-                start=cut.first,
-                end=cut.end,
-                fps=processor.fps * (STARTS if cut.starts > 1 else 1),
-                track=track,
-                face_margin=processor.face_margin,
-                face_side=cut.side,
-            )
-            duration = reader.info.duration
+            try:
+                clip = reader.read(
+                    start=cut.first,
+                    end=cut.end,
+                    fps=processor.fps * (STARTS if cut.starts > 1 else 1),
+                    track=track,
+                    face_margin=processor.face_margin,
+                    face_side=cut.side,
+                )
+                whole = not any(map(tells_damage, clip.warnings))
+            except UnreadableMediaError:
+                whole = False
+            about = {"whole": json.dumps(whole), "cut": json.dumps(asdict(cut))}
+            about["duration"] = repr(reader.info.duration)
         kept = {}
-        if clip.frames is not None:
+        if whole and clip.frames is not None:
             kept["frames"] = clip.frames.contiguous()
             kept["places"] = (clip.timestamps / cut.step).round().to(torch.int64)
-        if clip.audio is not None:
+        if whole and clip.audio is not None:
             kept["audio"] = clip.audio
         own = entry.with_name(f"{entry.stem}.{uuid.uuid4().hex}.safetensors")
         with written_whole(own) as partial:
-            save_file(kept, partial, {"cut": json.dumps(asdict(cut)), "duration": repr(duration)})
+            save_file(kept, partial, about)
         os.replace(own, entry)
+        return whole
 
-    def _stored(self, entry: Path, name: str, rng: np.random.Generator | None) -> Clip:
-        """Return a draw from a clip's file."""
+    def _stored(self, entry: Path, name: str, rng: np.random.Generator | None) -> Clip | None:
+        """Return a draw from a clip's file; None where the clip is not kept."""
         with safe_open(entry, "pt") as stored:
             about, kept = stored.metadata(), set(stored.keys())
+            if not json.loads(about["whole"]):
+                return None
             cut = FaceCut(**json.loads(about["cut"]))
             place = cut.draw(rng)
             start = cut.first + place * cut.step

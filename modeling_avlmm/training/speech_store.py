@@ -23,6 +23,7 @@ from ..explain.words import count_of
 from ..media import SAMPLING_RATE, MediaError, MediaReader
 from .array_store import ArrayStore
 from .batches import DropList
+from .clip_reading import first_readable
 from .genuine_data import SUFFIXES, Recording
 from .genuine_recipe import SoundRecipe
 from .progress import say
@@ -127,13 +128,16 @@ def read_speech(file: str, name: str) -> np.ndarray | None:
     """
     Return the speech of a file without the silence around it, at most 6 s of it, at a peak of 0.7.
 
-    None for less than a second of sound, or silence.
+    It is that of the first 12 s, or of the next 12 s that are not damaged. None for less than a second of sound, or silence.
 
     Raises:
         MediaError: when the file cannot be read.
     """
     with MediaReader(file, name=name) as reader:
-        audio = reader.read(end=2 * MOST_SECONDS, with_video=False).audio if reader.info.has_audio else None
+        audio = None
+        if reader.info.has_audio:
+            spans = [(0.0, 2 * MOST_SECONDS), *reader.windows(2 * MOST_SECONDS)[1:]]
+            audio = first_readable(spans, lambda span: reader.read(*span, with_video=False)).audio
     if audio is None or float(audio.abs().max()) < QUIETEST_PEAK:
         return None
     sound = audio.numpy()

@@ -8,7 +8,9 @@ import json
 import os
 import re
 import shutil
+import socket
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -18,11 +20,12 @@ from media_factory import make_clip, remux
 from ssavd_factory import SMALL, stir
 from transformers import pipeline
 
+from dataset_scripts.text_files import printable
 from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
 from modeling_avlmm.__main__ import main
 from modeling_avlmm.cli.detect import output
 from modeling_avlmm.cli.detect.detection_run import DetectionRun
-from modeling_avlmm.cli.detect.inputs import columns, shown, survey, walk
+from modeling_avlmm.cli.detect.inputs import columns, survey, walk
 from modeling_avlmm.cli.detect.overview import Overview
 from modeling_avlmm.cli.detect.resume import Journal, JournalError
 from modeling_avlmm.inference.credentials import with_credentials
@@ -88,9 +91,9 @@ def test_a_folder_is_walked_in_order(folder):
 
 
 def test_names_that_would_garble_a_terminal_are_escaped():
-    assert shown("a\x1b[2Jb\nc") == "a\\x1b[2Jb\\nc"
-    assert shown(os.fsdecode(b"caf\xe9.mp4")) == "caf\\udce9.mp4"
-    assert shown("中文.mp4") == "中文.mp4"
+    assert printable("a\x1b[2Jb\nc") == "a\\x1b[2Jb\\nc"
+    assert printable(os.fsdecode(b"caf\xe9.mp4")) == "caf\\udce9.mp4"
+    assert printable("中文.mp4") == "中文.mp4"
 
 
 def test_results_of_a_folder_are_those_of_the_pipeline(small, folder, capsys):
@@ -120,6 +123,19 @@ def test_nothing_to_look_at_is_wrong_use(small, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["detect", "x.mp4", "--batch-size", "0"])
     assert stop.value.code == 2 and "at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["--private-links", "--no-private-links"])
+def test_links_into_the_own_network_can_be_refused(small, capsys, word):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(30)
+        link = f"http://127.0.0.1:{listener.getsockname()[1]}/a.mp4"
+        thread = threading.Thread(target=lambda: listener.accept()[0].close(), daemon=True)
+        thread.start()
+        status, (result,), _ = detect(capsys, small, link, word)
+        thread.join()
+    refused = "leads to 127.0.0.1, which is not a public address" in result["error"]["message"]
+    assert status == 1 and refused == (word == "--no-private-links")
 
 
 # -- output ----------------------------------------------------------------------------------------------------------

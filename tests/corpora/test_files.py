@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 import pytest
 
-from dataset_scripts.files import is_partial, sha256_of, write_whole, written_whole
-from dataset_scripts.json_lines import JSONLines, read_json_lines
+from dataset_scripts.corpus import scan_files
+from dataset_scripts.files import (
+    is_partial,
+    not_a_file,
+    sha256_of,
+    unfit_for_cell,
+    write_whole,
+    written_whole,
+)
+from dataset_scripts.json_lines import DamagedJournalError, JSONLines, read_json_lines
 
 
 def test_a_file_is_replaced_when_the_block_ends(tmp_path):
@@ -95,3 +104,37 @@ def test_a_journal_of_one_cut_line_is_empty(tmp_path):
         journal.append({"number": 1})
         journal.clear()
     assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (b"\x00\xff binary", "at byte 14 is no JSON"),
+        (b"[" * 100_000, "at byte 14 is no JSON"),
+        (b"[1, 2]", "at byte 14 is no entry with number"),
+        (b'{"other": 1}', "at byte 14 is no entry with number"),
+    ],
+)
+def test_a_journal_of_something_else_is_said_to_be_one(tmp_path, line, told):
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'{"number": 0}\n' + line + b"\n")
+    with (
+        JSONLines(path, ["number"]) as journal,
+        pytest.raises(DamagedJournalError, match=rf"journal\.jsonl: the line {told}\. .*remove it"),
+    ):
+        list(journal)
+
+
+def test_what_is_no_file_is_not_listed_and_not_put_into_a_table(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "device.mp4").symlink_to("/dev/zero")
+    (tmp_path / "large.mp4").touch()
+    os.truncate(tmp_path / "large.mp4", 2**31)  # takes no space
+    (tmp_path / "clip.mp4").write_bytes(b"clip")
+    assert scan_files(str(tmp_path)) == (["clip.mp4", "device.mp4", "large.mp4"], 1)
+    assert unfit_for_cell(str(tmp_path / "clip.mp4")) is None
+    assert unfit_for_cell(str(tmp_path / "device.mp4")) == "not a regular file"
+    assert not_a_file(str(tmp_path / "large.mp4")) is None
+    assert "2,147,483,648 bytes are more than a table's cell holds" in unfit_for_cell(
+        str(tmp_path / "large.mp4")
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +16,8 @@ from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 from media_factory import make_clip
 
+from dataset_scripts.json_lines import read_json_lines
+from dataset_scripts.run_lock import only_run_in
 from modeling_avlmm.cli import instruct as instructions_command
 from modeling_avlmm.dialogue.instructions import FEATURES
 
@@ -200,3 +203,66 @@ def test_wrong_usage_is_explained(corpus, tmp_path, capsys):
         command(tmp_path / "nowhere", tmp_path / "new") == 2 and "does not exist" in capsys.readouterr().err
     )
     assert command(corpus, tmp_path / "new", "--max-shard-size", "big") == 2
+
+
+# -- corpora and folders from somewhere else -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hostile(tmp_path) -> Path:
+    """A corpus whose table and file names are made to do harm."""
+    root = tmp_path / "corpus"
+    (root / "test").mkdir(parents=True)
+    secret = make_clip(tmp_path / "secret.mp4", seconds=1.0)
+    make_clip(root / "test" / "real.mp4", seconds=1.0)
+    fake = make_clip(root / "test" / "fake.mp4", seconds=1.0, flash_at=0.5).read_bytes()
+    (root / "test" / "a\tb\x1b[2J\nc.mp4").write_bytes(b"no video" * 40)
+    (root / "test" / "large.mp4").write_bytes(fake + bytes(1000))
+    rows = [
+        ["test/real.mp4", "real", "", ""],
+        ["test/fake.mp4", "fake", "x|y\x1b[2J\n\n# Title <script>", f"../{secret.name}"],
+        ["test/a\tb\x1b[2J\nc.mp4", "fake", "roop", "test/real.mp4"],
+        ["test/large.mp4", "fake", "roop", ""],
+    ]
+    with open(root / "metadata.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["file_name", "label", "generator", "source"], *rows])
+    return root
+
+
+def test_a_hostile_corpus_costs_its_own_clips(hostile, tmp_path, capsys, monkeypatch):
+    to = tmp_path / "out"
+    monkeypatch.setattr("dataset_scripts.files.MOST_CELL", (hostile / "test/fake.mp4").stat().st_size)
+    assert command(hostile, to) == 1
+    said = capsys.readouterr()
+    assert "\x1b" not in said.err + said.out and "large.mp4: its" in said.err
+    listed = (to / "skipped_clips.txt").read_text().splitlines()
+    assert [line.split("\t")[:2] for line in listed] == [
+        ["test/a\\tb\\x1b[2J\\nc.mp4", "skipped"],
+        ["test/large.mp4", "skipped"],
+    ]
+    # No file outside of the corpus was compared with, or put in.
+    (line,) = (x for x in read_json_lines(to / "evidence.jsonl") if x["path"] == "test/fake.mp4")
+    assert line["evidence"] is None
+    assert "# Title" not in (to / "README.md").read_text()
+    rows = datasets.load_dataset(str(to), cache_dir=str(tmp_path / "cache"))["full"]
+    assert {row["path"] for row in rows.remove_columns(["video", "audio"])} == {
+        "test/real.mp4",
+        "test/fake.mp4",
+    }
+
+
+def test_a_folder_in_use_or_with_a_damaged_journal_is_told(hostile, tmp_path, capsys):
+    to = tmp_path / "out"
+    with only_run_in(to):
+        assert command(hostile, to) == 2
+    assert "out is in use by process" in capsys.readouterr().err
+    (to / "evidence.jsonl").write_text('{"path": "test/real.mp4"}\n')
+    assert command(hostile, to) == 2
+    assert "the line at byte 0 is no entry with evidence, key, path" in capsys.readouterr().err
+    # An entry with other evidence than is written is measured again.
+    assert command(hostile, tmp_path / "other") == 1
+    lines = (tmp_path / "other" / "evidence.jsonl").read_text().splitlines()
+    odd = [json.dumps({**json.loads(line), "evidence": {"picture": 3}}) for line in lines]
+    (tmp_path / "other" / "evidence.jsonl").write_text("\n".join(odd) + "\n")
+    assert command(hostile, tmp_path / "other") == 1
+    assert (tmp_path / "other" / "evidence.jsonl").read_text().splitlines()[len(lines) :] == lines

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -11,19 +13,24 @@ import numpy as np
 import pytest
 import torch
 from media_factory import make_clip
+from safetensors.torch import load
+from safetensors.torch import save as dumped
 from ssavd_factory import tiny
 
 import modeling_avlmm.inference.onnx_export as onnx_export
-from modeling_avlmm import SSAVDForDeepfakeDetection, SSAVDProcessor
+from modeling_avlmm import SSAVDConfig, SSAVDForDeepfakeDetection, SSAVDProcessor
 from modeling_avlmm.cli import onnx as onnx_command
 from modeling_avlmm.inference.default_model import DEMONSTRATION_MODEL
+from modeling_avlmm.inference.loading import load_detector
 from modeling_avlmm.inference.onnx_detector import ONNXDetector
 from modeling_avlmm.inference.onnx_export import check_inputs, example_inputs
 from modeling_avlmm.inference.onnx_graphs import ONNXExportError, output_names
+from modeling_avlmm.inference.places import DetectorError
 from modeling_avlmm.inference.streaming import StreamingDetector
 
 for package in ("onnx", "onnxruntime", "onnxscript"):
     pytest.importorskip(package, reason=f"{package} is not installed (pip install modeling-avlmm[onnx])")
+onnx = pytest.importorskip("onnx")
 
 # The logarithm of sound that has next to nothing in a band magnifies what float32 rounds: up to 2e-4 in a logit here.
 TOLERANCE = 5e-4
@@ -171,9 +178,9 @@ def test_int8_with_calibration(folders, tmp_path):
         (tmp_path / name).write_bytes((exported / name).read_bytes())
     static = ONNXDetector(tmp_path, int8=True, threads=1)
     assert onnx_export.largest_difference(model, static, scores=True) < 0.5
-    operators = {node.op_type for node in __import__("onnx").load(tmp_path / "model_int8.onnx").graph.node}
+    operators = {node.op_type for node in onnx.load(tmp_path / "model_int8.onnx").graph.node}
     assert "DequantizeLinear" in operators
-    operators = {node.op_type for node in __import__("onnx").load(exported / "model_int8.onnx").graph.node}
+    operators = {node.op_type for node in onnx.load(exported / "model_int8.onnx").graph.node}
     assert "MatMulInteger" in operators or "DynamicQuantizeMatMul" in operators
 
 
@@ -198,9 +205,9 @@ def test_bad_folders(folders, tmp_path):
     with pytest.raises(ONNXExportError, match="there is no such file"):
         ONNXDetector(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(ONNXExportError, match="'bert' model"):
+    with pytest.raises(DetectorError, match="'bert' model"):
         onnx_export.export_onnx(tmp_path, tmp_path / "to")
-    with pytest.raises(ONNXExportError, match="cannot be loaded"):
+    with pytest.raises(DetectorError, match="There is no folder"):
         onnx_export.export_onnx(tmp_path / "none", tmp_path / "to")
 
 
@@ -229,3 +236,140 @@ def test_detector_loads_no_weights_into_torch(folders):
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
     )
     assert done.stdout.split() == ["True", "False"]
+
+
+# -- folders from somewhere else -----------------------------------------------------------------------------------------
+
+
+def copied(source, to, **files):
+    """A folder with some files replaced: bytes, a function of the old bytes, or None for none."""
+    shutil.copytree(source, to)
+    for name, content in files.items():
+        path = to / name.replace("_json", ".json").replace("_onnx", ".onnx").replace(
+            "_weights", ".safetensors"
+        )
+        if content is None:
+            path.unlink()
+        else:
+            path.write_bytes(content(path.read_bytes()) if callable(content) else content)
+    return to
+
+
+def changed(**values):
+    """Return a function from a JSON object to one with other values."""
+    return lambda old: json.dumps({**json.loads(old), **values}).encode()
+
+
+def lacking(data: bytes) -> bytes:
+    weights = load(data)
+    weights.pop("head.weight")
+    return dumped(weights, {"format": "pt"})
+
+
+BROKEN = {
+    "no JSON": {"config_json": b"{"},
+    "JSON of a list": {"config_json": b"[]"},
+    "no configuration": {"config_json": None},
+    "a type that is a list": {"config_json": changed(model_type=["ssavd"])},
+    "an unknown type": {"config_json": changed(model_type="../ssavd")},
+    "sizes that are text": {"config_json": changed(channels="abcd")},
+    "sizes without end": {"config_json": changed(num_frames=10**9, audio_samples=16 * 10**9)},
+    "no frames": {"config_json": changed(num_frames=0)},
+    "other sizes": {"config_json": changed(channels=[8, 16, 32, 32])},
+    "cut weights": {"model_weights": lambda old: old[: len(old) // 2]},
+    "no weights": {"model_weights": None},
+    "weights that are zeros": {"model_weights": bytes(1000)},
+    "a header without end": {"model_weights": b"\xff" * 8 + b"{}"},
+    "one tensor too few": {"model_weights": lacking},
+    "no processor": {"processor_config_json": None},
+    "a processor of a list": {"processor_config_json": b"[1]"},
+    "a processor without end": {"processor_config_json": changed(image_size=10**6, max_frames=10**6)},
+    "an unknown processor": {"processor_config_json": changed(processor_class="Unknown")},
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_folder_is_told_in_a_line_and_nothing_is_written(folders, tmp_path, capsys, what):
+    model = copied(folders[1], tmp_path / "model", **BROKEN[what])
+    parser = argparse.ArgumentParser()
+    onnx_command.add_arguments(parser)
+    given = parser.parse_args(["--model", str(model), "--to", str(tmp_path / "to")])
+    assert onnx_command.run(given) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("avlmm: ") and str(model) in said and "Traceback" not in said
+    assert not (tmp_path / "to").exists()
+    with pytest.raises(DetectorError):  # of detect and all others
+        load_detector(str(model), "cpu")
+
+
+def elsewhere(graph: bytes) -> bytes:
+    """A graph with weights that are said to be in another file of this machine."""
+    model = onnx.load_from_string(graph)
+    weight = model.graph.initializer[0]
+    weight.ClearField("raw_data")
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", "../../../../../../../../etc/passwd"), ("offset", "0"), ("length", "4")):
+        weight.external_data.add(key=key, value=value)
+    return model.SerializeToString()
+
+
+def renamed(graph: bytes) -> bytes:
+    model = onnx.load_from_string(graph)
+    for node in model.graph.node:
+        node.output[:] = ["other" if name == "logits" else name for name in node.output]
+        node.input[:] = ["other" if name == "logits" else name for name in node.input]
+    model.graph.output[0].name = "other"
+    return model.SerializeToString()
+
+
+GRAPHS = {
+    "no graph": {"model_onnx": b"no graph" * 100},
+    "an empty graph": {"model_onnx": b""},
+    "half a graph": {"model_onnx": lambda old: old[: len(old) // 2]},
+    "weights in another file": {"model_onnx": elsewhere},
+    "other outputs": {"model_onnx": renamed},
+    "the configuration of another system": {"config_json": b'{"model_type": "facevoice"}'},
+    "a damaged configuration": {"config_json": b"{"},
+}
+
+
+@pytest.mark.parametrize("what", GRAPHS)
+def test_a_broken_export_is_told(folders, tmp_path, what):
+    folder = copied(folders[2], tmp_path / "exported", **GRAPHS[what])
+    with pytest.raises(DetectorError, match=str(folder)):
+        load_detector(str(folder))
+    with pytest.raises(DetectorError, match=str(folder)):
+        StreamingDetector(folder)
+
+
+def test_an_export_of_other_sizes_cannot_be_run(folders, tmp_path):
+    folder = copied(folders[2], tmp_path / "exported", config_json=changed(audio_samples=24_000))
+    detector = ONNXDetector(folder)
+    with pytest.raises(ONNXExportError, match=r"model\.onnx cannot be run: .*Export it again"):
+        detector.logits(example_inputs(detector.config, 1))
+
+
+def test_places_to_write(folders, tmp_path, monkeypatch):
+    graph = (folders[2] / "model.onnx").read_bytes()
+    monkeypatch.setattr(onnx_export, "_write_graph", lambda made, path, opset: path.write_bytes(graph))
+    with pytest.raises(ONNXExportError, match=r"holds a detector already \(model\.safetensors\)"):
+        onnx_export.export_onnx(folders[1], folders[1])
+    (tmp_path / "file").touch()
+    with pytest.raises(ONNXExportError, match="is a file: give a folder"):
+        onnx_export.export_onnx(folders[1], tmp_path / "file")
+    (tmp_path / "mixed").mkdir()
+    (tmp_path / "mixed" / "picture.onnx").touch()
+    with pytest.raises(ONNXExportError, match=r"holds a detector already \(picture\.onnx\)"):
+        onnx_export.export_onnx(folders[1], tmp_path / "mixed")
+    # A name that is not UTF-8; and 8-bit weights of an earlier export, perhaps of another detector, do not stay.
+    odd = tmp_path / os.fsdecode(b"\xb0 a b")
+    odd.mkdir()
+    (odd / "model_int8.onnx").write_bytes(b"old")
+    made = onnx_export.export_onnx(folders[1], odd)
+    assert {path.suffix for path in odd.iterdir()} <= {".onnx", ".json", ".py"} and made.path == odd
+    assert not (odd / "model_int8.onnx").exists()
+    assert ONNXDetector(odd).scores(example_inputs(made_config(odd), 1))["score"][0] is not None
+
+
+def made_config(folder):
+    return SSAVDConfig.from_dict(json.loads((folder / "config.json").read_text()))

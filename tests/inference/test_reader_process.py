@@ -26,7 +26,7 @@ from modeling_avlmm.inference.reader_process import (
     start_worker,
 )
 from modeling_avlmm.media import MediaReader, MediaTooLargeError, UnreadableMediaError, read_clip
-from modeling_avlmm.media_errors import DecoderCrashedError, DecoderStalledError
+from modeling_avlmm.media_errors import DecoderCrashedError, DecoderStalledError, ReaderStartError
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +241,9 @@ def test_processes_that_are_spawned_have_readers_of_their_own(clip_path, tmp_pat
     assert limits_in_use() is None
 
 
-@pytest.mark.parametrize("command", ["audit", "bench", "detect", "instruct", "stream", "train", "ui", "wild"])
+@pytest.mark.parametrize(
+    "command", ["audit", "bench", "detect", "instruct", "onnx", "stream", "train", "ui", "wild"]
+)
 def test_commands_that_decode_do_it_elsewhere_unless_told_not_to(command):
     parser = argparse.ArgumentParser()
     importlib.import_module(f"modeling_avlmm.cli.{command}").add_arguments(parser)
@@ -266,3 +268,16 @@ def test_a_file_is_forgotten_while_another_is_opened(clip_path, apart, monkeypat
     thread.join(60)
     pool.give_back(taken.pop(), os.getpid())
     assert len(pool._idle) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [("import time; time.sleep(60)", "started within 0.5 s"), ("pass", "ended as it started")],
+)
+def test_readers_that_cannot_be_started_are_not_the_fault_of_a_file(clip_path, monkeypatch, code, told):
+    monkeypatch.setattr(reader_process, "_nurseries", [])
+    monkeypatch.setattr(reader_process, "_CODE", f"import sys; {code} # {{}}")
+    monkeypatch.setattr(reader_process, "START_SECONDS", 0.5)
+    monkeypatch.setattr(reader_process._Nursery, "end", lambda self: self._orders.close())
+    with reader_processes(), pytest.raises(ReaderStartError, match=f"{told}.*--read-here"):
+        read_clip(clip_path)

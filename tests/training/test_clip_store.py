@@ -12,9 +12,11 @@ import torch
 from dataset_trees.wild import clip, write_wild
 from datasets import Dataset
 from face_factory import LEFT, RIGHT, Person, face_clip
+from media_factory import ffmpeg
 from ssavd_factory import TINY
 
 from modeling_avlmm import SSAVDProcessor
+from modeling_avlmm.face_crops import FaceTrack
 from modeling_avlmm.inference.face_cache import FaceCache
 from modeling_avlmm.media import Clip, MediaReader
 from modeling_avlmm.planning.training_plan import plan_training
@@ -96,6 +98,33 @@ def test_draws_are_those_of_the_file(media, tmp_path, monkeypatch, name):
     monkeypatch.setattr(clip_store, "open_row", None)
     for each in rows:
         same(store(each, faces.track(each), np.random.default_rng(2)), drawn[each["path"], 2])
+
+
+def test_a_clip_with_a_damaged_passage_is_not_kept(tmp_path, capsys):
+    """Draws choose an undamaged stretch, as they do without a store."""
+    path = tmp_path / "damaged.mp4"
+    made = ["-f", "lavfi", "-i", "testsrc2=size=128x96:rate=25:duration=8", "-f", "lavfi", "-i", "sine=d=8"]
+    ffmpeg(*made, "-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-c:a", "aac", path)
+    data = bytearray(path.read_bytes())
+    begin, end = int(len(data) * 0.45), int(len(data) * 0.65)
+    data[begin:end] = np.random.default_rng(0).bytes(end - begin)
+    path.write_bytes(data)
+    times, count = np.arange(40) / 5, 40
+    boxes = np.tile([30.0, 20.0, 90.0, 80.0], (count, 1))
+    track = FaceTrack(times, boxes, np.zeros((count, 5, 2)), np.ones(count), hold=0.2)
+    processor, each = PROCESSORS["ssavd"], row(path)
+    store = ClipStore(tmp_path / "store", processor, SECONDS, seconds=30.0)
+    starts = set()
+    for seed in range(12):
+        rngs = np.random.default_rng(seed), np.random.default_rng(seed)
+        found = store(each, track, rngs[0])
+        same(found, read_row(each, processor, SECONDS, rngs[1], track))
+        starts.add(round(found.start))
+    (entry,) = (tmp_path / "store").rglob("*.safetensors")
+    assert entry.stat().st_size < 1000 and 0 in starts and len(starts) > 2
+    faces = ClipFaces(FaceCache(tmp_path / "faces"), tmp_path)
+    store.fill(Dataset.from_list([each]), faces)
+    assert "0 clips cut, 1 there before or left to be read when drawn" in capsys.readouterr().out
 
 
 def test_a_batch_is_the_same_with_a_store(media, tmp_path):

@@ -52,12 +52,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="+",
         metavar="FILE",
-        help="video or sound: a file, a folder or an http(s) link (followed wherever it leads, also into your own network)",
+        help="video or sound: a file, a folder or an http(s) link (followed wherever it leads, also into your own network: see "
+        "--no-private-links)",
     )
     parser.add_argument(
         "--all-files",
         action="store_true",
         help="try every file of a folder, not only those that look like media",
+    )
+    parser.add_argument(
+        "--private-links",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="follow links to addresses that are not public, such as those of your own network [--private-links]",
     )
     add_default_model(parser)
     add_gate(parser)

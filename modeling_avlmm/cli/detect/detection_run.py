@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...inference.engines import Engine, ended_with_process
+from ...media_links import is_link
 from ...pipeline_avd import AVDeepfakeDetectionPipeline
 from ..console import STOPPED, tell
 from .inputs import Survey, walk
@@ -133,7 +134,12 @@ class DetectionRun:
 
     def go(self) -> int:
         """Look at every file and return the exit status."""
-        results = self.engine.results(self._to_look_at(), batch_size=self.options.batch_size, **self.given)
+        results = self.engine.results(
+            self._to_look_at(),
+            batch_size=self.options.batch_size,
+            private_links=self.options.private_links,
+            **self.given,
+        )
         try:
             for number, result in results:
                 file = self.begun.pop(number)
@@ -214,7 +220,9 @@ class DetectionRun:
         if taken_over and page.exists() and (pages.exists() or not self.with_pdf):
             return
         self.options.case.mkdir(parents=True, exist_ok=True)
-        looked_at = attribute(deciding(self.detector, result), file) if self.options.attribute else None
+        # A link is fetched once more, and may lead into the own network by now.
+        shown = self.options.attribute and (self.options.private_links or not is_link(file))
+        looked_at = attribute(deciding(self.detector, result), file) if shown else None
         case = build_case(file, result, detector=self.detector, attribution=looked_at, settings=self.given)
         write_html(case, page)
         if self.with_pdf:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dataset_scripts.corpus import SOUND_SUFFIXES, VIDEO_SUFFIXES
+from dataset_scripts.text_files import printable
 
 from ...inference.sharding import Shard
-from ...media_sources import is_link
+from ...media_links import is_link
 
 MEDIA_SUFFIXES = frozenset([*VIDEO_SUFFIXES, *SOUND_SUFFIXES])
 """Endings by which files in a folder are taken for media."""
@@ -48,7 +49,7 @@ class Survey:
         if self.shard is not None:
             line += f", shard {self.shard.number} of {self.shard.of}; {self.elsewhere} are in other shards"
         if others := self.others.total():
-            most = ", ".join(f"{shown(suffix)} {count}" for suffix, count in self.others.most_common(5))
+            most = ", ".join(f"{printable(suffix)} {count}" for suffix, count in self.others.most_common(5))
             more = ", ..." if len(self.others) > 5 else ""
             line += f"; {others} others left out ({most}{more}), which --all-files would try"
         yield line
@@ -59,7 +60,7 @@ def survey(inputs: list[str], all_files: bool = False, shard: Shard | None = Non
     found = Survey(folders=sum(is_folder(name) for name in inputs), shard=shard)
     for path in walk(inputs, all_files, found, shard):
         found.files += 1
-        found.width = max(found.width, columns(shown(path)))
+        found.width = max(found.width, columns(printable(path)))
     return found
 
 
@@ -94,7 +95,7 @@ def walk(
 
         def unlisted(error: OSError) -> None:
             if found is not None:
-                found.unlisted.append(f"{shown(str(error.filename))} cannot be listed ({error.strerror})")
+                found.unlisted.append(f"{printable(str(error.filename))} cannot be listed ({error.strerror})")
 
         for folder, inner, files in os.walk(name, onerror=unlisted):
             inner.sort()
@@ -112,11 +113,6 @@ def walk(
 def is_folder(name: str) -> bool:
     """Return whether an input is a folder on disk."""
     return not is_link(name) and os.path.isdir(name)
-
-
-def shown(name: str) -> str:
-    """Return a name fit for printing: control characters, which could move the cursor, and bytes that are not text are escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def columns(text: str) -> int:

@@ -9,11 +9,13 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from dataset_scripts.text_files import printable
+
 from ...explain.people import most_suspicious, people_of, person_line
 from ...explain.words import PART_NAMES, count_of, hours, no_verdict
 from ...inference.credentials import describe_credentials, has_credentials
 from ...pipeline_scores import suspicion
-from .inputs import columns, shown
+from .inputs import columns
 
 MOST_PEOPLE = 10
 """People of a file that a table names."""
@@ -83,7 +85,7 @@ class ResultTable:
     def add(self, file: str, result: dict) -> None:
         """Write a file's result."""
         self._line(
-            shown(file),
+            printable(file),
             result["label"] or ("no verdict" if no_verdict(result) else "unreadable"),
             *(_number(result[name], 3) for name in ("score", "video_score", "audio_score")),
             _number(result["duration"], 1),
@@ -96,12 +98,12 @@ class ResultTable:
         for line in people_lines(result):
             self.write(f"  {line}")
         if has_credentials(result):
-            self.write(f"  content credentials: {shown(describe_credentials(result['credentials']))}")
+            self.write(f"  content credentials: {printable(describe_credentials(result['credentials']))}")
         for note in result["warnings"]:
             if note not in self.notices:
-                self.write(f"  {shown(note)}")
+                self.write(f"  {printable(note)}")
         if result["error"] is not None:
-            self.write(f"  {shown(result['error']['message'])}")
+            self.write(f"  {printable(result['error']['message'])}")
 
     def _line(
         self, file: str, verdict: str, score: str, picture: str, sound: str, seconds: str, by: str
@@ -150,15 +152,15 @@ class ResultCSV:
         highest = max(scored, key=lambda window: window["score"], default={})
         row = {
             **result,
-            "file": _text(shown(file)),
+            "file": _text(printable(file)),
             "windows": len(result["windows"]),
             **{f"highest_window_{name}": highest.get(name) for name in ("start", "end", "score")},
             **_face_cells(result),
-            "credentials": _text(shown(describe_credentials(result["credentials"])))
+            "credentials": _text(printable(describe_credentials(result["credentials"])))
             if has_credentials(result)
             else None,
-            "warnings": _text("; ".join(map(shown, result["warnings"]))),
-            "error": _text(shown(result["error"]["message"])) if result["error"] else None,
+            "warnings": _text("; ".join(map(printable, result["warnings"]))),
+            "error": _text(printable(result["error"]["message"])) if result["error"] else None,
         }
         self.lines.writerow(row.get(name) for name in self.columns)
         self.stream.flush()

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from dataset_scripts.files import write_whole
+from dataset_scripts.text_files import printable
 
 from ...casefile.captions import Plot, disagreement_plot, people_plot, timeline_plot
 from ...casefile.facts import detector_facts, utc
@@ -16,7 +17,7 @@ from ...explain.words import WHAT_IT_IS_NOT, calibration, capital, deciding, hea
 from ...inference.credentials import describe_credentials, has_credentials
 from ...inference.provenance import environment
 from ...pipeline_avd import AVDeepfakeDetectionPipeline
-from .inputs import Survey, shown
+from .inputs import Survey
 
 MOST_FILES = 500
 """Files on the page, those with the highest scores. As many unreadable ones are named."""
@@ -74,7 +75,7 @@ class Overview:
         self.counts[result["label"] or "unreadable"] += 1
         if result["label"] is None:
             if len(self.unreadable) < MOST_FILES:
-                self.unreadable.append(shown(result["error"]["message"]))
+                self.unreadable.append(printable(result["error"]["message"]))
             return
         place = (result["score"], -self.counts["files"])
         full = len(self._entries) >= MOST_FILES
@@ -84,9 +85,9 @@ class Overview:
 
     def _entry(self, file: str, result: dict) -> FileEntry:
         config = deciding(self.detector, result).model.config
-        warnings = [shown(text) for text in result["warnings"] if text != config.notice]
+        warnings = [printable(text) for text in result["warnings"] if text != config.notice]
         if result["error"] is not None:
-            warnings.append(f"Reading stopped: {shown(result['error']['message'])}")
+            warnings.append(f"Reading stopped: {printable(result['error']['message'])}")
         plots = []
         if len(result["windows"]) > 1:
             plots.append(_drawn(timeline_plot(result), 2.4))
@@ -95,7 +96,7 @@ class Overview:
         if result.get("timeline"):
             plots.append(_drawn(disagreement_plot(result), 1.6))
         return FileEntry(
-            name=shown(file),
+            name=printable(file),
             label=result["label"],
             headline=headline(result),
             score=result["score"],
@@ -104,7 +105,7 @@ class Overview:
             parts=part_rows(result),
             words=verdict_line(result, config),
             people=describe_people(result),
-            credentials=shown(describe_credentials(result["credentials"]))
+            credentials=printable(describe_credentials(result["credentials"]))
             if has_credentials(result)
             else None,
             warnings=warnings,

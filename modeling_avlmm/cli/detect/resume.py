@@ -12,7 +12,7 @@ from dataset_scripts.json_lines import JSONLines
 from dataset_scripts.run_lock import InUseError, RunLock
 
 from ...inference.provenance import detector_identity
-from ...media_sources import is_link
+from ...media_links import is_link
 from ...pipeline_avd import AVDeepfakeDetectionPipeline
 
 FORMAT = "avlmm detect 1"

@@ -18,11 +18,14 @@ from dataset_scripts.files import sha256_of
 
 from ...media import SAMPLING_RATE, MediaReader, UnreadableMediaError
 from ...media_silence import leading_silence, trailing_silence
+from ...media_windows import windows_of
 from ..evaluation_error import EvaluationError
 from .duplicates import HASH_FRAMES, picture_hashes, sound_hash
 
 LOOKED_AT_SECONDS = 60.0
 """Seconds of a file that are decoded; our own choice."""
+PASSAGE_SECONDS = 5.0
+"""Length of the passages of sound that are read one by one where there is damage; our own choice."""
 TOOL_TIMEOUT_SECONDS = 120.0
 """Limit of one call of ffprobe or ffmpeg; our own choice."""
 
@@ -100,7 +103,7 @@ def file_properties(video: str | None, audio: str | None = None) -> dict:
     with MediaReader(main, audio=separate) as reader:
         # before ffprobe, which would let a manifest or a playlist open other files
         info = reader.info
-        seen = reader.read(end=min(info.duration, LOOKED_AT_SECONDS), with_video=False)
+        heard = first_sound(reader)
         picture = _sampled_frames(reader) if info.has_video else None
     probe = probe_file(main)
     sound = probe if audio is None or video is None else probe_file(audio)
@@ -108,8 +111,8 @@ def file_properties(video: str | None, audio: str | None = None) -> dict:
     record.update(_container_facts(probe), **_video_facts(probe), **_audio_facts(sound))
     record["av_offset"] = info.av_offset if info.has_video and info.has_audio else None
     record["frames"] = info.num_frames
-    if seen.audio is not None:
-        record.update(sound_facts(seen.audio.numpy()))
+    if heard is not None:
+        record.update(sound_facts(heard.numpy()))
     ends = [_end_of(probe, "video"), _end_of(sound, "audio")]
     record["av_length_difference"] = None if None in ends else ends[1] - ends[0]
     files = [path for path in (video, audio) if path is not None]
@@ -118,10 +121,32 @@ def file_properties(video: str | None, audio: str | None = None) -> dict:
         "video": decoded_hash(main, "v") if info.has_video else None,
         "audio": decoded_hash(separate or main, "a") if info.has_audio else None,
         "picture": None if picture is None else picture_hashes(picture),
-        "sound": None if seen.audio is None else sound_hash(seen.audio.numpy()),
+        "sound": None if heard is None else sound_hash(heard.numpy()),
     }
     record["trimmed"] = _after_trimming(main, separate) if info.has_audio else None
     return record
+
+
+def first_sound(reader: MediaReader) -> torch.Tensor | None:
+    """
+    Return the sound of a file's first minute, 1-D at 16 kHz; None where there is none.
+
+    Where most of the minute is damaged, it is the sound of its undamaged passages, put together.
+
+    Raises:
+        UnreadableMediaError: if nothing of it can be decoded.
+    """
+    end = min(reader.info.duration, LOOKED_AT_SECONDS)
+    try:
+        return reader.read(end=end, with_video=False).audio
+    except UnreadableMediaError:
+        passages = [
+            reader.read_passage(*span, with_video=False).audio for span in windows_of(end, PASSAGE_SECONDS)
+        ]
+        undamaged = [passage for passage in passages if passage is not None]
+        if not undamaged:
+            raise
+        return torch.cat(undamaged)
 
 
 def probe_file(path: str) -> dict:
@@ -286,8 +311,7 @@ def _sampled_frames(reader: MediaReader) -> list[torch.Tensor | None]:
 def _after_trimming(main: str, separate: str | None) -> dict:
     """Return the silences that are left when the file is read with `trim_leading_silence`."""
     with MediaReader(main, audio=separate, trim_leading_silence=True) as reader:
-        end = min(reader.info.duration, LOOKED_AT_SECONDS)
-        audio = reader.read(end=end, with_video=False).audio
+        audio = first_sound(reader)
         left = {"seconds": reader.info.trimmed, "leading_silence": None, "leading_digital_silence": None}
         if audio is not None:
             left["leading_silence"] = leading_silence(audio)

@@ -18,7 +18,7 @@ from ...media_sources import faults_of
 from ..pace import telling_pace
 from .file_properties import AuditError, file_properties
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 """Part of a record's key. Raise it when the measured properties change, so that old records are ignored."""
 
 
@@ -49,7 +49,7 @@ def read_properties(
         AuditError: if a process that reads files was killed.
     """
     found, waiting = {}, []
-    with JSONLines(cache_file) as journal:
+    with JSONLines(cache_file, ("key", "record", "error")) as journal:
         known = {entry["key"]: entry for _, entry in journal}
         for row in rows:
             files = _files(row)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dataset_scripts.text_files import printable
+
 from ...explain.words import count_of
 from ..measured_properties import CLIP_PROPERTIES, FOLD_DRAWS, SPEECH_PROPERTIES
 from ..metrics_table import SUSPICIOUS_AUC
@@ -51,7 +53,7 @@ def write_wild_pages(report: dict, folder: Path) -> None:
     if sentences := _verdict_sentences(report):
         sections.append(Section("Verdicts at the detector's own threshold", items=sentences))
     sections.append(Section("How to read this", items=_reading(report)))
-    listed = [f"`{e['path']}`: {e['reason']}" for e in report["dropped"][:LISTED]]
+    listed = [printable(f"`{e['path']}`: {e['reason']}") for e in report["dropped"][:LISTED]]
     sections.append(Section("Dropped files", _dropped_sentences(report), items=listed))
     write_pages(wild_title(report), sections, folder)
 
@@ -67,7 +69,7 @@ def _cells(table: dict) -> list[list[str]]:
     lines = [[table["title"], "genuine", "fake", *(f"AUC of {name}" for name in names)]]
     for row in table["rows"]:
         values = (_auc(row["columns"][name]) for name in names)
-        lines.append([row["name"], str(row["n_real"]), str(row["n_fake"]), *values])
+        lines.append([printable(row["name"]), str(row["n_real"]), str(row["n_fake"]), *values])
     return lines
 
 

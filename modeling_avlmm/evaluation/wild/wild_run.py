@@ -13,6 +13,7 @@ from pathlib import Path
 import datasets
 
 from dataset_scripts.files import write_whole
+from dataset_scripts.run_lock import only_run_in
 from dataset_scripts.wild import TABLES, tables_in
 
 from ...configuration_detector import LOG_ODDS_NAMES, SCORE_NAMES
@@ -130,6 +131,12 @@ def run_wild(options: WildOptions) -> tuple[dict, Path]:
     """
     subject = _subject(options)
     folder = _folder(options, subject)
+    with only_run_in(folder):
+        return _report(options, subject, folder), folder
+
+
+def _report(options: WildOptions, subject: _Subject, folder: Path) -> dict:
+    """Score the files, write the report, and return it."""
     detectors, strangers = _from_outside(options, subject)
     names = _names(options.models)
     cache = folder / f"properties_{subject.protocol}.jsonl"
@@ -162,7 +169,7 @@ def run_wild(options: WildOptions) -> tuple[dict, Path]:
         **found,
     }
     _write(report, subject, detectors, folder)
-    return report, folder
+    return report
 
 
 def _subject(options: WildOptions) -> _Subject:
