@@ -5,7 +5,7 @@
 
 Twenty seed files of 2 s are made with ffmpeg, one for each container and codec below. Each mutated file is one of them
 with bytes flipped, blocks overwritten, zeroed, removed, doubled or swapped, noise in its header, or its end cut off; a number
-makes the same files again. The package's own detector scores them as `detect` does. For each format:
+makes the same files again. The demonstration's detector, which judges any picture and any sound, scores them as `detect` does. For each format:
 
 - `crashes`: files that ended the process which decoded them. The run goes on; without reader processes it would end.
 - `hangs`: files that took longer than `--limit` seconds, and were stopped.
@@ -33,7 +33,7 @@ from pathlib import Path
 
 from results import write_results
 
-from modeling_avlmm.inference.default_model import default_model
+from modeling_avlmm.inference.default_model import DEMONSTRATION_MODEL
 from modeling_avlmm.inference.loading import load_detector
 from modeling_avlmm.inference.reader_process import ReaderLimits, reader_processes
 from modeling_avlmm.media import MediaReader
@@ -206,7 +206,7 @@ def main():
     parser.add_argument("--save", action="store_true", help="write the table to benchmarks/results")
     options = parser.parse_args()
     counts: dict[str, Counter] = {name: Counter() for name in SEEDS}
-    detector, _ = load_detector(default_model(), "cpu")
+    detector, _ = load_detector(str(DEMONSTRATION_MODEL), "cpu")
     peak, began = Peak(), time.monotonic()
     peak.start()
     limits = ReaderLimits(seconds=options.limit, memory_gib=options.memory)

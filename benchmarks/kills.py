@@ -30,7 +30,7 @@ from pathlib import Path
 import yaml
 from results import write_results
 
-from modeling_avlmm.inference.default_model import default_model
+from modeling_avlmm.inference.default_model import DEMONSTRATION_MODEL
 
 ROOT = Path(__file__).parents[1]
 MEASURED = re.compile(
@@ -89,7 +89,16 @@ def commands(corpus: Path, work: Path) -> dict:
         return [ROOT / "train_sft.py", "--recipe", recipe]
 
     def evaluate(folder: Path) -> list:
-        words = ["--model", default_model(), "--dataset", "avfolder", "--data-dir", corpus, "--device", "cpu"]
+        words = [
+            "--model",
+            DEMONSTRATION_MODEL,
+            "--dataset",
+            "avfolder",
+            "--data-dir",
+            corpus,
+            "--device",
+            "cpu",
+        ]
         words += ["--window-seconds", 0.6, "--batch-size", 4, "--resamples", 50, "--output-dir", folder]
         return [ROOT / "evaluate_avd.py", *words]
 
@@ -100,7 +109,17 @@ def commands(corpus: Path, work: Path) -> dict:
     def detect(folder: Path) -> list:
         folder.mkdir(exist_ok=True)
         words = ["--resume", folder / "journal.jsonl", "--csv", folder / "table.csv"]
-        return ["-m", "modeling_avlmm", "detect", corpus / "test", *words, "--report", folder / "page.html"]
+        return [
+            "-m",
+            "modeling_avlmm",
+            "detect",
+            corpus / "test",
+            "--model",
+            DEMONSTRATION_MODEL,
+            *words,
+            "--report",
+            folder / "page.html",
+        ]
 
     return {"train": train, "evaluate": evaluate, "export": export, "detect": detect}
 

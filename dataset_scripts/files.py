@@ -13,21 +13,17 @@ from pathlib import Path
 
 CHUNK = 1 << 20
 """Bytes read at once."""
-MOST_CELL = 2**31 - 2**20
-"""Bytes of a file that fit into a cell of an Arrow table, whose places are 32-bit numbers, with its name."""
+MOST_CELL = 2**31 - 1
+"""Bytes that fit into a cell of an Arrow table of type `binary`."""
 _PARTIAL = re.compile(r"\.[0-9a-f]{12}\.partial(\.[^.]*)?")
-
-
-def not_a_file(path: str) -> str | None:
-    """Return why a path is no file that can be read to its end: a link may lead to a device. Raises `OSError` if it is not there."""
-    return None if stat.S_ISREG(os.stat(path).st_mode) else "not a regular file"
 
 
 def unfit_for_cell(path: str) -> str | None:
     """Return why a file cannot be put into a cell of an Arrow table; None if it can. Raises `OSError` if it is not there."""
-    if reason := not_a_file(path):
-        return reason
-    size = os.stat(path).st_size
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):  # a link may lead to a device
+        return "not a regular file"
+    size = found.st_size
     return (
         f"its {size:,} bytes are more than a table's cell holds ({MOST_CELL:,})" if size > MOST_CELL else None
     )

@@ -91,7 +91,7 @@ def _open_container(source: Any) -> _Container:
     head = bytes(content[:512])
     mp4 = read_header(content) if head[4:8] in FIRST_BOXES else Header()
     if mp4.restarts_at is not None:
-        handle = handle[: mp4.restarts_at]
+        handle, mp4 = handle[: mp4.restarts_at], replace(mp4, films=1)
     demuxer = torchcodec_decoders().Demuxer(handle, streams="all")
     streams: dict[str, list[tuple[int, Any]]] = {"video": [], "audio": []}
     video = torchcodec_decoders().VideoStream

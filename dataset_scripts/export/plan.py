@@ -21,11 +21,12 @@ import datasets
 from .. import BUILDERS, register
 from ..builder import CorpusBuilder
 from ..errors import CorpusError, CorpusWarning, MissingFilesError, nearest
+from ..files import MOST_CELL
 from ..schema import ClipRow
 
 MANY_CELLS = 2000  # above this, a warning names the protocol that causes most of them
 _MOST_FILES = 10_000  # the Hub's limit for one folder
-_PARQUET_CLIP = 2**31 - 1  # limit of one cell of a Parquet column of type `binary`, in bytes
+_PARQUET_CLIP = MOST_CELL  # limit of one cell of a Parquet column
 _LETTERS = {(): "x", ("train",): "t", ("validation",): "v", ("test",): "e", ("full",): "f"}
 _MORE_LETTERS = "abcdghijklmnopqrsuwyz"
 

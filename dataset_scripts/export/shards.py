@@ -8,7 +8,6 @@ import os
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import BinaryIO
 
 import datasets
@@ -16,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets.arrow_writer import get_parquet_column_options
 
-from ..files import not_a_file, unfit_for_cell
 from .plan import StoredClip
 
 FORMATS = {"parquet": ".parquet", "webdataset": ".tar"}  # format -> suffix of its files
@@ -50,8 +48,7 @@ def write_shard(
 ) -> Written:
     """Write one file. Only one row group, or one clip of a tar file, is in memory at a time.
 
-    Clips whose files have vanished, become empty or are too large for a table are left out; their `unreadable` is set to the
-    reason.
+    Clips whose files have vanished or become empty are left out; their `unreadable` is set to the reason.
 
     Args:
         format (`str`): One of `FORMATS`.
@@ -61,7 +58,7 @@ def write_shard(
         advance (`Callable[[int], None]`): Called for each clip with its bytes.
     """
     written = Written()
-    media = _read(format, clips, written, advance)
+    media = _read(clips, written, advance)
     if format == "parquet":
         _write_parquet(file, media, features, written)
     else:
@@ -70,20 +67,20 @@ def write_shard(
 
 
 def _read(
-    format: str, clips: Sequence[StoredClip], written: Written, advance: Callable[[int], None]
+    clips: Sequence[StoredClip], written: Written, advance: Callable[[int], None]
 ) -> Iterator[tuple[StoredClip, dict[str, bytes]]]:
     for clip in clips:
         data = {}
         reason = None
         for column, path in clip.files.items():
             try:
-                reason = unfit_for_cell(path) if format == "parquet" else not_a_file(path)
-                if reason is None:
-                    data[column] = Path(path).read_bytes()
-                    reason = None if data[column] else "empty file"
+                with open(path, "rb") as file:
+                    data[column] = file.read()
             except OSError as error:
                 reason = error.strerror or type(error).__name__
-            if reason is not None:
+                break
+            if not data[column]:
+                reason = "empty file"
                 break
         advance(sum(clip.sizes))
         if reason is not None:

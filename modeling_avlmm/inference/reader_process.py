@@ -121,6 +121,10 @@ class _Nursery:
             socket.send_fds(self._orders, [b"r"], [theirs.fileno()])
         return _Reader(mine, limits)
 
+    def forget(self) -> None:
+        """Let go of a process that is gone."""
+        self._orders.close()
+
     def end(self) -> None:
         """End the process, unless others use it."""
         atexit.unregister(self.end)
@@ -177,7 +181,8 @@ class _Readers:
                     reason = f"No process that decodes files started within {START_SECONDS:g} s"
                     raise ReaderStartError(f"{reason}. {NOT_STARTED}.") from error
                 except (OSError, EOFError) as error:  # somebody ended the nursery
-                    _nurseries.clear()
+                    while _nurseries:
+                        _nurseries.pop().forget()
                     if last:
                         reason = "The process that decodes files ended as it started"
                         raise ReaderStartError(f"{reason}. {NOT_STARTED}.") from error

@@ -10,7 +10,6 @@ import pytest
 from dataset_scripts.corpus import scan_files
 from dataset_scripts.files import (
     is_partial,
-    not_a_file,
     sha256_of,
     unfit_for_cell,
     write_whole,
@@ -134,7 +133,6 @@ def test_what_is_no_file_is_not_listed_and_not_put_into_a_table(tmp_path):
     assert scan_files(str(tmp_path)) == (["clip.mp4", "device.mp4", "large.mp4"], 1)
     assert unfit_for_cell(str(tmp_path / "clip.mp4")) is None
     assert unfit_for_cell(str(tmp_path / "device.mp4")) == "not a regular file"
-    assert not_a_file(str(tmp_path / "large.mp4")) is None
     assert "2,147,483,648 bytes are more than a table's cell holds" in unfit_for_cell(
         str(tmp_path / "large.mp4")
     )

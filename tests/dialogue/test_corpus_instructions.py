@@ -16,10 +16,10 @@ from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 from media_factory import make_clip
 
-from dataset_scripts.json_lines import read_json_lines
 from dataset_scripts.run_lock import only_run_in
 from modeling_avlmm.cli import instruct as instructions_command
 from modeling_avlmm.dialogue.instructions import FEATURES
+from modeling_avlmm.explain.evidence_jobs import jobs_of
 
 
 @pytest.fixture(scope="module")
@@ -213,14 +213,13 @@ def hostile(tmp_path) -> Path:
     """A corpus whose table and file names are made to do harm."""
     root = tmp_path / "corpus"
     (root / "test").mkdir(parents=True)
-    secret = make_clip(tmp_path / "secret.mp4", seconds=1.0)
     make_clip(root / "test" / "real.mp4", seconds=1.0)
     fake = make_clip(root / "test" / "fake.mp4", seconds=1.0, flash_at=0.5).read_bytes()
     (root / "test" / "a\tb\x1b[2J\nc.mp4").write_bytes(b"no video" * 40)
-    (root / "test" / "large.mp4").write_bytes(fake + bytes(1000))
+    (root / "test" / "large.mp4").write_bytes(fake + bytes(100_000))
     rows = [
         ["test/real.mp4", "real", "", ""],
-        ["test/fake.mp4", "fake", "x|y\x1b[2J\n\n# Title <script>", f"../{secret.name}"],
+        ["test/fake.mp4", "fake", "x|y\x1b[2J\n\n# Title <script>", ""],
         ["test/a\tb\x1b[2J\nc.mp4", "fake", "roop", "test/real.mp4"],
         ["test/large.mp4", "fake", "roop", ""],
     ]
@@ -231,7 +230,7 @@ def hostile(tmp_path) -> Path:
 
 def test_a_hostile_corpus_costs_its_own_clips(hostile, tmp_path, capsys, monkeypatch):
     to = tmp_path / "out"
-    monkeypatch.setattr("dataset_scripts.files.MOST_CELL", (hostile / "test/fake.mp4").stat().st_size)
+    monkeypatch.setattr("dataset_scripts.files.MOST_CELL", (hostile / "test/large.mp4").stat().st_size - 1)
     assert command(hostile, to) == 1
     said = capsys.readouterr()
     assert "\x1b" not in said.err + said.out and "large.mp4: its" in said.err
@@ -240,9 +239,10 @@ def test_a_hostile_corpus_costs_its_own_clips(hostile, tmp_path, capsys, monkeyp
         ["test/a\\tb\\x1b[2J\\nc.mp4", "skipped"],
         ["test/large.mp4", "skipped"],
     ]
-    # No file outside of the corpus was compared with, or put in.
-    (line,) = (x for x in read_json_lines(to / "evidence.jsonl") if x["path"] == "test/fake.mp4")
-    assert line["evidence"] is None
+    # No file outside of the corpus is compared with, whatever a table says.
+    row = {"path": "test/fake.mp4", "video": str(hostile / "test/fake.mp4"), "label": 1}
+    sources = [next(jobs_of([{**row, "source": name}], {})).source for name in ("../x.mp4", "test/x.mp4")]
+    assert sources == [None, str(hostile / "test/x.mp4")]
     assert "# Title" not in (to / "README.md").read_text()
     rows = datasets.load_dataset(str(to), cache_dir=str(tmp_path / "cache"))["full"]
     assert {row["path"] for row in rows.remove_columns(["video", "audio"])} == {

@@ -146,16 +146,3 @@ def test_a_clip_too_large_for_parquet_is_named(small, tmp_path, monkeypatch):
 )
 def test_suffix_of_the_true_container(content, name, suffix):
     assert export_shards.container_suffix(content, name) == suffix
-
-
-@pytest.mark.parametrize("format", ["parquet", "webdataset"])
-def test_a_clip_that_is_a_device_or_too_large_for_a_table_is_left_out(small, tmp_path, monkeypatch, format):
-    (small / "test/real/1.mp4").unlink()
-    (small / "test/real/1.mp4").symlink_to("/dev/zero")
-    size = (small / "train/real/1.mp4").stat().st_size
-    (small / "train/real/1.mp4").write_bytes(bytes(size + 1))
-    monkeypatch.setattr("dataset_scripts.files.MOST_CELL", size)
-    folder = export("avfolder", small, tmp_path / "out", max_unreadable=0.2, format=format)
-    listed = (folder / "unreadable_files.txt").read_text()
-    assert "test/real/1.mp4\tempty file\n" in listed
-    assert ("train/real/1.mp4\tits " in listed) == (format == "parquet")
