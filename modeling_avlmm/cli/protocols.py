@@ -100,5 +100,6 @@ def _compare(options: argparse.Namespace) -> int:
     for frozen, found in compare_with_lists(options.dataset, options.data_dir, options.compare):
         for split, (equal, words) in found.items():
             same &= equal
-            print(f"{frozen.protocol}, {split}: {words}")
+            release = f" ({frozen.release})" if frozen.release else ""
+            print(f"{frozen.protocol}{release}, {split}: {words}")
     return 0 if same else DIFFERENT

@@ -98,7 +98,7 @@ def compare_with_lists(
     """
     Compare a copy, as its metadata list the clips, with each list of a file; see [`differences`].
 
-    A list of a protocol that the builder does not have is compared with all clips of the copy.
+    The clips of a list whose protocol the builder does not have are looked up in the whole copy.
 
     Raises:
         EvaluationError: for an unknown dataset, a file of another one, or a folder that does not hold the corpus.

@@ -140,6 +140,8 @@ def test_the_command_lists_freezes_and_compares(tmp_path, capsys):
     assert "1 of the list are missing, such as FakeVideo-FakeAudio/" in capsys.readouterr().out
     assert main([*words, "--protocols", "all", "--to", str(folder), "--without-paths"]) == 0
     assert "paths" not in (folder / "fakeavceleb.all.json").read_text()
+    assert main([*words, "--compare", str(protocol_lists.OFFICIAL / "fakeavceleb.json")]) == 1
+    assert "mrdf_fold1 (v1.2), test: not the list: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
