@@ -130,6 +130,6 @@ LEVELS: dict[str, Level] = {
     STANDARD: Level(_STANDARD_METHODS, VoiceForgery()),
     HARD: Level(
         _HARD_METHODS,
-        VoiceForgery(wander=3.0, melody=0.7, formants=0.01, bands=96, iterations=32, hold=1, tones=False),
+        VoiceForgery(wander=5.0, melody=0.4, formants=0.03, bands=56, iterations=4, hold=2, tones=False),
     ),
 }

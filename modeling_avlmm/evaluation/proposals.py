@@ -1,13 +1,15 @@
 """Fake segments with scores, from the scores of windows.
 
-The rule, in four steps; levels and margin are our own choice:
+The rule, in four steps; the numbers are our own choice:
 
 1. The score of a moment is the mean score of the windows that cover it.
 2. At a level, a segment is a run of moments whose scores all reach it. Time that no scored window covers ends a run.
-3. A segment's confidence is its mean score less that of a margin of a quarter of its length on each side (the
-   outer-inner contrast of [AutoLoc](https://arxiv.org/abs/1807.08333)). Where nothing is scored in the margin, 0 is taken.
-4. Proposals are the segments at 19 levels, each once (the watershed grouping of
-   [temporal action detection](https://arxiv.org/abs/1704.06228)). What a detector *found* are those at its threshold.
+3. A segment's confidence is the square root of the variance between inside and outside: the difference of their mean scores
+   times the geometric mean of their shares of the time ([Otsu](https://doi.org/10.1109/TSMC.1979.4310076) chooses thresholds
+   by it). A segment that is the whole file has half its mean score, as if as much genuine time were around it.
+4. Proposals are the segments at 19 levels (the watershed grouping of
+   [temporal action detection](https://arxiv.org/abs/1704.06228)) without those that overlap a more confident one by an IoU above
+   0.5. What a detector *found* are the segments at its threshold.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ import numpy as np
 
 LEVELS = tuple(level / 20 for level in range(1, 20))
 """0.05, 0.1, ..., 0.95."""
-MARGIN = 0.25
-"""Width of the margin on each side of a segment, as a share of its length."""
+MOST_OVERLAP = 0.5
+"""Largest IoU of two proposals."""
 _DIGITS = 6  # borders of windows that differ by rounding alone are one
 
 
@@ -62,17 +64,18 @@ class ScoredTime:
                 start = place if start is None else start
             elif start is not None:
                 span = float(self.borders[start]), float(self.borders[place])
-                found.append([self.contrast(*span), *span])
+                found.append([self.separation(*span), *span])
                 start = None
         return found
 
-    def contrast(self, start: float, end: float) -> float:
-        """Return the mean score from `start` to `end` less that of the margins."""
-        margin = MARGIN * (end - start)
+    def separation(self, start: float, end: float) -> float:
+        """Return the confidence of a segment, at most 0.5."""
         time, total = self._between(start, end)
-        wide_time, wide_total = self._between(start - margin, end + margin)
-        outside = wide_time - time
-        return total / time - ((wide_total - total) / outside if outside > 10**-_DIGITS else 0.0)
+        outside = self._time[-1] - time
+        if outside <= 10**-_DIGITS:
+            return 0.5 * total / time
+        difference = total / time - (self._sum[-1] - total) / outside
+        return float(difference * np.sqrt(time * outside) / self._time[-1])
 
     def _between(self, start: float, end: float) -> tuple[float, float]:
         """Return the scored seconds in a part of the file, and the integral of the score over them."""
@@ -93,17 +96,25 @@ def segment_proposals(windows: Sequence[dict], levels: Sequence[float] = LEVELS)
         levels (`Sequence[float]`, *optional*, defaults to 0.05, 0.1, ..., 0.95): The levels.
 
     Returns:
-        `list[list[float]]`: `[confidence, start, end]`, the most confident first; each span once.
+        `list[list[float]]`: `[confidence, start, end]`, the most confident first.
 
     Example:
 
     ```python
-    >>> windows = [{"start": 0, "end": 1, "score": 0.1}, {"start": 1, "end": 3, "score": 0.9}]
+    >>> windows = [{"start": 0, "end": 1, "score": 0.1}, {"start": 1, "end": 2, "score": 0.9}]
     >>> [[round(value, 6) for value in proposal] for proposal in segment_proposals(windows)]
-    [[0.8, 1.0, 3.0], [0.633333, 0.0, 3.0]]
+    [[0.4, 1.0, 2.0], [0.25, 0.0, 2.0]]
     ```
     """
     track = ScoredTime(windows)
     found = {(start, end): confidence for level in levels for confidence, start, end in track.segments(level)}
-    proposals = [[confidence, *span] for span, confidence in found.items()]
-    return sorted(proposals, key=lambda p: (-p[0], p[1], p[2]))
+    kept: list[list[float]] = []
+    for (start, end), confidence in sorted(found.items(), key=lambda item: (-item[1], item[0])):
+        if all(_iou(start, end, *span) <= MOST_OVERLAP for _, *span in kept):
+            kept.append([confidence, start, end])
+    return kept
+
+
+def _iou(start: float, end: float, other_start: float, other_end: float) -> float:
+    shared = max(0.0, min(end, other_end) - max(start, other_start))
+    return shared / (end - start + other_end - other_start - shared)

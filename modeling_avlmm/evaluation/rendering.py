@@ -209,7 +209,7 @@ def localization_section(metrics: dict, plot: tuple[str, Path]) -> Section:
         )
     text = (
         f"{metrics['n_segments']} fake segments in {metrics['n_files']} files. {metrics['n_proposals']} proposals are runs of "
-        "moments with high scores, ranked by how far their score is above that around them. Conventions of the "
+        "moments with high scores, ranked by how far they stand out from the rest of the file. Conventions of the "
         f"{metrics['benchmark']} tables."
     )
     return Section("Which seconds are fake", [text], ["", "value", "95 % from", "to"], rows, plots=[plot])

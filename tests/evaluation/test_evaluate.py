@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -623,18 +624,33 @@ def windows(*scores: float | None) -> list[dict]:
     return [{"start": float(k), "end": k + 1.0, "score": score} for k, score in enumerate(scores)]
 
 
-def test_proposals_are_runs_of_high_scores():
+def test_segments_are_runs_of_high_scores():
+    track = ScoredTime(windows(0.1, 0.9, 0.8, 0.2, None, 0.72))
+    for level, spans in (
+        (0.05, [(0.0, 4.0), (5.0, 6.0)]),  # unscored time ends a run
+        (0.2, [(1.0, 4.0), (5.0, 6.0)]),
+        (0.8, [(1.0, 3.0)]),
+        (0.9, [(1.0, 2.0)]),
+        (0.95, []),
+    ):
+        assert [(start, end) for _, start, end in track.segments(level)] == spans
+    # The mean inside less the mean outside, times the geometric mean of the shares of the five seconds with scores.
+    ((confidence, *_),) = track.segments(0.8)
+    assert confidence == pytest.approx((0.85 - (0.1 + 0.2 + 0.72) / 3) * math.sqrt(2 * 3) / 5)
+    assert confidence**2 == pytest.approx(  # the variance that is left when that within is taken away
+        np.var([0.1, 0.9, 0.8, 0.2, 0.72]) - (2 * np.var([0.9, 0.8]) + 3 * np.var([0.1, 0.2, 0.72])) / 5
+    )
+    assert ScoredTime(windows(0.6, 0.8)).segments(0.5) == [[pytest.approx(0.35), 0.0, 2.0]]  # the whole file
+    assert ScoredTime([]).segments(0.5) == ScoredTime(windows(None)).segments(0.5) == []
+
+
+def test_proposals_are_ranked_and_do_not_overlap_much():
     proposals = segment_proposals(windows(0.1, 0.9, 0.8, 0.2, None, 0.72))
-    spans = {(start, end): confidence for confidence, start, end in proposals}
-    assert spans == {  # the mean inside less the mean of a margin of a quarter of the length on each side
-        (0.0, 4.0): pytest.approx(0.5),
-        (1.0, 4.0): pytest.approx((0.9 + 0.8 + 0.2) / 3 - 0.1),
-        (1.0, 3.0): pytest.approx(0.85 - (0.1 + 0.2) / 2),
-        (1.0, 2.0): pytest.approx(0.9 - (0.1 + 0.8) / 2),
-        (5.0, 6.0): pytest.approx(0.72),  # unscored time ends a run, and is no margin
-    }
-    assert [p[0] for p in proposals] == sorted(spans.values(), reverse=True)
-    assert segment_proposals(windows(0.01)) == segment_proposals([]) == segment_proposals(windows(None)) == []
+    # (1, 4) overlaps (1, 3) by 2/3 and is left out; (1, 2) and (0, 4) by no more than half.
+    assert [tuple(span) for _, *span in proposals] == [(1.0, 3.0), (1.0, 2.0), (5.0, 6.0), (0.0, 4.0)]
+    confidences = [confidence for confidence, *_ in proposals]
+    assert confidences == sorted(confidences, reverse=True)
+    assert segment_proposals(windows(0.01)) == segment_proposals([]) == []
 
 
 def test_a_moment_has_the_mean_score_of_the_windows_over_it():
@@ -643,11 +659,11 @@ def test_a_moment_has_the_mean_score_of_the_windows_over_it():
     ]
     track = ScoredTime(overlapping)
     assert track.borders.tolist() == [0, 1, 2, 3, 4, 5] and track.scores == [0, 0.5, 1, 0.5, 0]
-    assert track.segments(0.5) == [[pytest.approx(2 / 3), 1.0, 4.0]]
-    assert track.segments(0.75) == [[pytest.approx(0.5), 2.0, 3.0]]
+    assert [span for _, *span in track.segments(0.5)] == [[1.0, 4.0]]
+    assert [span for _, *span in track.segments(0.75)] == [[2.0, 3.0]]
     # The same mean over time as a verdict's.
     spans = [(w["start"], w["end"]) for w in overlapping]
-    assert track.contrast(0.0, 5.0) == pytest.approx(mean_over_time([0.0, 1.0, 1.0, 0.0], spans))
+    assert 2 * track.separation(0.0, 5.0) == pytest.approx(mean_over_time([0.0, 1.0, 1.0, 0.0], spans))
 
 
 def test_the_report_plots_true_and_found_segments(tmp_path):
