@@ -186,11 +186,13 @@ class MediaReader:
         limit = min(MAX_TRIM, min(ends) / 2)
         at = 0.0
         while at < ends[-1]:
+            told: list[str] = []
             try:
-                piece = self._read_audio(at, min(at + LEVEL_SECONDS, ends[-1]), [])
+                piece = self._read_audio(at, min(at + LEVEL_SECONDS, ends[-1]), told)
             except UnreadableMediaError as error:
                 notes.append(f"leading silence was not looked for: {error.reason}")
                 return 0.0
+            notes += (note for note in told if isinstance(note, PlacedWarning))  # it may not be decoded again
             if piece is None:
                 return 0.0
             silence = leading_silence(piece)

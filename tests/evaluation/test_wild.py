@@ -15,6 +15,7 @@ from media_factory import make_clip
 from PIL import Image
 from ssavd_factory import save_small
 
+from dataset_scripts.run_lock import only_run_in
 from modeling_avlmm.__main__ import main
 from modeling_avlmm.evaluation import evaluate, measured_properties
 from modeling_avlmm.evaluation.evaluation_error import EvaluationError
@@ -28,7 +29,7 @@ from modeling_avlmm.evaluation.wild import matched_pairs
 from modeling_avlmm.evaluation.wild.benchmark_tables import BASELINE, Detector, benchmark_tables, people_of
 from modeling_avlmm.evaluation.wild.matched_pairs import match_pairs
 from modeling_avlmm.evaluation.wild.outside_scores import read_scores
-from modeling_avlmm.evaluation.wild.wild_pages import polarity_sentences
+from modeling_avlmm.evaluation.wild.wild_pages import _cells, polarity_sentences
 from modeling_avlmm.evaluation.wild.wild_run import WildOptions, run_wild
 
 LIKE = {"width": 640, "height": 480, "fps": 25.0, "bitrate": 300_000.0, "duration": 6.0, "has_audio": 1.0}
@@ -479,12 +480,20 @@ def test_wrong_usage(folder, tmp_path, dataset_cache, capsys):
     ):
         assert main([*words, *more]) == 2
         assert message in capsys.readouterr().err
+    with only_run_in(tmp_path / "out"):
+        assert main([*words, "--data-dir", str(folder)]) == 2
+    assert "out is in use by process" in capsys.readouterr().err
     with pytest.raises(EvaluationError, match="Give a detector"):
         WildOptions(data_dir=folder)
     report, _ = run_wild(
         WildOptions(data_dir=folder, scores=[scores], output_dir=tmp_path / "out", n_resamples=0)
     )
     assert report["tables"][0]["rows"][0]["columns"]["s"]["auc"] == pytest.approx(78 / 144)
+
+
+def test_names_of_a_table_cannot_move_the_cursor_or_break_a_page():
+    row = {"name": "lip sync\x1b[2J\n# Title", "n_real": 1, "n_fake": 2, "columns": {}}
+    assert _cells({"title": "By family", "rows": [row]})[1] == ["lip sync\\x1b[2J\\n# Title", "1", "2"]
 
 
 def test_clips_without_a_face_are_told(tmp_path, dataset_cache, capsys):

@@ -43,6 +43,25 @@ def test_concealed_damage_is_told_with_its_place(tmp_path):
     )
 
 
+def test_damage_that_is_met_while_silence_is_looked_for_is_told(tmp_path):
+    """The sound of MPEG-TS is decoded once, from front to back."""
+    path = tmp_path / "clip.ts"
+    ffmpeg("-f", "lavfi", "-i", "sine=440:d=6", "-c:a", "mp2", path)
+    data = bytearray(path.read_bytes())
+    at = len(data) // 4
+    data[at : at + 700] = random.Random(0).randbytes(700)
+    path.write_bytes(data)
+    told = {}
+    for trim in (False, True):
+        with MediaReader(path, trim_leading_silence=trim) as reader:
+            clips = [reader.read(start, start + 2) for start in (0, 2, 4)]
+        found = merged_warnings(text for clip in clips for text in clip.warnings)
+        told[trim] = {
+            text.template for text in found if "FFmpeg" in text and "{}" in getattr(text, "template", "")
+        }
+    assert told[False] and told[False] <= told[True]
+
+
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.ts"])
 def test_seeks_into_good_files_are_not_damage(tmp_path, name):
     path = tmp_path / name
