@@ -6,7 +6,7 @@ The rule, in four steps; the numbers are our own choice:
 2. At a level, a segment is a run of moments whose scores all reach it. Time that no scored window covers ends a run.
 3. A segment's confidence is the square root of the variance between inside and outside: the difference of their mean scores
    times the geometric mean of their shares of the time ([Otsu](https://doi.org/10.1109/TSMC.1979.4310076) chooses thresholds
-   by it). A segment that is the whole file has half its mean score, as if as much genuine time were around it.
+   by it). A segment that is the whole file has half its lowest score.
 4. Proposals are the segments at 19 levels (the watershed grouping of
    [temporal action detection](https://arxiv.org/abs/1704.06228)) without those that overlap a more confident one by an IoU above
    0.5. What a detector *found* are the segments at its threshold.
@@ -73,7 +73,7 @@ class ScoredTime:
         time, total = self._between(start, end)
         outside = self._time[-1] - time
         if outside <= 10**-_DIGITS:
-            return 0.5 * total / time
+            return 0.5 * min(score for score in self.scores if score is not None)
         difference = total / time - (self._sum[-1] - total) / outside
         return float(difference * np.sqrt(time * outside) / self._time[-1])
 
@@ -103,7 +103,7 @@ def segment_proposals(windows: Sequence[dict], levels: Sequence[float] = LEVELS)
     ```python
     >>> windows = [{"start": 0, "end": 1, "score": 0.1}, {"start": 1, "end": 2, "score": 0.9}]
     >>> [[round(value, 6) for value in proposal] for proposal in segment_proposals(windows)]
-    [[0.4, 1.0, 2.0], [0.25, 0.0, 2.0]]
+    [[0.4, 1.0, 2.0], [0.05, 0.0, 2.0]]
     ```
     """
     track = ScoredTime(windows)
