@@ -245,6 +245,7 @@ def check_detector(record: dict, file: str | Path, detector: AVDeepfakeDetection
         yield _compared(f"detector, {name}", stated.get(name), value)
     # Another network was asked; a changed calibration of the same one is seen in the scores, too.
     if any(identity[name] != stated.get(name) for name in identity if name != "temperature"):
+        yield Check("verdict", "", "not computed again, as this is another detector", False)
         return
     settings = dict(record["settings"])
     if not detector.model.config.abstain_band:  # a gate that decided need not have one

@@ -81,7 +81,6 @@ def _tell(checks: Iterable[Check]) -> bool:
     for check in checks:
         found |= check.differs and check.counts
         then, now = (printable(short_hash(text)) for text in (check.then, check.now))
-        print(
-            f"{'OTHER' if check.differs else 'same '}  {check.name}: {f'{then} then, {now} now' if check.differs else now}"
-        )
+        mark = "OTHER" if check.differs else "same" if check.then else "-"  # -: there was nothing to compare
+        print(f"{mark:<5}  {check.name}: {f'{then} then, {now} now' if check.differs else now}")
     return found

@@ -344,15 +344,8 @@ def _load(options: EvaluationOptions, state: PartialState) -> tuple[AVDeepfakeDe
 def _ray(options: EvaluationOptions, detector: AVDeepfakeDetectionPipeline) -> RayEngine | None:
     if options.ray is None:
         return None
-    loading = Loading(
-        str(options.model),
-        options.device,
-        options.dtype,
-        options.trust_remote_code,
-        options.gate,
-        options.gate_band,
-    )
-    engine = RayEngine(detector, loading, options.ray)
+    how = (options.device, options.dtype, options.trust_remote_code, options.gate, options.gate_band)
+    engine = RayEngine(detector, Loading(str(options.model), *how), options.ray)
     print(engine, flush=True)
     return engine
 

@@ -140,7 +140,7 @@ def _claims(manifest: dict) -> Iterator[str]:
                 yield _short(SOURCES.get(name, name))
             done = str(action.get("action", "")).removeprefix("c2pa.")
             if done not in ("created", "opened", "placed", "published", ""):
-                yield _short(done)
+                yield _short(done.replace("_", " "))
 
 
 def _generator(manifest: dict) -> str | None:

@@ -103,12 +103,14 @@ class RayEngine:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         if ray.is_initialized():
             return
-        os.environ.setdefault(
-            "RAY_BACKEND_LOG_LEVEL", "fatal"
-        )  # its lines would stand between those of a table
+        # Its lines would stand between those of a table.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         how = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": False}
         if not self.address:
             how |= {"include_dashboard": False, "object_store_memory": STORE_BYTES}
+            # By default its workers yield to all other programs: where those kept the machine busy, no worker had loaded its
+            # detector after ten minutes.
+            os.environ.setdefault("RAY_worker_niceness", "0")
         try:
             ray.init(self.address or "local", **how)
         except Exception as error:  # of many kinds, Ray's own and the system's

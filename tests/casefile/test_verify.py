@@ -86,6 +86,7 @@ def test_another_detector_is_told(case, tmp_path, capsys):
     other = save_small(tmp_path / "other", channels=(4, 8))
     status, out, _ = verify(capsys, case, "--model", other)
     assert status == 1 and "OTHER  detector, weights" in out and "scores" not in out
+    assert "-      verdict: not computed again" in out
 
 
 def test_other_scores_and_versions_are_told(case, signed, gate_folder, tmp_path, capsys):
@@ -114,7 +115,7 @@ def test_what_explains_itself_is_told_and_does_not_count(case, tmp_path, capsys)
     assert status == 0 and "OTHER  SHA-256 of the decoded sound, of the same bytes" in out
     assert "OTHER  version, ffmpeg: none then" in out
     page = changed(case, tmp_path / "b.html", lambda record: record["file"].update(sha256=None))
-    assert "same   SHA-256 of the file: the case states none" in verify(capsys, page, "--no-model")[1]
+    assert "-      SHA-256 of the file: the case states none" in verify(capsys, page, "--no-model")[1]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from page_factory import upload
 from transformers import pipeline
 
 from modeling_avlmm.__main__ import main
+from modeling_avlmm.cli.detect.overview import Overview
 from modeling_avlmm.page.actions import Page
 from modeling_avlmm.page.session import Limits, Visits
 from modeling_avlmm.page.views import verdict_view
@@ -104,3 +105,13 @@ def test_the_page_tells_of_them(folder, gate_folder, tmp_path):
     words = ["verify", str(copy), "--file", str(folder / "tampered.mp4"), "--model", str(gate_folder)]
     assert main([*words, "--device", "cpu"]) == 0
     page.visits.close()
+
+
+def test_a_file_without_a_verdict_keeps_its_credentials_in_the_overview():
+    page = Overview(detector=None, found=None)
+    about = {"threshold": 0.5, "label": None, "error": {"message": "a.mp4: no face"}}
+    page.add("a.mp4", about | {"credentials": {"state": "elsewhere"}})
+    page.add("a.mp4", about | {"credentials": {"state": "absent"}})
+    page.add("a.mp4", about)
+    told = "a.mp4: no face (content credentials: kept on a server, which was not asked)"
+    assert page.unreadable == [told, "a.mp4: no face", "a.mp4: no face"]

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
+import signal
+import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from modeling_avlmm.__main__ import main
 from modeling_avlmm.evaluation.evaluate import evaluate_protocol
 from modeling_avlmm.evaluation.evaluation_options import EvaluationOptions
-from modeling_avlmm.inference import ray_engine
+from modeling_avlmm.inference import ray_engine, reader_process
 from modeling_avlmm.inference.engine_options import RayOptions
 from modeling_avlmm.inference.engines import EngineError
 from modeling_avlmm.inference.ray_engine import Loading, RayEngine, RayWorker
@@ -90,6 +95,66 @@ def start(ray, tries: int) -> None:
         if tries == 1:
             raise
         start(ray, tries - 1)
+
+
+@pytest.fixture
+def folder(tmp_path, clips) -> Path:
+    place = tmp_path / "folder"
+    place.mkdir()
+    # Workers take four files at a time, and whichever is first: each four have one that ends a worker.
+    for name in ("a", "b", "c_killer", "crash", "killer"):
+        suffix = ".wav" if name == "b" else ".mp4"
+        shutil.copy(clips["sound" if name == "b" else "short"], place / f"{name}{suffix}")
+    (place / "broken.mp4").write_bytes(b"no video" * 20)
+    return place
+
+
+def test_a_killed_and_continued_run_equals_one_process(
+    cluster, gate_folder, folder, tmp_path, capsys, monkeypatch
+):
+    address, kill_once = cluster
+    words = ["detect", folder, folder / "missing.mp4", "--model", gate_folder, "--device", "cpu", "--json"]
+    words = [*map(str, words), "--output-dir"]
+    out, local = tmp_path / "out", tmp_path / "local"
+    ray_words = [*words, str(out), "--engine", "ray"]
+
+    # The command ends by a kill, in the middle of the results of the first worker to answer.
+    killed = subprocess.run(
+        [sys.executable, "-m", "modeling_avlmm", *ray_words, "--ray-address", address, "--ray-workers", "1"],
+        env={**os.environ, "KILL_AFTER": "2"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert results_of(out).total() == 2 and not (out / "results.parquet").exists()
+
+    # It goes on, and a worker is killed.
+    kill_once.touch()
+    status = main(ray_words)
+    printed = capsys.readouterr()
+    results = [json.loads(line) for line in printed.out.splitlines()]
+    assert status == 1 and not kill_once.exists()
+    assert "Ray: 2 workers" in printed.err and "files were done before" in printed.err
+
+    monkeypatch.setattr(reader_process, "_nurseries", [])  # one of an earlier test has no faults
+    assert main([*words, str(local)]) == 1
+    assert results == [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    errors = {Path(r["file"]).name: r["error"]["type"] for r in results if r["error"] is not None}
+    assert errors == {
+        "broken.mp4": "UnreadableMediaError",
+        "crash.mp4": "DecoderCrashedError",
+        "missing.mp4": "MediaNotFoundError",
+    }
+    tables = [pq.read_table(at / "results.parquet").to_pylist() for at in (out, local)]
+    assert tables[0] == tables[1] and len(tables[0]) == 7
+    # What has a verdict was scored once; what could not be read may have been tried again.
+    assert all(results_of(out)[r["file"]] == 1 for r in results if r["error"] is None)
+
+
+def results_of(out: Path) -> Counter:
+    lines = [json.loads(line) for line in (out / "journal.jsonl").read_text().splitlines()]
+    return Counter(line["file"] for line in lines if "result" in line)
 
 
 def test_an_evaluation_equals_one_process(cluster, gate_folder, clip_folder, tmp_path):

@@ -75,7 +75,9 @@ class Overview:
         self.counts[result["label"] or "unreadable"] += 1
         if result["label"] is None:
             if len(self.unreadable) < MOST_FILES:
-                self.unreadable.append(printable(result["error"]["message"]))
+                told = describe_credentials(result["credentials"]) if has_credentials(result) else None
+                line = result["error"]["message"] + (f" (content credentials: {told})" if told else "")
+                self.unreadable.append(printable(line))
             return
         place = (result["score"], -self.counts["files"])
         full = len(self._entries) >= MOST_FILES
