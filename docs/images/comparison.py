@@ -26,24 +26,24 @@ WIDTH = 1000
 
 
 def main(evaluations: Path) -> None:
-    """Make both pages from predictions, and write pictures of their tops beside this file."""
+    """Make both pages from predictions, and write a picture of a section of each beside this file."""
     with tempfile.TemporaryDirectory() as place:
         compared, ranked = Path(place) / "comparison", Path(place) / "leaderboard"
         entries = [word for name in ENTRIES for word in ("--entry", f"{name}={evaluations / name}")]
         avlmm(["compare", *entries, "--output-dir", str(compared)])
         avlmm(["leaderboard", str(evaluations), "--output-dir", str(ranked)])
         _draw(compared / "report.html", "comparison.png", "Whole file: who is better where")
-        _draw(ranked / "report.html", "leaderboard.png", "in other ways")
+        _draw(ranked / "report.html", "leaderboard.png", "fakeavceleb, identity_70_30, test")
 
 
-def _draw(page: Path, name: str, last: str) -> None:
-    """Write the page down to the end of the section whose title contains `last`."""
+def _draw(page: Path, name: str, title: str) -> None:
+    """Write the section of a page whose title contains `title`."""
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         tab = browser.new_page(viewport=VIEWPORT, device_scale_factor=2)
         tab.goto(page.resolve().as_uri())
-        box = tab.locator("section", has=tab.locator("h2", has_text=last)).first.bounding_box()
-        clip = {"x": 0, "y": 0, "width": VIEWPORT["width"], "height": box["y"] + box["height"] + 10}
+        box = tab.locator("section", has=tab.locator("h2", has_text=title)).first.bounding_box()
+        clip = {"x": 0, "y": box["y"] - 10, "width": VIEWPORT["width"], "height": box["height"] + 20}
         png = tab.screenshot(full_page=True, clip=clip)
         browser.close()
     picture = Image.open(io.BytesIO(png)).convert("RGB")

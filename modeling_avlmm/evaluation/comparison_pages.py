@@ -19,6 +19,8 @@ from .predictions import PREDICTIONS
 from .rendering import LISTED, Section, write_pages
 
 UNDECIDED = "undecided"
+WORDS = METRICS | {"balanced_accuracy": "balanced accuracy"}
+"""Metrics in a sentence."""
 AGAINST = {"category": "genuine clips", "generator": "genuine clips"}
 """Breakdowns whose groups are kinds of fake, each measured against all genuine clips."""
 
@@ -88,8 +90,8 @@ def verdicts(report: dict) -> list[str]:
 def _verdict(names: list[str], part: str, rows: list[dict]) -> str:
     overall, *groups = rows
     by_winner: dict[int | None, list[str]] = {}
-    for metric, title in METRICS.items():
-        by_winner.setdefault(overall["winner"][metric], []).append(title)
+    for metric in METRICS:
+        by_winner.setdefault(overall["winner"][metric], []).append(WORDS[metric])
     said = [
         f"{'no entry is clearly best' if best is None else f'{names[best]} is best'} by {_listed(titles)}"
         for best, titles in by_winner.items()
@@ -98,7 +100,7 @@ def _verdict(names: list[str], part: str, rows: list[dict]) -> str:
     if groups:
         won = Counter(names[at] for g in groups if (at := g["winner"].get("auc")) is not None)
         shown = ", ".join(f"{name} in {times}" for name, times in won.items()) or "nobody in any"
-        sentence += f" Clearly best by AUC in {count_of(len(groups), 'group')}: {shown}."
+        sentence += f" Of {count_of(len(groups), 'group')}, clearly best by AUC: {shown}."
     return sentence
 
 
@@ -191,7 +193,7 @@ def _value_lines(report: dict, metric: str, rows: list[dict]) -> list[list[str]]
         if row.get("undefined"):
             lines.append([*cells, *("-" for _ in report["entries"]), row["undefined"]])
             continue
-        cells += [_value(entry[metric]) for entry in row["entries"]]
+        cells += [value_with_interval(entry[metric]) for entry in row["entries"]]
         lines.append([*cells, _better(report, row, metric)])
     return lines
 
@@ -205,22 +207,33 @@ def _difference_lines(report: dict, rows: list[dict], of: str | None = None) -> 
             p = pair["auc"]["delong"]["p"]
             shown = "-" if p is None else "< 0.0001" if p < 1e-4 else f"{p:.4f}"
             lines.append(
-                [f"{of or _row_name(row)}: {names}", *(_signed(pair[metric]) for metric in METRICS), shown]
+                [
+                    f"{of or _row_name(row)}: {names}",
+                    *(signed_with_interval(pair[metric]) for metric in METRICS),
+                    shown,
+                ]
             )
     return lines
 
 
-def _value(found: dict) -> str:
-    spread = "" if found["std"] is None else f" ± {found['std']:.3f}"
+def value_with_interval(found: dict) -> str:
+    """Return a value as text, with the spread of several runs."""
+    spread = "" if found.get("std") is None else f" ± {found['std']:.3f}"
     return f"{found['value']:.3f}{spread}" + (_interval(found["ci"], "") if found["ci"] else "")
 
 
-def _signed(found: dict) -> str:
-    return f"{found['value']:+.3f}" + (_interval(found["ci"], "+") if found["ci"] else "")
+def signed_with_interval(found: dict) -> str:
+    """Return a difference as text, with its sign."""
+    return f"{_rounded(found['value']):+.3f}" + (_interval(found["ci"], "+") if found["ci"] else "")
 
 
 def _interval(ci: list[float], sign: str) -> str:
-    return f" [{ci[0]:{sign}.3f}, {ci[1]:{sign}.3f}]"
+    return f" [{_rounded(ci[0]):{sign}.3f}, {_rounded(ci[1]):{sign}.3f}]"
+
+
+def _rounded(value: float) -> float:
+    """Return a value with three decimals, without a negative zero."""
+    return round(value, 3) + 0.0
 
 
 def _row_name(row: dict) -> str:

@@ -17,7 +17,7 @@ ROW, HEADING = 0.34, 0.42
 """Heights of a group and of a heading, in inches."""
 CAPTION = (
     "Left: AUC of each entry. Right: the first entry's AUC minus each other's, on the same clips; right of 0 the first is "
-    "better. Lines are 95 % intervals."
+    "better. Lines are 95 % intervals; in brackets are genuine + fake clips."
 )
 
 
@@ -46,11 +46,11 @@ def plot_comparison(report: dict, part: str, folder: Path) -> tuple[str, Path] |
             if isinstance(row, dict):
                 _draw_values(values, row, place)
                 _draw_differences(differences, row, place)
-        for entry, name in enumerate(report["entries"]):
-            values.plot([], [], **_look(entry), label=name)
+        handles = [values.plot([], [], **_look(entry))[0] for entry in range(len(report["entries"]))]
         _finish(values, differences, lines, places, sum(heights))
         differences.set_xlabel(f"AUC of {report['entries'][0]} minus that of the other")
-        figure.legend(loc="outside upper left", ncols=3, handletextpad=0.3)
+        # With names and handles given, a name that begins with _ is kept.
+        figure.legend(handles, report["entries"], loc="outside upper left", ncols=3, handletextpad=0.3)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"comparison{'' if part == 'overall' else '_' + part}.svg"
         figure.savefig(path, metadata={"Date": None, "Creator": None})
@@ -117,7 +117,7 @@ def _finish(values: Axes, differences: Axes, lines: list, places: list[float], h
             if isinstance(line, str):
                 axes.axhspan(place - HEADING / 2, place + HEADING / 2, color="0.955", zorder=0)
     values.axvline(0.5, color="0.5", linewidth=1, linestyle=":")
-    values.set_xlabel("AUC (dotted: a coin toss); in brackets genuine + fake clips")
+    values.set_xlabel("AUC (dotted: a coin toss)")
     differences.axvline(0, color="0.4", linewidth=1)
 
 

@@ -247,7 +247,7 @@ def _notes(table: dict, rows: list[dict]) -> list[str]:
         if row["rank"] is None and auc is not None:
             notes.append(
                 f"{row['name']} is not ranked: it scored {row['scored']} of {table['clips']} clips, not the "
-                f"{table['ranked_on']} of the ranked ones. `avlmm compare` compares on the clips that both have."
+                f"{table['ranked_on']} of the ranked ones. The command compare takes the clips that both have."
             )
         if row["outside"] and auc is not None and auc < SUSPICIOUS_AUC:
             notes.append(

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from dataset_scripts.files import write_whole
 
 from ..explain.words import PART_NAMES, count_of
-from .comparison_pages import check_folder
+from .comparison_pages import check_folder, signed_with_interval, value_with_interval
 from .measured_properties import CLIP_PROPERTIES, SPEECH_PROPERTIES
 from .metrics_table import aligned
 from .plots import STYLE
@@ -101,7 +101,7 @@ def _overview(report: dict) -> Section:
         )
     head = ["clips", "fingerprint", "number", "detectors", "highest AUC"]
     text = [
-        f"A table for each set of clips; detectors on different clips are not ranked together. {report['date'][:10]}."
+        f"Made on {report['date'][:10]}. Each set of clips has a table; detectors on different clips are not ranked together."
     ]
     return Section("Tables", text, head, rows, wordy=True)
 
@@ -131,14 +131,13 @@ def _main_lines(table: dict) -> list[list[str]]:
         ]
     ]
     for row in table["rows"]:
-        rank = NOT_RANKED if row["rank"] is None else f"{row['rank']}."
         scored = f"{row['scored']} of {table['clips']}"
         if row["undefined"]:
-            lines.append([f"{rank} {row['name']}", row["undefined"], *"-----", scored])
+            lines.append([_ranked_name(row), row["undefined"], *"-----", scored])
             continue
         to_first = "" if row["rank"] is None else _signed(row["to_first"])
         lines.append(
-            [f"{rank} {row['name']}", _figure(row["auc"]), _figure((row["baseline"] or {}).get("auc")),
+            [_ranked_name(row), _figure(row["auc"]), _figure((row["baseline"] or {}).get("auc")),
              _signed(row["over_baseline"]), to_first, _figure(row["ap_fake"]), _figure(row["balanced_accuracy"]), scored]
         )  # fmt: skip
     return lines
@@ -164,9 +163,7 @@ def _harder_lines(table: dict) -> list[list[str]]:
 
 
 def _figure(found: dict | None) -> str:
-    if not found or found["value"] is None:
-        return "-"
-    return f"{found['value']:.3f}" + (f" [{found['ci'][0]:.3f}, {found['ci'][1]:.3f}]" if found["ci"] else "")
+    return "-" if not found or found["value"] is None else value_with_interval(found)
 
 
 def _part(found: dict | None) -> str:
@@ -174,11 +171,12 @@ def _part(found: dict | None) -> str:
 
 
 def _signed(found: dict | None) -> str:
-    if not found:
-        return "-"
-    return f"{found['value']:+.3f}" + (
-        f" [{found['ci'][0]:+.3f}, {found['ci'][1]:+.3f}]" if found["ci"] else ""
-    )
+    return signed_with_interval(found) if found else "-"
+
+
+def _ranked_name(row: dict) -> str:
+    rank = NOT_RANKED if row["rank"] is None else f"{row['rank']}."
+    return f"{rank}\N{NO-BREAK SPACE}{row['name']}"
 
 
 def _provenance(title: str, table: dict) -> Section:
@@ -251,10 +249,7 @@ def plot_table(table: dict, path: Path) -> Path | None:
                 if found:
                     axes.plot(found["value"], at, "o", color=colour, markersize=5)
         axes.axvline(0.5, color="0.5", linestyle=":", linewidth=1)
-        names = [
-            f"{NOT_RANKED if row['rank'] is None else str(row['rank']) + '.'} {row['name']}" for row in rows
-        ]
-        axes.set_yticks(range(len(rows)), names)
+        axes.set_yticks(range(len(rows)), [_ranked_name(row) for row in rows])
         axes.tick_params(axis="y", length=0)
         axes.grid(False, axis="y")
         axes.set(xlabel="AUC", ylim=(len(rows) - 0.5, -0.5))

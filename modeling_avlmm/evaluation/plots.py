@@ -23,6 +23,8 @@ STYLE = {
     "axes.grid": True,
     "grid.alpha": 0.25,
     "legend.frameon": False,
+    # Names of models and groups are no formulas.
+    "text.parse_math": False,
     "svg.fonttype": "none",
     # The same report gives the same file.
     "svg.hashsalt": "av-deepfake-detection",

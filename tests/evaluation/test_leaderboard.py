@@ -143,6 +143,7 @@ def test_clip_sets_are_never_ranked_together(tmp_path):
 def test_bad_files_are_named_and_do_not_end_the_run(tmp_path, capsys):
     write(tmp_path / "good.parquet", drawn(1, 0.5), outside={"higher_is": "fake"})
     write(tmp_path / "turned.parquet", (1 - np.array(drawn(1, 0.5))).tolist(), outside={"higher_is": "fake"})
+    write(tmp_path / "odd.parquet", drawn(7, 0.2), model="a/$_{$ <b>|")
     write(tmp_path / "robustness" / "h264_3.parquet", drawn(2, 0.5), perturbation="h264_3")
     whole = (tmp_path / "good.parquet").read_bytes()
     (tmp_path / "cut.parquet").write_bytes(whole[: len(whole) // 2])
@@ -164,7 +165,8 @@ def test_bad_files_are_named_and_do_not_end_the_run(tmp_path, capsys):
     ]
     page, text = (tmp_path / "out" / "report.html").read_text(), (tmp_path / "out" / "report.md").read_text()
     for shown in (printed, page, text):
-        assert "1. runs/good" in shown and "far below 0.5" in shown
+        assert "1.\N{NO-BREAK SPACE}runs/good" in shown and "far below 0.5" in shown
+    assert "$_{$ &lt;b&gt;|" in page and "$_{$ <b>\\|" in text
     assert "<svg" in page and "plots/table_1.svg" in text and report["tables"][0]["fingerprint"] in text
     assert "cut.parquet" in page and "h264_3.parquet" in page
 
