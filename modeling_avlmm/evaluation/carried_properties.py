@@ -6,39 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
+from accelerate import PartialState
+from accelerate.utils import gather_object
 
 from .audit.property_jobs import read_properties
 from .measured_properties import CLIP_PROPERTIES, SPEECH_PROPERTIES, clip_properties, speech_properties
-from .predictions import PROPERTIES, read_predictions, write_predictions
+from .predictions import PROPERTIES, journals, read_predictions, write_predictions
 
-JOURNAL = "properties.jsonl"
-"""Journal of the properties of a run that was stopped, beside its predictions."""
-
-
-def with_properties(
-    predictions: list[dict],
-    rows: datasets.Dataset,
-    protocol: tuple[str, str],
-    journal: str | Path,
-    num_workers: int = 0,
-) -> list[dict]:
-    """
-    Return predictions with the properties of their files, see [`clip_properties`] and [`speech_properties`].
-
-    Args:
-        predictions (`list[dict]`): Predictions; those whose `path` is not in `rows` are left as they are.
-        rows (`Dataset`): Rows in the package's schema.
-        protocol (`tuple[str, str]`): Dataset and protocol; recordings of speech have other properties.
-        journal (`str` or `Path`): Journal of a run that was stopped; files that have not changed are not read again.
-        num_workers (`int`, *optional*, defaults to 0): Processes that read files; 0 reads in this one.
-    """
-    dataset, name = protocol
-    speech = dataset == "wild" and name.partition("@")[0] == "speech"  # after @: digits of a list of clips
-    measure = speech_properties if speech else clip_properties
-    files = rows.cast_column("video", datasets.Video(decode=False)).to_list()
-    records, unreadable = read_properties(files, journal, num_workers, measure=measure)
-    known = {path: _as_numbers(record) for path, record in records.items()} | dict.fromkeys(unreadable)
-    return [{**p, PROPERTIES: known[p["path"]]} if p["path"] in known else p for p in predictions]
+JOURNAL = "properties"
+"""Beginning of the names of the journals of a run that was stopped, beside its predictions."""
 
 
 def add_properties(
@@ -49,18 +25,41 @@ def add_properties(
     num_workers: int = 0,
 ) -> None:
     """
-    Add the properties of the files of a split to a file of predictions.
+    Add the properties of the files of a split to a file of predictions, see [`clip_properties`] and [`speech_properties`].
+
+    Under `accelerate launch` each process measures its share, and the main one writes.
 
     Args:
         file (`Path`): A `predictions.parquet`, which is written anew, whole or not at all.
-        rows, protocol, num_workers: As for [`with_properties`].
-        journal (`str` or `Path`, *optional*): Journal to keep; if left out, one beside `file` is deleted at the end.
+        rows (`Dataset`): Rows of the split in the package's schema; predictions of other clips are left as they are.
+        protocol (`tuple[str, str]`): Dataset and protocol; recordings of speech have other properties.
+        journal (`str` or `Path`, *optional*):
+            Journal to keep, from which files that have not changed are taken; only in a single process. If left out, a
+            run that was stopped goes on from journals beside `file`, which are deleted at the end.
+        num_workers (`int`, *optional*, defaults to 0): Processes that read files; 0 reads in this one.
     """
-    predictions, about = read_predictions(file)
-    own = file.parent / JOURNAL
-    found = with_properties(predictions, rows, protocol, journal or own, num_workers)
-    write_predictions(file, found, about)
-    own.unlink(missing_ok=True)
+    state = PartialState()
+    own = file.with_name(f"{JOURNAL}.{state.process_index}of{state.num_processes}.jsonl")
+    share = rows.select(range(state.process_index, len(rows), state.num_processes))
+    known = dict(gather_object(list(_measured(share, protocol, journal or own, num_workers).items())))
+    if state.is_main_process:
+        predictions, about = read_predictions(file)
+        found = [{**p, PROPERTIES: known[p["path"]]} if p["path"] in known else p for p in predictions]
+        write_predictions(file, found, about)
+        for finished in journals(file.with_name(JOURNAL)):
+            finished.unlink()
+
+
+def _measured(
+    rows: datasets.Dataset, protocol: tuple[str, str], journal: str | Path, num_workers: int
+) -> dict[str, dict | None]:
+    """Return the properties of each file by its clip's path, None where it cannot be read."""
+    dataset, name = protocol
+    speech = dataset == "wild" and name.partition("@")[0] == "speech"  # after @: digits of a list of clips
+    measure = speech_properties if speech else clip_properties
+    files = rows.cast_column("video", datasets.Video(decode=False)).to_list()
+    records, unreadable = read_properties(files, journal, num_workers, measure=measure)
+    return {path: _as_numbers(record) for path, record in records.items()} | dict.fromkeys(unreadable)
 
 
 def carried_properties(predictions: Sequence[dict]) -> dict[str, dict]:

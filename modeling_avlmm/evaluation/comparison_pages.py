@@ -18,7 +18,7 @@ from .metrics_table import aligned
 from .predictions import PREDICTIONS
 from .rendering import LISTED, Section, write_pages
 
-UNDECIDED = "undecided"
+UNDECIDED, NO_INTERVAL = "undecided", "no interval"
 WORDS = METRICS | {"balanced_accuracy": "balanced accuracy"}
 """Metrics in a sentence."""
 AGAINST = {"category": "genuine clips", "generator": "genuine clips"}
@@ -181,6 +181,8 @@ def _winner_lines(report: dict, rows: list[dict]) -> list[list[str]]:
 def _better(report: dict, row: dict, metric: str) -> str:
     if row.get("undefined"):
         return "-"
+    if row.get("no_interval"):
+        return NO_INTERVAL
     best = row["winner"][metric]
     return UNDECIDED if best is None else report["entries"][best]
 

@@ -139,9 +139,8 @@ def _evaluate_in(
     predictions = scorer.score_splits({name: splits[name] for name in wanted}, builder.GROUP_COLUMNS, about)
     if options.shard is not None:
         return None
-    if state.is_main_process:
-        protocol = options.dataset, run["protocol"]
-        add_properties(folder / PREDICTIONS, splits[options.split], protocol, properties, options.num_workers)
+    subject = options.dataset, run["protocol"]
+    add_properties(folder / PREDICTIONS, splits[options.split], subject, properties, options.num_workers)
     if options.perturb:
         score_perturbations(options, scorer, splits[options.split], predictions, about)
     if options.audit and state.is_main_process:
