@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from .predictions import PROPERTIES, journals, read_predictions, write_predictio
 
 JOURNAL = "properties"
 """Beginning of the names of the journals of a run that was stopped, beside its predictions."""
+TOLD_SECONDS = 60.0
+"""Time between progress lines."""
 
 
 def add_properties(
@@ -58,7 +61,8 @@ def _measured(
     speech = dataset == "wild" and name.partition("@")[0] == "speech"  # after @: digits of a list of clips
     measure = speech_properties if speech else clip_properties
     files = rows.cast_column("video", datasets.Video(decode=False)).to_list()
-    records, unreadable = read_properties(files, journal, num_workers, measure=measure)
+    seconds = TOLD_SECONDS if PartialState().is_main_process else math.inf
+    records, unreadable = read_properties(files, journal, num_workers, seconds, measure)
     return {path: _as_numbers(record) for path, record in records.items()} | dict.fromkeys(unreadable)
 
 
