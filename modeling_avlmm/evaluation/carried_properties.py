@@ -23,7 +23,6 @@ TOLD_SECONDS = 60.0
 def add_properties(
     file: Path,
     rows: datasets.Dataset,
-    protocol: tuple[str, str],
     journal: str | Path | None = None,
     num_workers: int = 0,
 ) -> None:
@@ -35,7 +34,6 @@ def add_properties(
     Args:
         file (`Path`): A `predictions.parquet`, which is written anew, whole or not at all.
         rows (`Dataset`): Rows of the split in the package's schema; predictions of other clips are left as they are.
-        protocol (`tuple[str, str]`): Dataset and protocol; recordings of speech have other properties.
         journal (`str` or `Path`, *optional*):
             Journal to keep, from which files that have not changed are taken; only in a single process. If left out, a
             run that was stopped goes on from journals beside `file`, which are deleted at the end.
@@ -44,9 +42,9 @@ def add_properties(
     state = PartialState()
     own = file.with_name(f"{JOURNAL}.{state.process_index}of{state.num_processes}.jsonl")
     share = rows.select(range(state.process_index, len(rows), state.num_processes))
-    known = dict(gather_object(list(_measured(share, protocol, journal or own, num_workers).items())))
+    predictions, about = read_predictions(file)
+    known = dict(gather_object(list(_measured(share, about, journal or own, num_workers).items())))
     if state.is_main_process:
-        predictions, about = read_predictions(file)
         found = [{**p, PROPERTIES: known[p["path"]]} if p["path"] in known else p for p in predictions]
         write_predictions(file, found, about)
         for finished in journals(file.with_name(JOURNAL)):
@@ -54,11 +52,11 @@ def add_properties(
 
 
 def _measured(
-    rows: datasets.Dataset, protocol: tuple[str, str], journal: str | Path, num_workers: int
+    rows: datasets.Dataset, about: dict, journal: str | Path, num_workers: int
 ) -> dict[str, dict | None]:
     """Return the properties of each file by its clip's path, None where it cannot be read."""
-    dataset, name = protocol
-    speech = dataset == "wild" and name.partition("@")[0] == "speech"  # after @: digits of a list of clips
+    # Recordings of speech have other properties. After @ stand digits of a list of clips.
+    speech = about["dataset"] == "wild" and about["protocol"].partition("@")[0] == "speech"
     measure = speech_properties if speech else clip_properties
     files = rows.cast_column("video", datasets.Video(decode=False)).to_list()
     seconds = TOLD_SECONDS if PartialState().is_main_process else math.inf

@@ -55,13 +55,12 @@ def evaluate_protocol(
     """
     Score a detector on a protocol, and write predictions and a report.
 
-    The folder gets `predictions.parquet` (labels, scores and file properties of every clip), the report as `report.json`, `report.md`
-    and `report.html`, `dropped.txt` if any file was dropped or shows no face, and `run.json`, which says whose
-    predictions these are. Face tracks of a detector that crops faces are kept in the folder `faces`: in `output_dir`, or
-    beside the folders of all detectors on this protocol.
-    A run that was stopped scores what is missing when it is started again. Under `accelerate launch` every process
-    scores a share of the clips. A shard leaves its share in the folder; the run without one takes over what shards have scored,
-    scores the rest and writes the report.
+    The folder gets `predictions.parquet` (labels, scores and file properties of every clip), the report as `report.json`,
+    `report.md` and `report.html`, `dropped.txt` if any file was dropped or shows no face, and `run.json`, which says whose
+    predictions these are. Face tracks are kept in the folder `faces`: in `output_dir`, or beside the folders of all detectors
+    on this protocol. A run that was stopped scores what is missing when it is started again. Under `accelerate launch` every
+    process scores a share of the clips. A shard leaves its share in the folder; the run without one takes over what shards
+    have scored, scores the rest and writes the report.
 
     Args:
         options ([`EvaluationOptions`]): The detector, the protocol, and how to score.
@@ -139,13 +138,12 @@ def _evaluate_in(
     predictions = scorer.score_splits({name: splits[name] for name in wanted}, builder.GROUP_COLUMNS, about)
     if options.shard is not None:
         return None
-    subject = options.dataset, run["protocol"]
-    add_properties(folder / PREDICTIONS, splits[options.split], subject, properties, options.num_workers)
+    add_properties(folder / PREDICTIONS, splits[options.split], properties, options.num_workers)
     if options.perturb:
         score_perturbations(options, scorer, splits[options.split], predictions, about)
     if options.audit and state.is_main_process:
-        properties = folder / AUDIT / "properties.jsonl"
-        found = audit_dataset(splits, properties, num_workers=options.num_workers)
+        journal = folder / AUDIT / "properties.jsonl"
+        found = audit_dataset(splits, journal, num_workers=options.num_workers)
         write_audit(found, about_corpus(options.dataset, run["protocol"], options.data_dir), folder / AUDIT)
     state.wait_for_everyone()
     report = report_predictions(

@@ -124,7 +124,7 @@ def evaluate_scores(options: ScoresOptions) -> tuple[dict, Path]:
         }
         write_whole(folder / "run.json", json.dumps(about, indent=2) + "\n")
         write_predictions(folder / PREDICTIONS, predictions, about)
-        add_properties(folder / PREDICTIONS, splits[options.split], (options.dataset, about["protocol"]))
+        add_properties(folder / PREDICTIONS, splits[options.split])
         return report_predictions(folder / PREDICTIONS, options, folder), folder
 
 
