@@ -57,10 +57,9 @@ def evaluate_protocol(
 
     The folder gets `predictions.parquet` (labels, scores and file properties of every clip), the report as `report.json`,
     `report.md` and `report.html`, `dropped.txt` if any file was dropped or shows no face, and `run.json`, which says whose
-    predictions these are. Face tracks are kept in the folder `faces`: in `output_dir`, or beside the folders of all detectors
-    on this protocol. A run that was stopped scores what is missing when it is started again. Under `accelerate launch` every
-    process scores a share of the clips. A shard leaves its share in the folder; the run without one takes over what shards
-    have scored, scores the rest and writes the report.
+    predictions these are. Face tracks are kept in `faces`: in `output_dir`, or beside the folders of all detectors on this
+    protocol. A run that was stopped scores what is missing when it is started again. Under `accelerate launch` every process
+    scores a share. A shard leaves its share in the folder; the run without one scores the rest and writes the report.
 
     Args:
         options ([`EvaluationOptions`]): The detector, the protocol, and how to score.
