@@ -166,7 +166,7 @@ def test_of_four_files_at_once_the_last_one_gets_the_verdict(visits, clips):
             number = len(taken)
             visit.take(upload(visits.root, clips["short"], f"{number}.mp4"), Limits())
             raise MediaNotFoundError(file, "no such file")
-        return {"label": "real", "score": 0.1, "error": None, "name": name}
+        return {"label": "real", "score": 0.1, "warnings": [], "error": None, "name": name}
 
     detector.model = SimpleNamespace(config=SimpleNamespace(abstain_band=None))
     page, visit = Page(detector, visits=visits), visits.of("tab")
