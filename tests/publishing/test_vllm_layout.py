@@ -133,7 +133,7 @@ def test_what_is_refused(gate_folder, tiny_detector, tiny_vllm, tmp_path):
     with pytest.raises(LayoutError, match="'ssavd': leave --layout out"):
         publish(gate_folder, tmp_path / "out", layout="vllm")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(PublishError, match="not a detector of this package"):
+    with pytest.raises(PublishError, match="cannot be loaded: Unrecognized configuration class"):
         publish(tiny_vllm, tmp_path / "out")
     again = shutil.copytree(tiny_vllm, tmp_path / "again")
     assert publish(tiny_detector, again, layout="vllm") == again
