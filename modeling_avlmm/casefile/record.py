@@ -164,14 +164,13 @@ def read_record(path: str | Path) -> dict:
     finder.feed(text)
     try:
         record = json.loads(finder.content or "")
-        if record["format"] > FORMAT:
-            raise CaseError(f"{path} was written by a newer release of this package: verify it with that one")
+        newer = record["format"] > FORMAT
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        if isinstance(error, CaseError):
-            raise
         raise CaseError(
             f"{path} is no case report of this package, or one of an older release, which cannot be verified"
         ) from error
+    if newer:
+        raise CaseError(f"{path} was written by a newer release of this package: verify it with that one")
     if wrong := [name for name, whole in _WHOLE.items() if not whole(record.get(name))]:
         raise CaseError(f"{path} is damaged: in its record, {', '.join(wrong)} cannot be used")
     return record
