@@ -87,7 +87,8 @@ class PairsRecipe(OptimisationRecipe):
 
     Args:
         average (`float`): Decay of the average of weights that is scored and kept, per step; 0 keeps the weights themselves.
-        rank_weight (`float`): Weight of the loss of each pair, softplus(genuine - fake), beside the cross-entropy.
+        rank_weight (`float`): Weight of the ranking loss, softplus(genuine - fake), beside the cross-entropy.
+        rank_over (`str`): What a fake is ranked against: `pair`, the genuine one it was made of, or `batch`, every genuine one.
         label_smoothing (`float`): Of the cross-entropy.
         kinds (`dict[str, float]`): How often each kind of fake is made, relative to the others; as published if left out.
         freeze_norms (`bool`): Measure the statistics of batch norms once, before the first step, and keep them: faster, and
@@ -103,6 +104,7 @@ class PairsRecipe(OptimisationRecipe):
     lr_scheduler: str = "cosine"
     average: float = 0.99
     rank_weight: float = 0.5
+    rank_over: str = "pair"
     label_smoothing: float = 0.0
     kinds: dict = field(default_factory=dict)
     freeze_norms: bool = False
@@ -118,6 +120,8 @@ class PairsRecipe(OptimisationRecipe):
         for name in ("rank_weight", "label_smoothing"):
             if vars(self)[name] < 0:
                 raise RecipeError(f"{name} must be at least 0, got {vars(self)[name]}.")
+        if self.rank_over not in ("pair", "batch"):
+            raise RecipeError(f"rank_over is 'pair' or 'batch', got {self.rank_over!r}.")
 
 
 @dataclass
@@ -147,6 +151,9 @@ class SoundRecipe(PairsRecipe):
         seconds (`float`): Length of a training sample.
         variants (`int`): Speeds in which each recording is used: its own, and others drawn, as if by other speakers.
         vocoder_steps (`int`): Steps of training each of the small neural vocoders, whose copies are fakes too; 0 for none.
+        traces (`float`): Share of the pairs whose fake is the recording itself with a faint trace of synthesis
+            (`vocoder_traces.py`), in place of a copy.
+        one_band (`float`): Share of the copies of which only the part above or below a random frequency is used.
         held_out_kinds (`list[str]`): Synthesisers that train nothing: validation is on them, of held-out speakers.
         kwargs: Of [`PairsRecipe`]; `kinds` are those of `synthetic_speech.py` and `small_vocoders.py`, and
             the names of the folders of `data.synthetic_speech`.
@@ -155,7 +162,15 @@ class SoundRecipe(PairsRecipe):
     seconds: float = 2.6
     variants: int = 3
     vocoder_steps: int = 400
+    traces: float = 0.0
+    one_band: float = 0.0
     held_out_kinds: list[str] = field(default_factory=list)
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("traces", "one_band"):
+            if not 0 <= vars(self)[name] <= 1:
+                raise RecipeError(f"sound.{name} is a share between 0 and 1, got {vars(self)[name]}.")
 
 
 @dataclass

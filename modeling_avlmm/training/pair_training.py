@@ -77,7 +77,10 @@ class PairTraining(nn.Module):
         targets = labels.to(log_odds.dtype) * (1 - smoothing) + smoothing / 2
         loss = F.binary_cross_entropy_with_logits(log_odds, targets)
         if self.settings.rank_weight:
-            loss = loss + self.settings.rank_weight * F.softplus(log_odds[0::2] - log_odds[1::2]).mean()
+            genuine, fake = log_odds[0::2], log_odds[1::2]
+            if self.settings.rank_over == "batch":
+                genuine = genuine[:, None]
+            loss = loss + self.settings.rank_weight * F.softplus(genuine - fake).mean()
         return SequenceClassifierOutput(loss=loss, logits=log_odds)
 
     @torch.no_grad()

@@ -29,7 +29,8 @@ from .genuine_recipe import SoundRecipe
 from .progress import say
 from .pseudo_fakes.small_vocoders import DESIGNS
 from .pseudo_fakes.sound_channel import same_channel
-from .pseudo_fakes.synthetic_speech import RATES, VOCODERS, Vocoder, at_rate, vocoded
+from .pseudo_fakes.synthetic_speech import RATES, VOCODERS, Vocoder, at_rate, one_band, vocoded
+from .pseudo_fakes.vocoder_traces import TRACES
 from .recipe_values import RecipeError, unknown_field
 from .recipes import GenuineRecipe
 from .trained_vocoders import trained_vocoders
@@ -293,7 +294,8 @@ def speech_pair(
     """
     Return the model's inputs for a stretch of genuine speech and for a synthetic one, after one channel for both.
 
-    A copy is of the same words and moment; speech of other synthesisers says something else.
+    A copy is of the same words and moment, or the recording itself with a faint trace; speech of other synthesisers says
+    something else. Held-out speakers get whole copies alone.
 
     Args:
         store ([`SpeechStore`]): The sounds.
@@ -303,6 +305,36 @@ def speech_pair(
         rng (`numpy.random.Generator`): Draws everything.
     """
     number = int(rng.choice(numbers))
+    length = round(settings.seconds * SAMPLING_RATE) // HOP * HOP
+    if not held_out and rng.random() < settings.traces:
+        pair = _with_a_trace(store.waveform(number), length, rng)
+    else:
+        pair = _copied(store, number, held_out, settings, length, rng)
+    if pair is None:
+        return None
+    return tuple(padded(sound, length) for sound in same_channel(*pair, rng))
+
+
+def _with_a_trace(genuine: np.ndarray, length: int, rng: np.random.Generator):
+    """Return a stretch of a recording, and the same with a faint trace of synthesis in it."""
+    start = _start(len(genuine), length, rng)
+    stretch = genuine[start : start + length]
+    stretch = stretch[: len(stretch) // HOP * HOP]
+    if not _is_heard(stretch):
+        return None
+    trace = TRACES[str(rng.choice(list(TRACES)))]
+    return vocoded(torch.from_numpy(stretch.copy()), trace, rng)
+
+
+def _copied(
+    store: SpeechStore,
+    number: int,
+    held_out: bool,
+    settings: SoundRecipe,
+    length: int,
+    rng: np.random.Generator,
+):
+    """Return a stretch of a recording, and one of its copy or of other synthetic speech."""
     copies = store.copies.get(number, {})
     kinds = [kind for kind in (*copies, *store.others) if _is_for(kind, held_out, settings)]
     weights = np.array([settings.kinds.get(kind, 0.0 if settings.kinds else 1.0) for kind in kinds])
@@ -313,23 +345,28 @@ def speech_pair(
     kind = str(rng.choice(kinds, p=weights / weights.sum()))
     genuine = store.waveform(number)
     copy = copies.get(kind)
-    fake = store.waveform(copy if copy is not None else int(rng.choice(_share(store.others[kind], held_out))))
-    length = round(settings.seconds * SAMPLING_RATE) // HOP * HOP
-    start = _start(min(len(genuine), len(fake)) if copy is not None else len(genuine), length, rng)
-    genuine = genuine[start : start + length]
-    start = start if copy is not None else _start(len(fake), length, rng)
-    fake = fake[start : start + length]
     if copy is not None:
+        fake = store.waveform(copy)
+        start = _start(min(len(genuine), len(fake)), length, rng)
+        genuine, fake = genuine[start : start + length], fake[start : start + length]
         # What resampling to the vocoder's rate does to the copy, it does to the recording.
         rate = int(store.sounds.columns["rate"][copy])
         there = at_rate(torch.from_numpy(genuine.copy()), SAMPLING_RATE, rate)
         genuine = at_rate(there, rate, SAMPLING_RATE).numpy()
+    else:
+        others = store.others[kind]
+        if kind not in settings.held_out_kinds:
+            others = _share(others, held_out)
+        fake = store.waveform(int(rng.choice(others)))
+        start, other_start = (_start(len(sound), length, rng) for sound in (genuine, fake))
+        genuine, fake = genuine[start : start + length], fake[other_start : other_start + length]
     shared = min(len(genuine), len(fake)) // HOP * HOP
-    genuine, fake = genuine[:shared], fake[:shared]
-    if shared < LEAST_SECONDS * SAMPLING_RATE / 2 or min(_level(genuine), _level(fake)) < QUIETEST_SAMPLE:
+    if not (_is_heard(genuine[:shared]) and _is_heard(fake[:shared])):
         return None
-    pair = same_channel(torch.from_numpy(genuine.copy()), torch.from_numpy(fake.copy()), rng)
-    return tuple(padded(sound, length) for sound in pair)
+    genuine, fake = (torch.from_numpy(sound[:shared].copy()) for sound in (genuine, fake))
+    if copy is not None and not held_out and rng.random() < settings.one_band:
+        fake = one_band(genuine, fake, rng)
+    return genuine, fake
 
 
 def padded(sound: torch.Tensor, length: int) -> dict[str, torch.Tensor]:
@@ -356,8 +393,10 @@ def _start(samples: int, length: int, rng: np.random.Generator) -> int:
     return int(rng.integers(max(1, samples - length + 1)))
 
 
-def _level(sound: np.ndarray) -> float:
-    return float(np.sqrt(np.square(sound).mean())) if len(sound) else 0.0
+def _is_heard(sound: np.ndarray) -> bool:
+    """Return whether sound is long enough for a sample and not silent."""
+    long = len(sound) >= LEAST_SECONDS * SAMPLING_RATE / 2
+    return long and float(np.sqrt(np.square(sound).mean())) >= QUIETEST_SAMPLE
 
 
 def _int16(sound: np.ndarray) -> np.ndarray:

@@ -11,12 +11,7 @@ from genuine_factory import speech
 from modeling_avlmm.media import SAMPLING_RATE
 from modeling_avlmm.training.pseudo_fakes.small_vocoders import DESIGNS, spectral_distance, train_vocoder
 from modeling_avlmm.training.pseudo_fakes.sound_channel import coded, root_mean_square, same_channel
-from modeling_avlmm.training.pseudo_fakes.synthetic_speech import (
-    VOCODERS,
-    one_band,
-    synthetic_pair,
-    vocoded,
-)
+from modeling_avlmm.training.pseudo_fakes.synthetic_speech import VOCODERS, one_band, vocoded
 from modeling_avlmm.training.pseudo_fakes.vocoder_traces import TRACES
 
 
@@ -56,15 +51,6 @@ def test_one_band_of_a_copy():
     assert found == {(True, False), (False, True)}
 
 
-def test_the_same_state_gives_the_same_pair():
-    sound = speech(1, 2.0)
-    first, again, other = (synthetic_pair(sound, np.random.default_rng(s), samples=16000) for s in (5, 5, 6))
-    assert first.kind == again.kind and torch.equal(first.fake, again.fake)
-    assert torch.equal(first.genuine, again.genuine)
-    assert first.genuine.shape == first.fake.shape and 15990 <= len(first.fake) <= 16000
-    assert len(other.fake) != len(first.fake) or not torch.equal(first.fake, other.fake)
-
-
 def test_both_classes_go_through_the_same_channel():
     sound = speech(2, 1.0)
     for seed in range(12):
@@ -97,13 +83,13 @@ def test_small_vocoders_learn(design):
         for v in (untrained, trained)
     )
     assert after < 0.97 * before
-    pair = synthetic_pair(recordings[0], np.random.default_rng(0), {design: trained})
-    assert pair.kind == design and pair.fake.shape == pair.genuine.shape and pair.fake.isfinite().all()
+    genuine, fake = vocoded(recordings[0], trained, np.random.default_rng(0), trained.rate)
+    assert fake.shape == genuine.shape and fake.isfinite().all()
 
 
 def test_what_cannot_be_copied_is_refused():
     with pytest.raises(ValueError, match="too few"):
-        synthetic_pair(torch.zeros(100), np.random.default_rng(0))
+        vocoded(torch.zeros(100), VOCODERS["griffin_lim"], np.random.default_rng(0))
     with pytest.raises(ValueError, match="silence"):
         vocoded(speech(0, 1.0), lambda sound, rate, rng: 0 * sound, np.random.default_rng(0))
     with pytest.raises(ValueError, match="there are spectral_vocoder"):

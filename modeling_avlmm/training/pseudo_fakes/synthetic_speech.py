@@ -8,20 +8,19 @@ be trained on the same recordings ([`small_vocoders`][..small_vocoders]); speech
 All sound is mono float32 at 16 kHz in [-1, 1], of shape `(samples,)`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import lru_cache
 from math import gcd
 
 import numpy as np
 import torch
 from scipy.linalg import solve_toeplitz
-from scipy.signal import lfilter, resample, resample_poly
+from scipy.signal import lfilter, resample_poly
 from transformers.audio_utils import mel_filter_bank
 
 from ...media import SAMPLING_RATE
 from ...speech_activity import LOWEST_PITCH, pitch
-from .sound_channel import root_mean_square, same_channel
+from .sound_channel import root_mean_square
 
 Vocoder = Callable[[torch.Tensor, int, np.random.Generator], torch.Tensor]
 """Copies sound `(samples,)` of a given sampling rate: `vocoder(sound, rate, rng)`, of the same length."""
@@ -29,24 +28,7 @@ Vocoder = Callable[[torch.Tensor, int, np.random.Generator], torch.Tensor]
 # Our own choices, by what published vocoders use.
 RATES = (16_000, 22_050, 22_050, 24_000)
 SHORTEST_SECONDS = 0.5
-SPEED_CHANGED, LARGEST_SPEED_CHANGE = 0.6, 0.17
-ONE_BAND = 0.3
 QUIETEST = 1e-5
-
-
-@dataclass(frozen=True)
-class SpeechPair:
-    """
-    A genuine recording and its fake after the same channel.
-
-    Args:
-        genuine, fake (`torch.Tensor` of shape `(samples,)`): Both, of the same length.
-        kind (`str`): The name of the vocoder.
-    """
-
-    genuine: torch.Tensor
-    fake: torch.Tensor
-    kind: str
 
 
 def at_rate(sound: torch.Tensor, rate: int, new_rate: int) -> torch.Tensor:
@@ -180,14 +162,6 @@ VOCODERS: dict[str, Vocoder] = {
 """Vocoders that need no training, by name."""
 
 
-def other_speed(sound: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Return the sound played faster or slower by up to 17 % in six cases of ten: another voice, still genuine."""
-    if rng.random() >= SPEED_CHANGED:
-        return sound
-    length = round(len(sound) * np.exp(rng.uniform(-LARGEST_SPEED_CHANGE, LARGEST_SPEED_CHANGE)))
-    return torch.from_numpy(resample(sound.numpy(), length).astype(np.float32))
-
-
 def vocoded(
     sound: torch.Tensor, vocoder: Vocoder, rng: np.random.Generator, rate: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -228,39 +202,3 @@ def one_band(genuine: torch.Tensor, fake: torch.Tensor, rng: np.random.Generator
     share = torch.from_numpy((share if rng.random() < 0.5 else 1 - share).astype(np.float32))
     mixed = torch.lerp(torch.fft.rfft(genuine), torch.fft.rfft(fake), share.to(torch.complex64))
     return torch.fft.irfft(mixed, len(genuine))
-
-
-def synthetic_pair(
-    sound: torch.Tensor,
-    rng: np.random.Generator,
-    vocoders: Mapping[str, Vocoder] | None = None,
-    samples: int | None = None,
-) -> SpeechPair:
-    """
-    Make a training pair of genuine and synthetic speech from one genuine recording.
-
-    A random stretch of the recording changes speed and is copied by a random vocoder. In three cases of ten only a band of the
-    copy is used ([`one_band`]), so that every band is learned. Both go through one random channel ([`same_channel`]).
-
-    Args:
-        sound (`torch.Tensor` of shape `(any,)`): Genuine speech, at least 0.5 s.
-        rng (`np.random.Generator`): Draws the stretch, the vocoder and the channel: the same state gives the same pair.
-        vocoders (`Mapping[str, Vocoder]`, *optional*): Vocoders by name; by default [`VOCODERS`]. The traces of
-            `vocoder_traces` and small neural vocoders may stand beside them. A vocoder with an attribute `rate` is used at that rate, as [`SmallVocoder`] is.
-        samples (`int`, *optional*): Largest length of the pair. By default that of the recording.
-
-    Returns:
-        [`SpeechPair`]: The pair. It is shorter than `samples` where the recording is.
-    """
-    vocoders = VOCODERS if vocoders is None else vocoders
-    kind = list(vocoders)[int(rng.integers(len(vocoders)))]
-    if samples is not None:
-        longest = round(samples * np.exp(LARGEST_SPEED_CHANGE))
-        start = int(rng.integers(max(len(sound) - longest, 0) + 1))
-        sound = sound[start : start + longest]
-    changed = other_speed(sound, rng)[:samples]
-    vocoder = vocoders[kind]
-    genuine, fake = vocoded(changed, vocoder, rng, vars(vocoder).get("rate"))
-    if rng.random() < ONE_BAND:
-        fake = one_band(genuine, fake, rng)
-    return SpeechPair(*same_channel(genuine, fake, rng), kind)
