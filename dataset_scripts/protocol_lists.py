@@ -19,7 +19,7 @@ A JSON file has one or more lists of one dataset:
 ```
 
 A split without `paths` is a pin: it can be compared with, not loaded. Null stands for what is not known. A name such as
-`train+validation` is a pin of several splits together.
+`train+validation` is a pin of several splits together. `"own": true` marks splits that this package made, of a released corpus.
 """
 
 from __future__ import annotations
@@ -96,6 +96,8 @@ class ProtocolList:
         splits (`dict[str, SplitList]`): Name -> clips.
         source (`str`): Where the list is from.
         release (`str`): The release of the corpus, if there are several.
+        own (`bool`): Whether the splits are this package's, where no list of them is published: then they are compared with
+            those of the corpus as it was released.
     """
 
     dataset: str
@@ -103,6 +105,7 @@ class ProtocolList:
     splits: dict[str, SplitList]
     source: str = ""
     release: str = ""
+    own: bool = False
 
     @property
     def reference(self) -> str:
@@ -153,6 +156,7 @@ def write_lists(path: str | Path, lists: Sequence[ProtocolList], with_paths: boo
             "protocol": each.protocol,
             "release": each.release,
             "source": each.source,
+            **({"own": True} if each.own else {}),
             "splits": {name: _as_json(part, with_paths) for name, part in each.splits.items()},
         }
         for each in lists
@@ -183,6 +187,7 @@ def read_lists(path: str | Path) -> list[ProtocolList]:
                 },
                 str(entry.get("source", "")),
                 str(entry.get("release", "")),
+                entry.get("own") is True,
             )
             for entry in content["lists"]
         ]

@@ -135,7 +135,8 @@ def _best(known: list[ProtocolList], found: Mapping[str, SplitList]) -> list[Jud
     """Compare splits with the release that fits best."""
     results = []
     for each in known:
-        name = "the official list" + (f" ({each.release})" if each.release else "")
+        name = "this package's split of the released corpus" if each.own else "the official list"
+        name += f" ({each.release})" if each.release else ""
         parts = {split: together(found, split) for split in each.splits}
         pairs = {split: (part, each.splits[split]) for split, part in parts.items() if part is not None}
         judgements = [

@@ -167,7 +167,7 @@ def _warnings(report: dict) -> list[str]:
         if each["state"] in (INCOMPLETE, DIFFERENT)
     ]
     if apart:
-        text.append(f"Not the official clips: {'; '.join(apart)}.")
+        text.append(f"Not the clips of the list: {'; '.join(apart)}.")
     if report["zero_shot"]:
         text.append("Zero-shot: this backbone was not trained to detect anything.")
     return text

@@ -16,6 +16,7 @@ from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 from media_factory import make_clip
 
+from dataset_scripts.protocol_lists import ProtocolList, SplitList, write_lists
 from dataset_scripts.run_lock import only_run_in
 from modeling_avlmm.cli import instruct as instructions_command
 from modeling_avlmm.dialogue.instructions import FEATURES
@@ -266,3 +267,12 @@ def test_a_folder_in_use_or_with_a_damaged_journal_is_told(hostile, tmp_path, ca
     (tmp_path / "other" / "evidence.jsonl").write_text("\n".join(odd) + "\n")
     assert command(hostile, tmp_path / "other") == 1
     assert (tmp_path / "other" / "evidence.jsonl").read_text().splitlines()[len(lines) :] == lines
+
+
+def test_the_clips_of_a_frozen_list_alone(corpus, tmp_path):
+    frozen, to = tmp_path / "mine.json", tmp_path / "out"
+    listed = {"test/real.mp4": 0, "test/fake.mp4": 1}
+    write_lists(frozen, [ProtocolList("avfolder", "mine", {"test": SplitList.of(listed)})])
+    assert command(corpus, to, "--protocol", str(frozen), "--per-clip", "1") == 0
+    rows = datasets.load_dataset(str(to), split="test")
+    assert {row["clip"] if "clip" in row else row["path"] for row in rows} == set(listed)

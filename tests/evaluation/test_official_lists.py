@@ -73,6 +73,10 @@ def test_every_judgement(tmp_path, official):
         "different",
         "not the official list: as many clips, but other paths or labels",
     )
+    official(ProtocolList("fakeavceleb", "mrdf_fold1", pinned(found), "", "v1.2", own=True))
+    assert {each.text for each in judge(builder, found)} == {
+        "this package's split of the released corpus (v1.2)"
+    }
     both = SplitList.of(found["train"].labels | found["validation"].labels)
     assert judged(pinned({"train+validation": both}))["train+validation"][0] == "official"
     assert "train+nothing" not in judged(pinned({"train+nothing": both, "test": found["test"]}))

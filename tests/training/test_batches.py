@@ -4,9 +4,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from dataset_factory import write_fakeavceleb
 from datasets import Dataset
 
-from modeling_avlmm.training.batches import build_schedule
+from dataset_scripts.protocol_lists import ProtocolList, SplitList, write_lists
+from modeling_avlmm.training.batches import build_schedule, load_split
 from modeling_avlmm.training.recipe_parts import DataRecipe
 from modeling_avlmm.training.recipe_values import RecipeError
 
@@ -67,3 +69,15 @@ def test_one_class_cannot_be_balanced(corpus):
     with pytest.raises(RecipeError, match="holds fake clips only"):
         build_schedule(fakes, DataRecipe(balance="label"), 10, seed=0)
     assert len(build_schedule(fakes, DataRecipe(balance="none"), 10, seed=0)) == 10
+
+
+def test_a_recipe_trains_on_a_frozen_list(tmp_path):
+    copy, frozen = tmp_path / "FakeAVCeleb_v1.2", tmp_path / "mine.json"
+    write_fakeavceleb(copy)
+    whole = load_split(DataRecipe("fakeavceleb", "all", str(copy)), "full")
+    some = dict(zip(whole["path"][3:9], whole["label"][3:9], strict=True))
+    write_lists(frozen, [ProtocolList("fakeavceleb", "mine", {"train": SplitList.of(some)})])
+    rows = load_split(DataRecipe("fakeavceleb", str(frozen), str(copy)), "train")
+    assert dict(zip(rows["path"], rows["label"], strict=True)) == some
+    with pytest.raises(RecipeError, match=r"mine\.json, split test"):
+        load_split(DataRecipe("fakeavceleb", str(frozen), str(copy)), "test")
