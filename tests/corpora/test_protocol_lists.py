@@ -179,6 +179,21 @@ def test_shipped_lists_are_of_known_protocols(path):
     assert len({(each.protocol, each.release) for each in lists}) == len(lists)
 
 
+def test_every_protocol_of_fakeavceleb_has_its_fingerprints():
+    lists = official_lists("fakeavceleb")
+    assert [each.protocol for each in lists] == list(builder_class("fakeavceleb").PROTOCOLS)
+    parts = [part for each in lists for part in each.splits.values()]
+    assert all(part.sha256 and part.fake is not None for part in parts)
+    assert len({part.sha256 for part in parts}) == len(parts)
+    assert {each.protocol for each in lists if not each.own} == {
+        "all",
+        *(f"mrdf_fold{n}" for n in range(1, 6)),
+    }
+    whole = {"identity_70_30", "random_70_30", "by_ethnicity"}
+    sums = {each.protocol: sum(part.clips for part in each.splits.values()) for each in lists}
+    assert {sums[name] for name in whole} == {sums["all"]}
+
+
 def test_shipped_numbers_are_those_that_the_builders_know():
     def sizes(dataset: str, protocol: str, release: str = "") -> dict[str, int]:
         (found,) = [e for e in official_lists(dataset) if (e.protocol, e.release) == (protocol, release)]
