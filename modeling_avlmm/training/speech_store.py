@@ -45,6 +45,9 @@ SPEEDS = 0.17
 """Largest change of the logarithm of the speed of a variant. All of these are our own choice."""
 FULL = 32_767
 
+Stretches = tuple[torch.Tensor, torch.Tensor]
+"""Genuine and synthetic sound `(samples,)`, of one length."""
+
 
 @dataclass
 class SpeechStore:
@@ -315,7 +318,7 @@ def speech_pair(
     return tuple(padded(sound, length) for sound in same_channel(*pair, rng))
 
 
-def _with_a_trace(genuine: np.ndarray, length: int, rng: np.random.Generator):
+def _with_a_trace(genuine: np.ndarray, length: int, rng: np.random.Generator) -> Stretches | None:
     """Return a stretch of a recording, and the same with a faint trace of synthesis in it."""
     start = _start(len(genuine), length, rng)
     stretch = genuine[start : start + length]
@@ -333,7 +336,7 @@ def _copied(
     settings: SoundRecipe,
     length: int,
     rng: np.random.Generator,
-):
+) -> Stretches | None:
     """Return a stretch of a recording, and one of its copy or of other synthetic speech."""
     copies = store.copies.get(number, {})
     kinds = [kind for kind in (*copies, *store.others) if _is_for(kind, held_out, settings)]
