@@ -304,7 +304,7 @@ def provenance(report: dict) -> Section:
         *([name, str(value)] for name, value in detector.items()),
         ["dataset", f"{report['dataset']}, {report['protocol']}, {report['split']}"],
         *([f"clips of {name}", digest] for name, digest in (report.get("fingerprints") or {}).items()),
-        *([f"clips of {name}", each["text"]] for name, each in (report.get("official") or {}).items()),
+        *([f"list of {name}", each["text"]] for name, each in (report.get("official") or {}).items()),
         ["date", report["date"]],
         *([name, str(value)] for name, value in environment.items()),
     ]

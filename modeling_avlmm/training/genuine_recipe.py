@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ..evaluation.robustness.perturbations import PERTURBATIONS
 from .recipe_parts import DataRecipe, OptimisationRecipe
-from .recipe_values import RecipeError, check_unset, unknown_field
+from .recipe_values import RecipeError, check_unset, one_of, unknown_field
 
 
 @dataclass
@@ -120,8 +120,7 @@ class PairsRecipe(OptimisationRecipe):
         for name in ("rank_weight", "label_smoothing"):
             if vars(self)[name] < 0:
                 raise RecipeError(f"{name} must be at least 0, got {vars(self)[name]}.")
-        if self.rank_over not in ("pair", "batch"):
-            raise RecipeError(f"rank_over is 'pair' or 'batch', got {self.rank_over!r}.")
+        one_of("rank_over", self.rank_over, ("pair", "batch"))
 
 
 @dataclass

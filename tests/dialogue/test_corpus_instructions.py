@@ -275,4 +275,4 @@ def test_the_clips_of_a_frozen_list_alone(corpus, tmp_path):
     write_lists(frozen, [ProtocolList("avfolder", "mine", {"test": SplitList.of(listed)})])
     assert command(corpus, to, "--protocol", str(frozen), "--per-clip", "1") == 0
     rows = datasets.load_dataset(str(to), split="test")
-    assert {row["clip"] if "clip" in row else row["path"] for row in rows} == set(listed)
+    assert {row["path"] for row in rows} == set(listed)

@@ -169,6 +169,9 @@ def test_recipes_that_cannot_be_run():
     for part, message in (
         ({"picture": {"epochs": 3}}, r"training.epochs is for recipes"),
         ({"sound": {"average": 1}}, r"average is a decay"),
+        ({"sound": {"rank_over": "batches"}}, r"one of pair, batch. Did you mean batch"),
+        ({"sound": {"traces": 1.5}}, r"sound.traces is a share"),
+        ({"sound": {"one_band": -0.1}}, r"sound.one_band is a share"),
         ({"calibration": {"abstain": [0.02, 0.2]}}, r"the second at most calibration.false_alarms"),
         ({"model": {"start": "x", "options": {"image_size": 96}}}, r"model.start brings its own"),
         ({"training": {}}, r"training is for recipes with system: ssavd or avpl"),

@@ -43,6 +43,15 @@ def test_the_loss_of_pairs():
     torch.testing.assert_close(output.loss, expected + 0.3 * ranks.mean())
 
 
+def test_a_fake_is_ranked_over_every_genuine_one_of_the_batch():
+    training = picture_training(rank_weight=0.3, rank_over="batch").eval()
+    output = training(torch.tensor([0, 1, 0, 1]), pixel_values=pixels())
+    values = output.logits
+    expected = F.binary_cross_entropy_with_logits(values, torch.tensor([0.0, 1.0, 0.0, 1.0]))
+    ranks = [F.softplus(values[genuine] - values[fake]) for genuine in (0, 2) for fake in (1, 3)]
+    torch.testing.assert_close(output.loss, expected + 0.3 * torch.stack(ranks).mean())
+
+
 def test_the_average_follows_the_network_that_trains():
     training = picture_training(average=0.5)
     before = {name: values.clone() for name, values in training.averaged.state_dict().items()}

@@ -13,7 +13,7 @@ from modeling_avlmm.training.array_store import ArrayStore
 from modeling_avlmm.training.genuine_recipe import SoundRecipe
 from modeling_avlmm.training.speech_store import SpeechStore, speech_pair
 
-KINDS = ["genuine", "silent_copy", "flite"]
+KINDS = ["genuine", "tone_copy", "flite"]
 SECONDS = 1.0
 
 
